@@ -1,0 +1,111 @@
+# On a fresh machine: `make demo`, then `make test`. Both set up .venv first; no other target but
+# qgis-setup installs anything.
+
+OUT ?= demo-out
+PYTHON ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+
+# Versions are tried in this order because the pinned requirements were made with the first.
+PYTHONS := $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14)
+# ensurepip is asked for too: Debian's python3 comes without it until python3-venv is installed.
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+# -rs lists every skipped test with its reason at the end, so that none is skipped silently.
+PYTEST := $(BIN)/python -m pytest -rs --durations=10
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-all lint types bench lock qgis-setup clean
+
+help: ## Say what the targets do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Create .venv with the pinned requirements (PYTHON=... picks an interpreter)
+
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+	@for python in $(PYTHONS); do \
+	    "$$python" -c '$(USABLE)' 2>/dev/null && break; \
+	    python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "setup: no Python 3.11 or newer with its venv module among: $(PYTHONS);" \
+	        "install one (Debian: python3 and python3-venv) or say PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	fi; \
+	$(BIN)/python -c '$(USABLE)' 2>/dev/null || "$$python" -m venv --clear $(VENV)
+	@echo "setup: installing the pinned requirements into $(VENV) (minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --no-input -r requirements.txt -r requirements-dev.txt
+	@# The build backend is among the requirements, so building needs no environment of its own.
+	@$(BIN)/python -m pip install --quiet --no-input --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo "setup: done"
+
+demo: $(STAMP) ## Segment the built-in scene into demo-out (or OUT=...)
+	$(BIN)/python -m pipeline demo -o "$(OUT)"
+
+test: lint types ## Lint, types and all tests but the slow ones (PYTEST_ARGS=... adds options)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-all: lint types ## The same with the slow tests
+	$(PYTEST) $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Check style, format and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Run the benchmarks
+	$(BIN)/python -m benchmarks
+
+# What torch brings for one kind of GPU is left out of the lock: torch pins those itself, and a
+# machine without that GPU need not have them. So is the build's own suffix, as in 2.13.0+cpu.
+FREEZE := build/lock/bin/python -m pip freeze --all --exclude pip --exclude wheel --exclude tilewright \
+    | grep -vE '^(nvidia-|cuda-|triton)' | sed 's/+.*//'
+
+lock: $(STAMP) ## Resolve pyproject.toml anew into requirements*.txt
+	rm -rf build/lock
+	$(BIN)/python -m venv build/lock
+	build/lock/bin/python -m pip install --quiet .
+	$(FREEZE) > build/lock/run.txt
+	build/lock/bin/python -m pip install --quiet ".[dev]"
+	$(FREEZE) | grep -vxFf build/lock/run.txt > build/lock/dev.txt
+	{ sed -n '/^#/p' requirements.txt; cat build/lock/run.txt; } > build/lock/new.txt
+	mv build/lock/new.txt requirements.txt
+	{ sed -n '/^#/p' requirements-dev.txt; cat build/lock/dev.txt; } > build/lock/new.txt
+	mv build/lock/new.txt requirements-dev.txt
+
+QGIS_PRESENT := command -v qgis_process && command -v gdalinfo && /usr/bin/python3 -c 'import qgis.core'
+
+qgis-setup: ## Install Debian's QGIS for the tests that need it
+	@if { $(QGIS_PRESENT); } >/dev/null 2>&1; then \
+	    echo "qgis-setup: QGIS is here already"; \
+	    exit 0; \
+	fi; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "qgis-setup: no apt-get on this machine; install QGIS, its Python bindings and GDAL's" \
+	        "command-line tools with its own package manager" >&2; \
+	    exit 1; \
+	fi; \
+	sudo=; \
+	if [ "$$(id -u)" != 0 ]; then \
+	    if ! command -v sudo >/dev/null; then \
+	        echo "qgis-setup: installing packages needs root or sudo" >&2; \
+	        exit 1; \
+	    fi; \
+	    sudo=sudo; \
+	fi; \
+	$$sudo apt-get update -q && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+	    qgis python3-qgis gdal-bin
+
+clean: ## Remove outputs, builds and caches (.venv stays)
+	rm -rf demo-out benchmarks/work build dist *.egg-info \
+	    .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

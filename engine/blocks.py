@@ -1,0 +1,167 @@
+"""Compiled loops over pixels: block means and nearest centres.
+
+Element-wise IEEE arithmetic in a fixed order, without fast-math, so that a result is the same
+bits on every machine, in any array shape and with any number of threads. All release the GIL.
+Compiled once by numba and cached beside this file (or in the user's cache folder).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from engine.codebook import Codebook
+
+_RUN = 512  # pixels whose distances are kept in the first-level cache at a time
+
+
+@numba.njit(nogil=True, cache=True)
+def _nearest(  # noqa: C901, PLR0912  (the loops that numba vectorises have to stand here)
+    values: Any, low: Any, gain: Any, centres: Any, valid: Any, out: Any
+) -> None:
+    """Nearest centre of each column of `values` (D, n) into `out` (n,); ties to the lowest."""
+    dims, n = values.shape
+    scaled = low.shape[0] > 0
+    run = np.empty((dims, _RUN), np.float32)
+    best = np.empty(_RUN, np.float32)
+    dist = np.empty(_RUN, np.float32)
+    label = np.empty(_RUN, np.uint8)
+    for start in range(0, n, _RUN):
+        size = min(_RUN, n - start)
+        for d in range(dims):
+            if scaled:
+                for i in range(size):
+                    x = (np.float64(values[d, start + i]) - low[d]) * gain[d]
+                    run[d, i] = np.float32(min(max(x, 0.0), 255.0))
+            else:
+                for i in range(size):
+                    run[d, i] = np.float32(values[d, start + i])
+        for k in range(centres.shape[0]):
+            for d in range(dims):
+                c = centres[k, d]
+                if d == 0:
+                    for i in range(size):
+                        y = run[d, i] - c
+                        dist[i] = y * y
+                else:
+                    for i in range(size):
+                        y = run[d, i] - c
+                        dist[i] += y * y
+            if k == 0:
+                for i in range(size):
+                    best[i] = dist[i]
+                    label[i] = 0
+            else:
+                for i in range(size):
+                    closer = dist[i] < best[i]
+                    best[i] = dist[i] if closer else best[i]
+                    label[i] = np.uint8(k) if closer else label[i]
+        for i in range(size):
+            out[start + i] = label[i] if valid[start + i] else np.uint8(255)
+
+
+@numba.njit(nogil=True, cache=True)
+def _block_sums(pixels: Any, valid: Any, row: int, col: int, block: int, sums: Any, counts: Any) -> None:
+    """Add the valid pixels of each block into `sums` (band, by, bx) and `counts` (by, bx).
+
+    `row` and `col` place the array's first pixel relative to the first block's.
+    """
+    bands, height, width = pixels.shape
+    for y in range(height):
+        by = (y + row) // block
+        for x in range(width):
+            if valid[y, x]:
+                bx = (x + col) // block
+                counts[by, bx] += 1
+                for b in range(bands):
+                    sums[b, by, bx] += pixels[b, y, x]
+
+
+@numba.njit(nogil=True, cache=True)
+def _spread(blocks: Any, valid: Any, row: int, col: int, block: int, out: Any) -> None:
+    """Give each valid pixel of `out` its block's label, others 255."""
+    height, width = out.shape
+    for y in range(height):
+        by = (y + row) // block
+        for x in range(width):
+            out[y, x] = blocks[by, (x + col) // block] if valid[y, x] else np.uint8(255)
+
+
+def nearest(
+    values: npt.NDArray[Any], codebook: Codebook, valid: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint8]:
+    """Index of the nearest centre (squared Euclidean distance in float32, ties to the lowest).
+
+    Parameters
+    ----------
+    values
+        Shape (D, ...), any real dtype: features before the codebook's scaling.
+    codebook
+        Its centres, shape (K, D), and scaling.
+    valid
+        Shape (...), True where a value is valid.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, shape (...); 255 where invalid.
+    """
+    none = np.empty(0, np.float64)
+    low, gain = (codebook.scaling.low, codebook.scaling.gain) if codebook.scaling else (none, none)
+    out = np.empty(valid.shape, np.uint8)
+    flat = np.ascontiguousarray(values).reshape(len(values), -1)
+    _nearest(flat, low, gain, codebook.centres, np.ascontiguousarray(valid).reshape(-1), out.reshape(-1))
+    return out
+
+
+def block_means(
+    pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], row: int, col: int, block: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Mean of the valid pixels of each block.
+
+    Integers of up to 32 bits are summed exactly; floats in float64, row by row.
+
+    Parameters
+    ----------
+    pixels
+        Shape (band, y, x).
+    valid
+        Shape (y, x), True where valid.
+    row, col
+        Place of the first pixel in its block, 0 to block - 1.
+    block
+        Side of a block in pixels.
+
+    Returns
+    -------
+    means
+        Shape (band, by, bx), float64; 0 where a block has no valid pixel.
+    seen
+        Shape (by, bx), True where a block has a valid pixel.
+    """
+    bands, height, width = pixels.shape
+    shape = (-(-(height + row) // block), -(-(width + col) // block))
+    exact = pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 4
+    sums = np.zeros((bands, *shape), np.int64 if exact else np.float64)
+    counts = np.zeros(shape, np.int64)
+    _block_sums(pixels, valid, row, col, block, sums, counts)
+    seen = counts > 0
+    return sums / np.maximum(counts, 1), seen
+
+
+def spread(
+    blocks: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], row: int, col: int, block: int
+) -> npt.NDArray[np.uint8]:
+    """Labels of pixels from labels of their blocks; the inverse of `block_means`' geometry.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, the shape of `valid`; 255 where invalid.
+    """
+    out = np.empty(valid.shape, np.uint8)
+    _spread(blocks, valid, row, col, block, out)
+    return out

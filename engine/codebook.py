@@ -1,0 +1,180 @@
+"""The codebook: frozen centres, and everything else that decides what a label means."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FORMAT = "tilewright-codebook-1"
+_LIMIT_BYTES = 64 << 20
+
+
+class CodebookError(ValueError):
+    """A codebook file that cannot be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Per-feature linear scaling to 0..255 with clipping: ``clip((x - low) * gain, 0, 255)``.
+
+    Parameters
+    ----------
+    low, high
+        Shape (D,), float64: the values that become 0 and 255.
+    """
+
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+    @property
+    def gain(self) -> npt.NDArray[np.float64]:
+        """Shape (D,), float64; 0 for a feature without spread."""
+        spread = self.high - self.low
+        return np.divide(255.0, spread, out=np.zeros_like(spread), where=spread > 0)
+
+    def apply(self, vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """Scaled vectors, shape (n, D), float32."""
+        return np.clip((vectors - self.low) * self.gain, 0, 255).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """K-Means centres, frozen, with all that a label's meaning depends on.
+
+    Parameters
+    ----------
+    centres
+        Shape (K, D), float32, in scaled feature space, in ascending order of their mean.
+    kernel
+        Identity of the kernel: name and parameters.
+    bands
+        1-based band numbers that it was fitted on.
+    dtype
+        Dtype of the pixels that it was fitted on.
+    band_mean
+        Shape (B,), float64: mean of each band over the sample, in pixel values.
+    scaling
+        Scaling of the features, or None where they are taken as they are (uint8).
+    fit
+        How it was fitted: method, seed, what was seen. Not part of the hash.
+    """
+
+    centres: npt.NDArray[np.float32]
+    kernel: dict[str, Any]
+    bands: tuple[int, ...]
+    dtype: str
+    band_mean: npt.NDArray[np.float64]
+    scaling: Scaling | None = None
+    fit: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> int:
+        """K, the number of labels."""
+        return len(self.centres)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over everything that decides a label, as 64 hex digits."""
+        h = hashlib.sha256(json.dumps(self._header(), sort_keys=True).encode())
+        for array in self._arrays().values():
+            h.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+        return h.hexdigest()
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "kernel": self.kernel,
+            "bands": list(self.bands),
+            "dtype": self.dtype,
+            "segments": self.segments,
+            "scaled": self.scaling is not None,
+        }
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        arrays: dict[str, npt.NDArray[Any]] = {"centres": self.centres, "band_mean": self.band_mean}
+        if self.scaling is not None:
+            arrays |= {"scale_low": self.scaling.low, "scale_high": self.scaling.high}
+        return arrays
+
+    def to_bytes(self) -> bytes:
+        """The .npz file: the same bytes for the same codebook (no times in the archive)."""
+        meta = {**self._header(), "fit": self.fit, "codebook_hash": self.content_hash}
+        text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in {"meta": text, **self._arrays()}.items():
+                member = io.BytesIO()
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue())
+        return buffer.getvalue()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Codebook:
+        """Read a codebook and check its hash.
+
+        Raises
+        ------
+        CodebookError
+            If the file is missing, not a codebook, altered, or of another version.
+        """
+        try:
+            return cls._parse(_members(Path(path)))
+        except CodebookError as error:
+            raise CodebookError(f"{path}: {error}") from None
+        except FileNotFoundError:
+            raise CodebookError(f"{path}: no such file; make one with `python -m pipeline fit`") from None
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+            MemoryError,
+            zipfile.BadZipFile,
+        ) as error:
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise CodebookError(
+                f"{path}: not a codebook ({reason}); make one with `python -m pipeline fit`"
+            ) from None
+
+    @classmethod
+    def _parse(cls, members: dict[str, npt.NDArray[Any]]) -> Codebook:
+        meta = json.loads(members["meta"].astype(np.uint8).tobytes())
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+            raise CodebookError(f"not a codebook of format {FORMAT}; fit it again with this version")
+        low, high = members.get("scale_low"), members.get("scale_high")
+        codebook = cls(
+            centres=members["centres"].astype(np.float32),
+            kernel=dict(meta["kernel"]),
+            bands=tuple(int(b) for b in meta["bands"]),
+            dtype=str(np.dtype(meta["dtype"])),
+            band_mean=members["band_mean"].astype(np.float64),
+            scaling=None if low is None or high is None else Scaling(low, high),
+            fit=dict(meta["fit"]),
+        )
+        if codebook.centres.ndim != 2 or not 1 <= codebook.segments <= 254:
+            raise CodebookError(f"centres of shape {codebook.centres.shape}; fit it again")
+        if codebook.content_hash != meta["codebook_hash"]:
+            raise CodebookError("its content does not match its hash: the file was altered; fit it again")
+        return codebook
+
+
+def _members(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npz, never unpickled, never larger than a codebook may be."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > _LIMIT_BYTES:
+            raise CodebookError(f"unpacks to more than {_LIMIT_BYTES >> 20} MiB, too large for a codebook")
+        return {
+            info.filename.removesuffix(".npy"): np.lib.format.read_array(
+                io.BytesIO(archive.read(info)), allow_pickle=False
+            )
+            for info in archive.infolist()
+        }

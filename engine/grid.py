@@ -1,0 +1,108 @@
+"""The pixel grid: windows, cells and chunks in absolute pixel coordinates.
+
+Everything in Tilewright is addressed by its pixel offset from the upper-left pixel of the
+whole raster, so that a part of a raster lies on the same grid as the whole. That is what
+makes results independent of how the work is cut up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+CELL_PX = 512
+"""Side of a cell: the unit of compute and sampling, and the side of a file tile."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A rectangle of pixels, in absolute pixel coordinates.
+
+    Parameters
+    ----------
+    row, col
+        Offset of the upper-left pixel.
+    height, width
+        Size in pixels; both at least 1.
+    """
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"window of {self.width} x {self.height} px; both sides must be at least 1")
+
+    @property
+    def row_end(self) -> int:
+        """First row below the window."""
+        return self.row + self.height
+
+    @property
+    def col_end(self) -> int:
+        """First column right of the window."""
+        return self.col + self.width
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def grow(self, px: int, bounds: Window) -> Window:
+        """The window widened by `px` on each side, but not beyond `bounds`."""
+        row, col = max(bounds.row, self.row - px), max(bounds.col, self.col - px)
+        row_end, col_end = min(bounds.row_end, self.row_end + px), min(bounds.col_end, self.col_end + px)
+        return Window(row, col, row_end - row, col_end - col)
+
+    def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
+        """Row and column slices of the window in an array whose first pixel is `origin`'s (default 0, 0)."""
+        row, col = (origin.row, origin.col) if origin else (0, 0)
+        return slice(self.row - row, self.row_end - row), slice(self.col - col, self.col_end - col)
+
+
+def split(start: int, length: int, side: int, smallest: int = 1) -> tuple[int, ...]:
+    """Lengths of the pieces of an interval, cut at the absolute multiples of `side`.
+
+    Parameters
+    ----------
+    start, length
+        The interval, in absolute pixels.
+    side
+        Distance of the cuts.
+    smallest
+        Pieces at the ends that are shorter are merged with their neighbour (a halo may not
+        be larger than the piece that it is taken from).
+    """
+    cuts = [start, *range((start // side + 1) * side, start + length, side), start + length]
+    if len(cuts) > 2 and cuts[1] - cuts[0] < smallest:
+        del cuts[1]
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] < smallest:
+        del cuts[-2]
+    return tuple(b - a for a, b in pairwise(cuts))
+
+
+def tiles(bounds: Window, side: int) -> Iterator[Window]:
+    """The windows, row by row, into which the absolute multiples of `side` cut `bounds`."""
+    row = bounds.row
+    for height in split(bounds.row, bounds.height, side):
+        col = bounds.col
+        for width in split(bounds.col, bounds.width, side):
+            yield Window(row, col, height, width)
+            col += width
+        row += height
+
+
+def chunk_side(requested_px: int, cell_px: int = CELL_PX) -> int:
+    """The chunk side for a requested one: rounded up to whole cells.
+
+    Raises
+    ------
+    ValueError
+        If `requested_px` is not positive.
+    """
+    if requested_px < 1:
+        raise ValueError(f"chunk size of {requested_px} px; it must be at least 1")
+    return -(-requested_px // cell_px) * cell_px

@@ -1,0 +1,38 @@
+"""Tilewright: segment rasters of any size, chunk by chunk, with equal labels however they are cut.
+
+From Python: `open_raster`, `fit`, `segment`, `write` and `run`; they load what they need when they
+are first used, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.codebook import Codebook
+    from pipeline.array import open_raster
+    from pipeline.config import RunConfig
+    from pipeline.fit import fit
+    from pipeline.graph import segment
+    from pipeline.run import run
+    from pipeline.write import write
+
+__all__ = ["Codebook", "RunConfig", "fit", "open_raster", "run", "segment", "write"]
+
+_HOMES = {
+    "Codebook": "engine.codebook",
+    "RunConfig": "pipeline.config",
+    "fit": "pipeline.fit",
+    "open_raster": "pipeline.array",
+    "run": "pipeline.run",
+    "segment": "pipeline.graph",
+    "write": "pipeline.write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

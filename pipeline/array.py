@@ -1,0 +1,185 @@
+"""Rasters as lazy `xarray.DataArray`s that carry their grid, CRS and validity with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import rioxarray  # noqa: F401  (registers the .rio accessor)
+import xarray as xr
+from rasterio.control import GroundControlPoint as RasterioGcp
+from rasterio.transform import Affine
+
+from engine.codebook import Codebook
+from engine.grid import Window, chunk_side
+from pipeline.errors import UsageError
+from pipeline.graph import DEFAULT_CHUNK_PX, Layout, read_arrays
+from pipeline.kernels import mismatch
+from pipeline.raster import Georeference, GroundControlPoint, open_header
+
+_GRID = "tilewright_georeference"
+
+
+def open_raster(
+    path: str | Path, *, bands: Sequence[int] | None = None, chunk_size: int = DEFAULT_CHUNK_PX
+) -> xr.DataArray:
+    """A raster as a lazy array; only its header is read.
+
+    Parameters
+    ----------
+    path
+        Anything GDAL opens.
+    bands
+        1-based band numbers (default: all but alpha).
+    chunk_size
+        Side of the Dask chunks in pixels, rounded up to whole cells of 512.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimensions (band, y, x), the file's dtype, backed by Dask. Coordinates: `band`; `x` and `y`
+        (pixel centres, where the grid is not rotated); `row` and `column` (pixel offsets in the
+        raster, which slices keep); `valid` (y, x), bool, True where nodata, alpha, masks and NaN
+        leave a pixel valid; `spatial_ref` (CRS and transform, as rioxarray writes them). Band names
+        are in ``attrs["long_name"]``.
+
+    Raises
+    ------
+    RasterError
+        If the raster cannot be opened.
+    """
+    raster = open_header(path, bands)
+    layout = Layout.of(raster.bounds, raster.bounds, 0, chunk_side(chunk_size))
+    pixels, valid = read_arrays(raster, layout)
+    array = xr.DataArray(
+        pixels,
+        dims=("band", "y", "x"),
+        coords={
+            "band": list(raster.bands),
+            **_axes(raster.georeference, raster.height, raster.width),
+            "valid": (("y", "x"), valid),
+        },
+        name=Path(raster.path).stem,
+        attrs={"long_name": raster.band_names, _GRID: _pack(raster.georeference)},
+    )
+    nodata = next((n for n in raster.nodata if n is not None), None)
+    if nodata is not None:
+        array = _with_nodata(array, nodata)
+    return _georeferenced(array, raster.georeference)
+
+
+def _axes(place: Georeference, height: int, width: int) -> dict[str, Any]:
+    rows, cols = np.arange(height, dtype=np.int64), np.arange(width, dtype=np.int64)
+    axes: dict[str, Any] = {"row": ("y", rows), "column": ("x", cols)}
+    if place.transform is not None and place.transform[1] == place.transform[3] == 0:
+        a, _, c, _, e, f = place.transform
+        axes |= {"x": c + a * (cols + 0.5), "y": f + e * (rows + 0.5)}
+    return axes
+
+
+def _georeferenced(array: xr.DataArray, place: Georeference) -> xr.DataArray:
+    """Write CRS, transform and ground control points where rioxarray looks for them."""
+    if place.crs_wkt:
+        array = array.rio.write_crs(place.crs_wkt)
+    if place.transform is not None:
+        array = array.rio.write_transform(Affine(*place.transform))
+    if place.gcps:
+        points = [RasterioGcp(p.row, p.col, p.x, p.y, p.z) for p in place.gcps]
+        array = array.rio.write_gcps(points, place.crs_wkt)
+    return array
+
+
+def _with_nodata(array: xr.DataArray, value: float) -> xr.DataArray:
+    marked: xr.DataArray = array.rio.write_nodata(value)
+    return marked
+
+
+def _pack(place: Georeference) -> str:
+    """A georeference as JSON text: an attribute that survives xarray and keeps every bit."""
+    gcps = [(p.row, p.col, p.x, p.y, p.z) for p in place.gcps]
+    return json.dumps([place.crs_wkt, place.transform, gcps, place.area_or_point])
+
+
+def bounds_of(array: xr.DataArray) -> Window:
+    """Where an array lies on its raster's pixel grid.
+
+    Raises
+    ------
+    UsageError
+        If it lost its grid or was thinned out, flipped or reordered.
+    """
+    for name in ("row", "column"):
+        if name not in array.coords:
+            raise UsageError(f"the array has no coordinate {name!r}; open rasters with pipeline.open_raster")
+    if array.dims[-2:] != ("y", "x") or array.size == 0:
+        raise UsageError(
+            f"the array has dimensions {array.dims} of {array.shape}; (band, y, x) with pixels is needed"
+        )
+    starts = []
+    for name in ("row", "column"):
+        offsets = np.atleast_1d(array.coords[name].values)
+        if offsets.size > 1 and not (np.diff(offsets) == 1).all():
+            raise UsageError(f"the array skips pixels along {name!r}; take plain slices without a step")
+        starts.append(int(offsets[0]))
+    return Window(starts[0], starts[1], array.sizes["y"], array.sizes["x"])
+
+
+def georeference_of(array: xr.DataArray) -> Georeference:
+    """The georeference of an array or a slice, exact to the bit for a whole raster."""
+    place = Georeference()
+    if text := array.attrs.get(_GRID):
+        wkt, transform, gcps, area = json.loads(text)
+        place = Georeference(
+            wkt, tuple(transform) if transform else None, tuple(GroundControlPoint(*p) for p in gcps), area
+        )
+    bounds = bounds_of(array)
+    return place.shifted(bounds.row, bounds.col)
+
+
+def check_fits(array: xr.DataArray, codebook: Codebook) -> None:
+    """Refuse an array that a codebook was not made for, or that lost its validity.
+
+    Raises
+    ------
+    UsageError
+        If bands or dtype differ, or there is no coordinate `valid`.
+    """
+    if "valid" not in array.coords:
+        raise UsageError("the array has no coordinate 'valid'; open rasters with pipeline.open_raster")
+    if problem := mismatch(array.sizes["band"], str(array.dtype), codebook):
+        raise UsageError(f"{array.name or 'the array'}: {problem}")
+
+
+def labels_like(array: xr.DataArray, labels: da.Array, codebook: Codebook) -> xr.DataArray:
+    """Labels with the grid, CRS and coordinates of the array that they label."""
+    coords = {n: c for n, c in array.coords.items() if "band" not in c.dims and n not in ("band", "valid")}
+    attrs = {"segments": codebook.segments, "codebook_hash": codebook.content_hash}
+    if _GRID in array.attrs:
+        attrs[_GRID] = array.attrs[_GRID]
+    result: xr.DataArray = xr.DataArray(labels, dims=("y", "x"), coords=coords, name="labels", attrs=attrs)
+    return _with_nodata(result, 255)
+
+
+class ArrayPixels:
+    """An array as something that a fit can sample: its shape, identity and windows."""
+
+    def __init__(self, array: xr.DataArray) -> None:
+        self._array = array
+        self.bounds = bounds_of(array)
+        self.bands = tuple(int(b) for b in np.atleast_1d(array.coords["band"].values))
+        self.dtype = str(array.dtype)
+        place = georeference_of(array)
+        self.identity = (self.bounds.height, self.bounds.width, place.transform, len(self.bands), self.dtype)
+        self.path = str(array.name or "array")
+
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Pixels (band, y, x) and validity (y, x) of a window, in absolute pixels."""
+        rows, cols = window.slices(self.bounds)
+        part = self._array[:, rows, cols]
+        pixels, valid = da.compute(part.data, part.coords["valid"].data, scheduler="synchronous")
+        return pixels, valid

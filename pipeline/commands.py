@@ -1,0 +1,52 @@
+"""`fit` as a command: a codebook in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import durable, progress, workers
+from pipeline.config import RunConfig
+from pipeline.errors import UsageError
+from pipeline.fit import fit_codebook
+from pipeline.raster import open_segmentable
+from pipeline.run import kernel_for
+from pipeline.sources import resolve
+
+
+def fit_to_file(config: RunConfig, path: Path) -> str:
+    """Fit a codebook on the sources of a configuration and save it; gives a line about it.
+
+    Raises
+    ------
+    RasterError
+        If a source cannot be read.
+    UsageError
+        If the sources differ, or `path` cannot be written.
+    """
+    rasters = [open_segmentable(s.path, config.bands) for s in resolve(config.sources)]
+    display = progress.chosen(config.progress)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with workers.open_pool(workers.parse(config.workers)) as pool:
+            codebook = fit_codebook(
+                rasters,
+                kernel_for(config),
+                config.segments,
+                seed=config.seed,
+                method=config.fit,
+                scale=config.scale,
+                pool=pool,
+                advance=lambda done, total: display.event("fit", done=done, total=total, raster=None),
+            )
+        durable.write_bytes(path, codebook.to_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write there ({error.strerror})") from None
+    finally:
+        display.close()
+    return (
+        f"{path}: codebook {codebook.content_hash[:12]}, {codebook.segments} segments, {_seen(codebook.fit)}"
+    )
+
+
+def _seen(report: dict[str, int]) -> str:
+    return f"saw {report['pixels_seen'] / 1e6:.1f} of {report['pixels_total'] / 1e6:.1f} Mpx"

@@ -1,0 +1,257 @@
+"""Fitting a codebook: a sample or every pixel of some rasters becomes frozen K-Means centres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.cluster import Clustering, cluster
+from engine.codebook import Codebook, Scaling
+from engine.grid import Window, tiles
+from engine.kernel import MAX_SEGMENTS, Kernel
+from pipeline import sampling
+from pipeline.errors import RasterError, UsageError
+from pipeline.workers import Pool, Workers, open_pool
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ROBUST_PERCENTILES = (0.5, 99.5)
+"""Shares of the sample between which pixels of wide dtypes are scaled to 0..255."""
+
+NO_VALID_PIXEL = "no valid pixel (all is nodata); there is nothing to segment"
+
+_EXACT_WINDOW_PX = 2048
+
+Vectors = npt.NDArray[np.float64]
+Scale = tuple[float, ...] | str | None
+Advance = Callable[[int, int], None]
+
+
+def _unheard(done: int, total: int) -> None:
+    """Progress that nobody asked for."""
+
+
+def fit(
+    rasters: Sequence[xr.DataArray | str | Path],
+    *,
+    segments: int = 8,
+    resolution: int = 4,
+    seed: int = 0,
+    method: str = "kmeans",
+    fit: str = "sample",
+    scale: Scale = None,
+) -> Codebook:
+    """Fit one codebook on some rasters.
+
+    Parameters
+    ----------
+    rasters
+        Arrays from `open_raster` (or slices), or paths. Equal band counts and dtypes.
+    segments
+        K, 2 to 254; fewer are found where there are fewer distinct values.
+    resolution
+        Side of a block in pixels, 1 to 32.
+    seed
+        Seeds the sample and the starts.
+    method
+        The kernel.
+    fit
+        "sample", or "exact" (every pixel of 1 to 3 bands of uint8).
+    scale
+        None: uint8 as it is, wider dtypes by robust limits of the sample. "none": as it is.
+        (low, high), once or for each band: these become 0 and 255.
+
+    Returns
+    -------
+    Codebook
+        Its `fit` says what was seen.
+
+    Raises
+    ------
+    RasterError
+        If a raster cannot be read, or none has a valid pixel.
+    UsageError
+        If rasters differ in bands or dtype, or an option is out of range.
+    """
+    from pipeline.array import ArrayPixels
+    from pipeline.kernels import kernel_named
+    from pipeline.raster import open_segmentable
+
+    pixels: list[sampling.Pixels] = [
+        open_segmentable(r) if isinstance(r, (str, Path)) else ArrayPixels(r) for r in rasters
+    ]
+    if not pixels:
+        raise UsageError("no raster to fit a codebook on")
+    kernel = kernel_named({"name": method, "resolution": resolution, "cell_px": 512})
+    with open_pool(Workers("threads", 1)) as pool:
+        return fit_codebook(pixels, kernel, segments, seed=seed, method=fit, scale=scale, pool=pool)
+
+
+def fit_codebook(
+    rasters: Sequence[sampling.Pixels],
+    kernel: Kernel,
+    segments: int,
+    *,
+    seed: int,
+    method: str,
+    scale: Scale,
+    pool: Pool,
+    advance: Advance = _unheard,
+) -> Codebook:
+    """Fit one codebook with given workers; see `fit`. `advance(done, total)` hears of progress."""
+    if not 2 <= segments <= MAX_SEGMENTS:
+        raise UsageError(f"segments {segments}; K-Means takes 2 to {MAX_SEGMENTS}")
+    check_alike(rasters)
+    first = rasters[0]
+    if method == "exact":
+        vectors, weights, report = _every_pixel(rasters, pool, advance)
+    else:
+        vectors, report = _sample(rasters, kernel, seed, pool, advance)
+        weights = None
+    if len(vectors) == 0:
+        raise RasterError(", ".join(r.path for r in rasters[:3]), NO_VALID_PIXEL)
+    scaling = _scaling(vectors, first.dtype, scale)
+    scaled = vectors if scaling is None else scaling.apply(vectors)
+    found = cluster(scaled, segments, seed, weights)
+    return Codebook(
+        centres=found.centres,
+        kernel=kernel.identity,
+        bands=first.bands,
+        dtype=first.dtype,
+        band_mean=np.average(vectors, axis=0, weights=weights),
+        scaling=scaling,
+        fit={**report, "method": method, "seed": seed, **_outcome(found, segments)},
+    )
+
+
+def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
+    """One codebook needs equal band counts and dtypes.
+
+    Raises
+    ------
+    UsageError
+        If they differ; names the groups.
+    """
+    groups: dict[tuple[int, str], list[str]] = {}
+    for raster in rasters:
+        groups.setdefault((len(raster.bands), raster.dtype), []).append(raster.path)
+    if len(groups) > 1:
+        named = "; ".join(
+            f"{count} band{'s' if count > 1 else ''} of {dtype}: {paths[0]}"
+            + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+            for (count, dtype), paths in groups.items()
+        )
+        raise UsageError(
+            f"one codebook needs equal bands and dtypes, but there are {named}; "
+            "choose --bands, run the groups apart, or use --codebook-scope raster"
+        )
+
+
+def _sample(
+    rasters: Sequence[sampling.Pixels], kernel: Kernel, seed: int, pool: Pool, advance: Advance
+) -> tuple[Vectors, dict[str, Any]]:
+    """Feature vectors of the hash sample, in hash order, and what was seen."""
+    total = sampling.cells_total(rasters, kernel.cell_px)
+    quota = sampling.quota(total)
+    samples: list[sampling.CellSample] = []
+    waiting: list[sampling.Cell] = []
+    looked_at = 0
+    for cell in sampling.cells(rasters, seed, kernel.cell_px):
+        waiting.append(cell)
+        looked_at += 1
+        # batches of a fixed size: how far the sample reaches must not depend on the workers
+        if len(waiting) < sampling.CELLS and looked_at < total:
+            continue
+        calls = [(rasters[c.raster], kernel, c, quota) for c in waiting]
+        for sample in pool.each(sampling.sample_cell, calls):
+            samples.append(sample)
+            advance(len(samples), min(total, max(sampling.CELLS, len(samples))))
+        waiting.clear()
+        if sampling.enough(samples):
+            break
+    hashes = np.concatenate([s.hashes for s in samples])
+    vectors = np.concatenate([s.vectors for s in samples])
+    order = np.argsort(hashes, kind="stable")
+    report = {
+        "cells_read": len(samples),
+        "cells_total": total,
+        "pixels_seen": sum(s.valid_pixels for s in samples),
+        "pixels_total": sum(r.bounds.pixels for r in rasters),
+        "vectors": len(vectors),
+    }
+    return vectors[order], report
+
+
+def _every_pixel(
+    rasters: Sequence[sampling.Pixels], pool: Pool, advance: Advance
+) -> tuple[Vectors, npt.NDArray[np.float64], dict[str, Any]]:
+    """All distinct colours, their counts, and what was seen; integer sums, so in any order the same."""
+    from engine import hashing
+
+    bands = len(rasters[0].bands)
+    if rasters[0].dtype != "uint8" or bands > 3:
+        raise UsageError(
+            f"--fit exact counts colours of 1 to 3 bands of uint8, not {bands} bands of {rasters[0].dtype}; "
+            "use --fit sample or choose --bands"
+        )
+    counts = np.zeros(256**bands, np.int64)
+    calls = [(r, w) for r in rasters for w in tiles(r.bounds, _EXACT_WINDOW_PX)]
+    for done, (colours, number) in enumerate(pool.each(count_colours, calls), 1):
+        counts[colours] += number
+        advance(done, len(calls))
+    present = np.flatnonzero(counts)
+    present = present[hashing.bottom(hashing.mix(present.astype(np.uint64)), len(present))]
+    shifts = 8 * np.arange(bands - 1, -1, -1)
+    vectors = ((present[:, None] >> shifts) & 255).astype(np.float64)
+    seen = int(counts.sum())
+    report = {
+        "pixels_seen": seen,
+        "pixels_total": sum(r.bounds.pixels for r in rasters),
+        "vectors": len(vectors),
+    }
+    return vectors, counts[present].astype(np.float64), report
+
+
+def count_colours(
+    pixels: sampling.Pixels, window: Window
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Colours of the valid pixels of a window, packed into one integer each, and how often they occur."""
+    data, valid = pixels.read(window)
+    packed = np.zeros(valid.shape, np.int32)
+    for band in data:
+        packed = (packed << 8) | band
+    colours, number = np.unique(packed[valid], return_counts=True)
+    return colours.astype(np.intp), number
+
+
+def _scaling(vectors: Vectors, dtype: str, scale: Scale) -> Scaling | None:
+    """How features become 0..255: as given, by robust limits for wide dtypes, or not at all."""
+    if scale == "none" or (scale is None and dtype == "uint8"):
+        return None
+    dims = vectors.shape[1]
+    if scale is None:
+        low, high = np.percentile(vectors, ROBUST_PERCENTILES, axis=0)
+        return Scaling(low.astype(np.float64), high.astype(np.float64))
+    limits = np.asarray(scale, np.float64).reshape(-1, 2)
+    if len(limits) not in (1, dims):
+        raise UsageError(f"--scale gives {len(limits)} pairs of limits for {dims} bands; give 1 or {dims}")
+    low, high = np.broadcast_to(limits, (dims, 2)).T.copy()
+    if (high <= low).any():
+        raise UsageError(
+            f"--scale {','.join(map(str, limits.ravel()))}: each low limit must be below its high"
+        )
+    return Scaling(low, high)
+
+
+def _outcome(found: Clustering, asked: int) -> dict[str, Any]:
+    return {
+        "segments_asked": asked,
+        "inertia": found.inertia,
+        "iterations": found.iterations,
+        "share": [round(float(s), 6) for s in found.share],
+    }

@@ -1,0 +1,159 @@
+"""OUT: whose run it holds, what may be written there, and `run.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import durable
+from pipeline.config import RunConfig
+from pipeline.errors import UsageError
+from pipeline.job import Outputs
+from pipeline.sources import Source
+
+FORMAT = "tilewright-run-1"
+
+
+class Folder:
+    """The folder of a run's outputs.
+
+    Parameters
+    ----------
+    config
+        The run's configuration; `out` is set.
+    sources
+        The rasters of the run.
+
+    Raises
+    ------
+    UsageError
+        If OUT is not writable, holds another run (without --overwrite), or would overwrite an input.
+    """
+
+    def __init__(self, config: RunConfig, sources: Sequence[Source]) -> None:
+        self.path = Path(config.out or ".")
+        self._config = config
+        self._sources = sources
+        self.states: dict[str, dict[str, Any]] = {}
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse_inputs()
+            self._former(overwrite=config.overwrite)
+            self._start_partial()
+        except OSError as error:
+            raise UsageError(
+                f"{self.path}: cannot write there ({error.strerror}); choose another OUT"
+            ) from None
+
+    @property
+    def codebook(self) -> Path:
+        """The batch's codebook."""
+        return self.path / "codebook.npz"
+
+    def outputs(self, source: Source) -> Outputs:
+        """Output files of a raster."""
+        return Outputs(self.path, source.name)
+
+    def is_done(self, source: Source, fingerprint: str) -> bool:
+        """True if a raster was done from this very input, and its outputs are there.
+
+        Raises
+        ------
+        UsageError
+            If it was done from another input.
+        """
+        if self.states.get(source.name, {}).get("state") != "done":
+            return False
+        files = self.outputs(source)
+        if not (files.tif.exists() and files.json.exists()):
+            return False
+        before = json.loads(files.json.read_text())["input"]["fingerprint"]
+        if before != fingerprint:
+            raise UsageError(
+                f"{source.path}: the input has changed since {files.tif} "
+                "was made; use --overwrite or another OUT"
+            )
+        return True
+
+    def note(self, source: Source, state: str, **more: Any) -> None:
+        """Remember a raster's state; `save` writes it."""
+        self.states[source.name] = {"name": source.name, "source": source.path, "state": state, **more}
+
+    def save(self, summary: dict[str, Any]) -> None:
+        """Write run.json."""
+        rasters = [
+            self.states.get(s.name, {"name": s.name, "source": s.path, "state": "waiting"})
+            for s in self._sources
+        ]
+        config = self._config.model_dump(mode="json", exclude={"overwrite"})
+        config["sources"] = [s.path for s in self._sources]
+        value = {"format": FORMAT, "config": config, "rasters": rasters, **summary}
+        durable.write_json(self.path / "run.json", value)
+
+    def close(self) -> None:
+        """Take away the folder of work in progress, if nothing is left in it."""
+        shutil.rmtree(self.path / ".partial", ignore_errors=True)
+
+    def _start_partial(self) -> None:
+        partial = self.path / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+
+    def _refuse_inputs(self) -> None:
+        inputs = {os.path.realpath(s.path): s.path for s in self._sources}
+        for source in self._sources:
+            for file in self.outputs(source).all():
+                if (path := os.path.realpath(file)) in inputs:
+                    raise UsageError(
+                        f"{inputs[path]}: the outputs in {self.path} would overwrite this input; "
+                        "choose another OUT"
+                    )
+
+    def _former(self, *, overwrite: bool) -> None:
+        """Take up, refuse, or delete what a former run left here."""
+        path = self.path / "run.json"
+        if not path.exists():
+            if not overwrite:
+                self._refuse_strangers()
+            return
+        try:
+            former = json.loads(path.read_text())
+            config, rasters = dict(former["config"]), list(former["rasters"])
+            names = [str(r["name"]) for r in rasters]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UsageError(f"{path}: not a run.json of this version; choose another OUT") from None
+        if overwrite:
+            for file in (path, self.codebook, *(f for n in names for f in Outputs(self.path, n).all())):
+                file.unlink(missing_ok=True)
+            return
+        if difference := self._difference(config, [str(r["source"]) for r in rasters]):
+            raise UsageError(
+                f"{self.path} holds another run: {difference}; "
+                "choose another OUT, or --overwrite to delete it"
+            )
+        self.states = {str(r["name"]): dict(r) for r in rasters}
+
+    def _difference(self, config: dict[str, Any], sources: list[str]) -> str:
+        for key, value in {**self._config.meaning, "codebook": self._config.codebook}.items():
+            if config.get(key) != value:
+                return f"{key} {config.get(key)}, not {value}"
+        here = [os.path.abspath(s.path) for s in self._sources]
+        there = [os.path.abspath(s) for s in sources]
+        if new := [s for s in here if s not in there]:
+            return f"it lacks the source {new[0]}"
+        if gone := [s for s in there if s not in here]:
+            return f"it has the source {gone[0]} too"
+        return ""
+
+    def _refuse_strangers(self) -> None:
+        for source in self._sources:
+            for file in self.outputs(source).all():
+                if file.exists():
+                    raise UsageError(
+                        f"{file} exists already and no run.json says what it is; "
+                        "choose another OUT or --overwrite"
+                    )

@@ -1,0 +1,232 @@
+"""The lazy chunk graph: pixels with their validity in, labels out.
+
+This is the only module that calls `dask.array.map_overlap`, in one wrapper, `overlap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.base import tokenize
+
+from engine.codebook import Codebook
+from engine.grid import Window, split
+from engine.kernel import Kernel, Labels, Patch
+from pipeline.kernels import kernel_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from pipeline.raster import Raster
+
+DEFAULT_CHUNK_PX = 2048
+
+Chunks = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a core and the halo around it are cut into Dask blocks.
+
+    Parameters
+    ----------
+    core
+        The pixels that a result is wanted for, absolute.
+    outer
+        The pixels that there are: `core` and up to `halo_px` more on each side.
+    halo_px
+        Pixels beyond a block that its result depends on.
+    chunks
+        Sides of the blocks of the core; the outer ones carry what `outer` has beyond them.
+    """
+
+    core: Window
+    outer: Window
+    halo_px: int
+    chunks: Chunks
+
+    @classmethod
+    def of(cls, core: Window, bounds: Window, halo_px: int, chunk_px: int) -> Layout:
+        """The layout of a core, cut at the absolute multiples of `chunk_px`.
+
+        Where a chunk is smaller than the halo, blocks are as many chunks as hold it: Dask takes a
+        halo from the neighbouring block alone.
+        """
+        chunk_px *= max(1, -(-halo_px // chunk_px))
+        chunks = (
+            split(core.row, core.height, chunk_px, halo_px),
+            split(core.col, core.width, chunk_px, halo_px),
+        )
+        return cls(core, core.grow(halo_px, bounds), halo_px, chunks)
+
+    @property
+    def outer_chunks(self) -> Chunks:
+        """Sides of the blocks of `outer`."""
+        rows, cols = (list(c) for c in self.chunks)
+        rows[0] += self.core.row - self.outer.row
+        rows[-1] += self.outer.row_end - self.core.row_end
+        cols[0] += self.core.col - self.outer.col
+        cols[-1] += self.outer.col_end - self.core.col_end
+        return tuple(rows), tuple(cols)
+
+    def block(self, index: tuple[int, ...]) -> Window:
+        """The core of one block, absolute."""
+        row, col = (sum(c[:i]) for c, i in zip(self.chunks, index, strict=True))
+        height, width = (c[i] for c, i in zip(self.chunks, index, strict=True))
+        return Window(self.core.row + row, self.core.col + col, height, width)
+
+
+BlockFunction = Callable[..., npt.NDArray[Any]]
+
+
+def overlap(
+    function: BlockFunction, pixels: da.Array, valid: da.Array, layout: Layout, dtype: Any
+) -> da.Array:
+    """Map a function over overlapping blocks; the one wrapper of `dask.array.map_overlap`.
+
+    Parameters
+    ----------
+    function
+        Called as ``function(pixels, valid, outer, core)`` with the arrays of a block and its halo,
+        and where they and the block's core lie, absolute; gives an array of the core's shape.
+    pixels, valid
+        Shapes (band, y, x) and (y, x), chunked as `layout.outer_chunks`.
+    layout
+        Where the blocks lie.
+    dtype
+        Dtype of the result.
+
+    Returns
+    -------
+    dask.array.Array
+        Shape (core.height, core.width), chunked as `layout.chunks`, nothing computed.
+    """
+    # along an axis with one block there is no neighbour: its halo is in the block already
+    down, across = (layout.halo_px if len(sides) > 1 else 0 for sides in layout.chunks)
+    result: da.Array = da.map_overlap(
+        partial(_on_block, function, layout),
+        pixels,
+        valid,
+        depth=[{0: 0, 1: down, 2: across}, {0: down, 1: across}],
+        boundary="none",
+        trim=False,
+        allow_rechunk=False,
+        align_arrays=False,
+        drop_axis=0,
+        chunks=layout.chunks,
+        dtype=dtype,
+        meta=np.empty((0, 0), dtype),
+    )
+    return result
+
+
+def _on_block(
+    function: BlockFunction,
+    layout: Layout,
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    block_id: tuple[int, ...],
+) -> npt.NDArray[Any]:
+    core = layout.block(block_id[-2:])
+    return function(pixels, valid, core.grow(layout.halo_px, layout.outer), core)
+
+
+def label_array(
+    pixels: da.Array, valid: da.Array, layout: Layout, codebook: Codebook, bounds: Window
+) -> da.Array:
+    """Labels of a layout's core, lazily: shape (core.height, core.width), uint8, 255 = nodata."""
+    kernel = kernel_of(codebook)
+    return overlap(partial(_label_block, kernel, codebook, bounds), pixels, valid, layout, np.uint8)
+
+
+def _label_block(
+    kernel: Kernel,
+    codebook: Codebook,
+    bounds: Window,
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    outer: Window,
+    core: Window,
+) -> Labels:
+    return kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
+
+
+def read_arrays(raster: Raster, layout: Layout) -> tuple[da.Array, da.Array]:
+    """Pixels (band, y, x) and validity (y, x) of a layout's outer window, read block by block.
+
+    Each block is one read of pixels and validity together, shared by both arrays.
+    """
+    rows, cols = layout.outer_chunks
+    bands = len(raster.bands)
+    stack = da.map_blocks(
+        partial(_read_block, raster, layout.outer, rows, cols),
+        chunks=((bands + 1,), rows, cols),
+        dtype=raster.dtype,
+        meta=np.empty((0, 0, 0), raster.dtype),
+        name=f"read-{tokenize(raster, layout)}",
+    )
+    return stack[:bands], stack[bands].astype(bool)
+
+
+def _read_block(
+    raster: Raster, outer: Window, rows: tuple[int, ...], cols: tuple[int, ...], block_id: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    i, j = block_id[-2:]
+    starts_y, starts_x = [0, *accumulate(rows)], [0, *accumulate(cols)]
+    return raster.read_stack(Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j]))
+
+
+def label_window(raster: Raster, codebook: Codebook, window: Window, chunk_px: int) -> da.Array:
+    """Labels of a window of a raster, lazily; its halo is read with it."""
+    kernel = kernel_of(codebook)
+    layout = Layout.of(window, raster.bounds, kernel.halo_px, chunk_px)
+    pixels, valid = read_arrays(raster, layout)
+    return label_array(pixels, valid, layout, codebook, raster.bounds)
+
+
+def segment(array: xr.DataArray, codebook: Codebook) -> xr.DataArray:
+    """Labels of a raster, lazily: nothing is read or computed until it is asked for.
+
+    Parameters
+    ----------
+    array
+        As `open_raster` gives it, or a slice of it: (band, y, x), with the coordinates `valid`,
+        `row` and `column`.
+    codebook
+        From `fit` or `Codebook.load`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (y, x), uint8, labels 0 to K - 1 and 255 = nodata, on the array's grid.
+
+    Raises
+    ------
+    UsageError
+        If the array has other bands or another dtype than the codebook, or is not on the grid.
+    """
+    from pipeline import array as arrays
+
+    bounds = arrays.bounds_of(array)
+    arrays.check_fits(array, codebook)
+    layout = Layout.of(bounds, bounds, kernel_of(codebook).halo_px, _chunk_px(array, bounds))
+    pixels = array.data.rechunk(((array.sizes["band"],), *layout.outer_chunks))
+    valid = array.coords["valid"].data.rechunk(layout.outer_chunks)
+    return arrays.labels_like(array, label_array(pixels, valid, layout, codebook, bounds), codebook)
+
+
+def _chunk_px(array: xr.DataArray, bounds: Window) -> int:
+    """The array's own chunk side where its chunks lie on the grid, else the default."""
+    side = max(array.data.chunks[1] + array.data.chunks[2])
+    on_grid = array.data.chunks[1:] == (
+        split(bounds.row, bounds.height, side),
+        split(bounds.col, bounds.width, side),
+    )
+    return side if on_grid else DEFAULT_CHUNK_PX

@@ -1,0 +1,71 @@
+"""`inspect`: what a file is, in a few lines."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from engine.codebook import Codebook
+from pipeline.raster import Raster, open_header
+from pipeline.run import load_codebook
+
+
+def describe(path: str) -> str:
+    """Describe a raster, a label file or a codebook.
+
+    Raises
+    ------
+    TilewrightError
+        If it is none of these.
+    """
+    if path.endswith(".npz") or (Path(path).is_file() and zipfile.is_zipfile(path)):
+        return _codebook(load_codebook(path))
+    return _raster(open_header(path))
+
+
+def _codebook(codebook: Codebook) -> str:
+    kernel = ", ".join(f"{k} {v}" for k, v in codebook.kernel.items() if k != "name")
+    lines = [
+        f"codebook {codebook.content_hash}",
+        f"kernel    {codebook.kernel['name']} ({kernel})",
+        f"fitted on bands {', '.join(map(str, codebook.bands))} of {codebook.dtype}",
+    ]
+    if codebook.scaling is not None:
+        limits = zip(codebook.scaling.low, codebook.scaling.high, strict=True)
+        lines.append(
+            "scaled    " + ", ".join(f"{low:g} to {high:g}" for low, high in limits) + " -> 0 to 255"
+        )
+    if "cells_read" in codebook.fit:
+        lines.append(f"saw       {codebook.fit['cells_read']} of {codebook.fit['cells_total']} cells")
+    shares = codebook.fit.get("share", [None] * codebook.segments)
+    lines.append("label  share  centre")
+    for label, (centre, share) in enumerate(zip(codebook.centres, shares, strict=True)):
+        part = "" if share is None else f"{share:6.1%}"
+        lines.append(f"{label:5}  {part:>6}  " + " ".join(f"{v:.1f}" for v in centre[:16]))
+    return "\n".join(lines)
+
+
+def _raster(raster: Raster) -> str:
+    import rasterio
+
+    place = raster.georeference
+    with rasterio.open(raster.path) as dataset:
+        driver, levels, tags = dataset.driver, dataset.overviews(1), dataset.tags()
+        crs = dataset.crs.to_string() if dataset.crs else "none"
+    block = f"{raster.block_shape[1]} x {raster.block_shape[0]}"
+    lines = [
+        raster.path,
+        f"format    {driver}, {raster.width} x {raster.height} px, blocks of {block}",
+        f"overviews {levels or 'none'}",
+        f"bands     {len(raster.bands)} of {raster.dtype}: {', '.join(raster.band_names[:16])}",
+        f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}"
+        + (f", alpha in band {raster.alpha_band}" if raster.alpha_band else "")
+        + (", mask" if raster.mask_band else ""),
+        f"CRS       {crs}" + (f", {len(place.gcps)} ground control points" if place.gcps else ""),
+        f"transform {place.transform or 'none'}",
+    ]
+    if "TILEWRIGHT_CODEBOOK" in tags:
+        lines.append(
+            f"labels of codebook {tags['TILEWRIGHT_CODEBOOK']} ({tags.get('TILEWRIGHT_KERNEL', '')})"
+        )
+    return "\n".join(lines)

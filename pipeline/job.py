@@ -1,0 +1,177 @@
+"""One raster's work: what there is to do, and the tasks that workers do of it.
+
+A task is a plain function of small values. It may run in any process and twice: what it makes is
+durable under its own name and the same bytes each time. Pixels never pass through the coordinator.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.codebook import Codebook
+from engine.grid import Window, tiles
+from pipeline import durable, style
+from pipeline.errors import RasterError
+from pipeline.fit import NO_VALID_PIXEL
+from pipeline.raster import Raster
+from pipeline.sinks import cog, parts, tiff
+from pipeline.sinks.pyramid import Stage, stages
+
+# a task of about this side: small chunks go together, so that the coordinator's cost stays small
+_WINDOW_PX = 2048
+
+
+@dataclass(frozen=True)
+class Job:
+    """One raster to segment with one codebook.
+
+    Parameters
+    ----------
+    name
+        Name of the outputs.
+    raster
+        Its header.
+    codebook
+        Frozen centres.
+    chunk_px
+        Side of a chunk, a multiple of 512.
+    out
+        Folder of the outputs.
+    """
+
+    name: str
+    raster: Raster
+    codebook: Codebook
+    chunk_px: int
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where work in progress lives."""
+        return self.out / ".partial" / self.name
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the pyramid; the units of the first are the chunks."""
+        return stages(self.raster.height, self.raster.width, self.chunk_px)
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return self.stages[0].rows * self.stages[0].cols
+
+    def windows(self) -> list[Window]:
+        """What one task does each: a chunk, or a few small ones."""
+        return list(tiles(self.raster.bounds, max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px))
+
+
+@dataclass(frozen=True, slots=True)
+class WindowDone:
+    """What a window's task reports: chunks and pixels done, seconds of labelling and of encoding."""
+
+    chunks: int
+    pixels: int
+    label_s: float
+    encode_s: float
+
+
+def label_window(job: Job, window: Window) -> WindowDone:
+    """Label a window and make each of its chunks durable."""
+    from pipeline import graph
+
+    start = time.perf_counter()
+    lazy = graph.label_window(job.raster, job.codebook, window, job.chunk_px)
+    labels = lazy.compute(scheduler="synchronous")
+    labelled = time.perf_counter()
+    stage = job.stages[0]
+    chunks = list(tiles(window, job.chunk_px))
+    for chunk in chunks:
+        unit = chunk.row // job.chunk_px, chunk.col // job.chunk_px
+        parts.write_part(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
+    return WindowDone(len(chunks), window.pixels, labelled - start, time.perf_counter() - labelled)
+
+
+def merge_unit(job: Job, index: int, unit: tuple[int, int]) -> None:
+    """Make one unit of a later stage durable, from the remnants of the stage below."""
+    below, stage = job.stages[index - 1 : index + 1]
+    labels = parts.merged_remnants(job.folder, stage, unit, below)
+    parts.write_part(job.folder, stage, unit, labels)
+
+
+def finish(job: Job, record: dict[str, Any]) -> dict[str, Any]:
+    """Join the parts, write the sidecars, move all into place; gives the raster's record.
+
+    Raises
+    ------
+    RasterError
+        If no pixel got a label: then nothing appears in OUT.
+    """
+    start = time.perf_counter()
+    meaning = cog.Labelled.of(job.codebook, job.raster.georeference)
+    whole = job.folder / "labels.tif"
+    histogram = cog.assemble(job.folder, job.stages, meaning, whole)
+    if histogram[:255].sum() == 0:
+        raise RasterError(job.raster.path, NO_VALID_PIXEL)
+    exact = tiff.geo_tags(job.raster.georeference).exact_crs
+    wkt = None if exact else job.raster.georeference.crs_wkt
+    place = Outputs(job.out, job.name)
+    durable.write_bytes(place.png, style.quicklook(whole, meaning.style))
+    durable.write_bytes(place.qml, style.qml(meaning.style).encode())
+    durable.write_bytes(place.aux_xml, style.aux_xml(meaning.style, histogram, wkt).encode())
+    # the labels take their name last of what a map shows; the record then says that all is there
+    durable.move(whole, place.tif)
+    record = {
+        **record,
+        "labels": {str(i): int(histogram[i]) for i in range(job.codebook.segments)},
+        "nodata_pixels": int(histogram[255]),
+        "finish_s": round(time.perf_counter() - start, 3),
+    }
+    durable.write_json(place.json, record)
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Names of a raster's outputs in OUT."""
+
+    out: Path
+    name: str
+
+    @property
+    def tif(self) -> Path:
+        """The labels."""
+        return self.out / f"{self.name}.tif"
+
+    @property
+    def aux_xml(self) -> Path:
+        """Category names and attribute table."""
+        return self.out / f"{self.name}.tif.aux.xml"
+
+    @property
+    def qml(self) -> Path:
+        """QGIS style."""
+        return self.out / f"{self.name}.qml"
+
+    @property
+    def png(self) -> Path:
+        """Quicklook."""
+        return self.out / f"{self.name}.png"
+
+    @property
+    def json(self) -> Path:
+        """Record."""
+        return self.out / f"{self.name}.json"
+
+    @property
+    def codebook(self) -> Path:
+        """The raster's own codebook, where the scope is a raster."""
+        return self.out / f"{self.name}.codebook.npz"
+
+    def all(self) -> tuple[Path, ...]:
+        """Every file of the raster, the record last."""
+        return self.tif, self.aux_xml, self.qml, self.png, self.codebook, self.json

@@ -1,0 +1,154 @@
+"""`plan`: what a run would do, before it does it; measured on a window of the rasters themselves."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.codebook import Codebook
+from engine.grid import Window
+from pipeline import job as work
+from pipeline import workers
+from pipeline.config import RunConfig
+from pipeline.errors import RasterError
+from pipeline.fit import fit_codebook
+from pipeline.kernels import kernel_of
+from pipeline.raster import Raster, open_segmentable
+from pipeline.run import job_of, kernel_for, load_codebook
+from pipeline.sources import resolve
+
+# what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
+_LABEL_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Parameters
+    ----------
+    rasters, pixels, chunks, tasks
+        How much there is.
+    halo_px
+        Pixels read beyond each window.
+    workers
+        How many, and what kind.
+    seconds
+        Estimate of the whole run, from a measured window.
+    peak_bytes
+        Estimate of the memory of all processes at their peak.
+    """
+
+    rasters: int
+    pixels: int
+    chunks: int
+    tasks: int
+    halo_px: int
+    workers: str
+    seconds: float
+    peak_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As one JSON object."""
+        return {**asdict(self), "seconds": round(self.seconds, 2)}
+
+    def text(self) -> str:
+        """As lines for people."""
+        return (
+            f"rasters  {self.rasters}, {self.pixels / 1e6:.1f} Mpx\n"
+            f"chunks   {self.chunks} in {self.tasks} tasks, halo {self.halo_px} px\n"
+            f"workers  {self.workers}\n"
+            f"memory   about {self.peak_bytes / 2**20:.0f} MiB at the peak\n"
+            f"time     about {self.seconds:.0f} s (from a window measured just now)"
+        )
+
+
+def plan(config: RunConfig) -> Plan:
+    """Plan a run: open the headers, measure one window, and scale up.
+
+    Raises
+    ------
+    UsageError
+        As `run` would.
+    RasterError
+        If no source can be opened.
+    """
+    start = time.perf_counter()
+    staff = workers.parse(config.workers)
+    rasters = _open(config)
+    with workers.open_pool(workers.Workers("threads", 1)) as pool:
+        codebook = _codebook(config, rasters, pool)
+    set_up = time.perf_counter() - start
+    with tempfile.TemporaryDirectory(prefix="tilewright-plan-") as folder:
+        jobs = [job_of(config, Path(r.path).stem, r, codebook, Path(folder)) for r in rasters]
+        window_pixels, window_s = _measure(jobs[0])
+    pixels = sum(r.pixels for r in rasters)
+    tasks = sum(len(j.windows()) + 1 + sum(s.rows * s.cols for s in j.stages[1:]) for j in jobs)
+    parallel = min(staff.count, tasks)
+    return Plan(
+        rasters=len(rasters),
+        pixels=pixels,
+        chunks=sum(j.chunks for j in jobs),
+        tasks=tasks,
+        halo_px=kernel_of(codebook).halo_px,
+        workers=f"{staff.count} {staff.kind}",
+        seconds=set_up + window_s / window_pixels * pixels / parallel,
+        peak_bytes=_peak_bytes(jobs, staff),
+    )
+
+
+def _open(config: RunConfig) -> list[Raster]:
+    found, errors = [], []
+    for source in resolve(config.sources):
+        try:
+            found.append(open_segmentable(source.path, config.bands))
+        except RasterError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return found
+
+
+def _codebook(config: RunConfig, rasters: Sequence[Raster], pool: workers.Pool) -> Codebook:
+    """The codebook that would be used, or one like it, fitted on the first raster by sample."""
+    if config.codebook:
+        return load_codebook(config.codebook)
+    return fit_codebook(
+        rasters[:1],
+        kernel_for(config),
+        config.segments,
+        seed=config.seed,
+        method="sample",
+        scale=config.scale,
+        pool=pool,
+    )
+
+
+def _measure(job: work.Job) -> tuple[int, float]:
+    """Pixels and seconds of a window in the middle of a raster, done twice: the first warms up."""
+    windows = job.windows()
+    window: Window = windows[len(windows) // 2]
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        work.label_window(job, window)
+        seconds = time.perf_counter() - start
+    shutil.rmtree(job.folder, ignore_errors=True)
+    return window.pixels, seconds
+
+
+def _peak_bytes(jobs: Sequence[work.Job], staff: workers.Workers) -> int:
+    """Memory of this process now (all is loaded), and of the windows that are under way at a time."""
+    window = max(
+        w.pixels * (2 * j.raster.pixel_bytes + _LABEL_BYTES) for j in jobs for w in (j.windows()[0],)
+    )
+    base = psutil.Process().memory_info().rss
+    processes = staff.count if staff.kind == "processes" else 1
+    return int(base) * processes + window * staff.count

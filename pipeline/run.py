@@ -1,0 +1,382 @@
+"""A run: sources in, label files out. What `python -m pipeline run` does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.codebook import Codebook, CodebookError
+from engine.grid import chunk_side
+from engine.kernel import Kernel
+from pipeline import durable, schedule, workers
+from pipeline.config import RunConfig
+from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
+from pipeline.fingerprint import fingerprint
+from pipeline.fit import check_alike, fit_codebook
+from pipeline.folder import Folder
+from pipeline.job import Job
+from pipeline.kernels import kernel_named, kernel_of, mismatch
+from pipeline.progress import Progress, Silent
+from pipeline.raster import Raster, open_segmentable
+from pipeline.schedule import Tally
+from pipeline.sources import Source, resolve
+
+
+@dataclass
+class Report:
+    """How a run ended.
+
+    Parameters
+    ----------
+    done, failed, skipped
+        Names of the rasters; failed ones with their error.
+    pixels
+        Pixels labelled.
+    seconds
+        Whole time.
+    """
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    pixels: int = 0
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is done, 1 if some rasters failed."""
+        return 1 if self.failed else 0
+
+
+@dataclass(frozen=True)
+class _Input:
+    source: Source
+    raster: Raster
+    fingerprint: str
+
+
+def run(config: RunConfig, progress: Progress | None = None) -> Report:
+    """Segment the sources of a configuration into its OUT.
+
+    Parameters
+    ----------
+    config
+        What to do; `sources` and `out` are set.
+    progress
+        Hears of events (default: failures only).
+
+    Returns
+    -------
+    Report
+        What was done; rasters that failed are in it, they raise nothing.
+
+    Raises
+    ------
+    UsageError
+        If the request cannot be carried out; nothing was done then.
+    StorageError
+        If OUT cannot be written any more.
+    """
+    if not config.out:
+        raise UsageError("no -o OUT given; name a folder for the outputs")
+    sources = resolve(config.sources)
+    folder = Folder(config, sources)
+    with workers.open_pool(workers.parse(config.workers), dashboard=config.dashboard) as pool:
+        return _Run(config, sources, folder, pool, progress or Silent()).go()
+
+
+class _Run:
+    """One run's state: who is done, who failed, how fast it goes."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        sources: Sequence[Source],
+        folder: Folder,
+        pool: workers.Pool,
+        progress: Progress,
+    ) -> None:
+        self._config = config
+        self._sources = sources
+        self._folder = folder
+        self._pool = pool
+        self._progress = progress
+        self._report = Report()
+        self._start = time.monotonic()
+        self._batch_pixels = 0
+        self._batch_done = 0
+        self._inputs: dict[str, _Input] = {}
+
+    def go(self) -> Report:
+        """Do all of it."""
+        self._progress.event(
+            "start", rasters=len(self._sources), workers=self._pool.count, dashboard=self._pool.dashboard
+        )
+        saved = self._saved_codebook()
+        inputs = self._open(saved)
+        if self._config.codebook_scope == "batch" and saved is None and inputs:
+            check_alike([i.raster for i in inputs])
+        todo = [i for i in inputs if not self._skip(i)]
+        self._inputs = {i.source.name: i for i in todo}
+        self._batch_pixels = sum(i.raster.pixels for i in todo)
+        self._folder.save({})
+        try:
+            for outcome in schedule.drive(
+                self._jobs(todo, inputs, saved), self._pool, self._record, self._advanced, self._started
+            ):
+                self._end(outcome)
+        finally:
+            self._report.seconds = time.monotonic() - self._start
+            self._folder.save(self._summary())
+        self._folder.close()
+        self._progress.event("end", **self._counts(), seconds=self._report.seconds, mpx_per_s=self._rate())
+        return self._report
+
+    def _saved_codebook(self) -> Codebook | None:
+        """The codebook to use instead of a fit: the one that was named, or this OUT's own."""
+        path = self._config.codebook
+        if path is None and self._folder.states and self._folder.codebook.exists():
+            path = str(self._folder.codebook)
+        if path is None:
+            return None
+        codebook = load_codebook(path)
+        durable.write_bytes(self._folder.codebook, codebook.to_bytes())
+        return codebook
+
+    def _open(self, saved: Codebook | None) -> list[_Input]:
+        """Headers of all sources; those that cannot be opened fail here."""
+        bands = self._config.bands or (saved.bands if saved and self._config.codebook else None)
+        calls = [(s, bands) for s in self._sources]
+        inputs = []
+        for source, found in zip(self._sources, self._pool.each(_open_one, calls), strict=True):
+            if isinstance(found, RasterError):
+                self._fail(source, found)
+            elif saved and (problem := mismatch(len(found.raster.bands), found.raster.dtype, saved)):
+                self._fail(source, RasterError(source.path, problem))
+            else:
+                inputs.append(found)
+        return inputs
+
+    def _skip(self, one: _Input) -> bool:
+        if not self._folder.is_done(one.source, one.fingerprint):
+            return False
+        self._report.skipped.append(one.source.name)
+        self._progress.event("skipped", raster=one.source.name, reason="done already")
+        return True
+
+    def _jobs(
+        self, todo: Sequence[_Input], inputs: Sequence[_Input], saved: Codebook | None
+    ) -> Iterator[Job]:
+        """Each raster's job, fitted when it is its turn where every raster has its own codebook."""
+        if saved is not None:
+            self._announce(saved, None)
+            for one in todo:
+                yield self._job(one, saved)
+        elif self._config.codebook_scope == "batch":
+            if todo and (codebook := self._fit_batch(list(inputs))) is not None:
+                for one in todo:
+                    if one.source.name not in self._report.failed:
+                        yield self._job(one, codebook)
+        else:
+            for one in todo:
+                if (codebook := self._fit_one(one)) is not None:
+                    yield self._job(one, codebook)
+
+    def _job(self, one: _Input, codebook: Codebook) -> Job:
+        return job_of(self._config, one.source.name, one.raster, codebook, self._folder.path)
+
+    def _fit_batch(self, inputs: list[_Input]) -> Codebook | None:
+        """One codebook for all; rasters that fail in the fit are left out and recorded."""
+        while inputs:
+            try:
+                codebook = self._fit(inputs, None)
+            except RasterError as error:
+                bad = [i for i in inputs if i.raster.path == error.path] or inputs
+                for one in bad:
+                    self._fail(one.source, RasterError(one.source.path, error.reason))
+                inputs = [i for i in inputs if i not in bad]
+                continue
+            durable.write_bytes(self._folder.codebook, codebook.to_bytes())
+            return codebook
+        return None
+
+    def _fit_one(self, one: _Input) -> Codebook | None:
+        path = self._folder.outputs(one.source).codebook
+        try:
+            codebook = self._fit([one], one.source.name)
+            durable.write_bytes(path, codebook.to_bytes())
+        except RasterError as error:
+            self._fail(one.source, error)
+            return None
+        return codebook
+
+    def _fit(self, inputs: Sequence[_Input], name: str | None) -> Codebook:
+        config = self._config
+        codebook = fit_codebook(
+            [i.raster for i in inputs],
+            kernel_for(config),
+            config.segments,
+            seed=config.seed,
+            method=config.fit,
+            scale=config.scale,
+            pool=self._pool,
+            advance=lambda done, total: self._progress.event("fit", done=done, total=total, raster=name),
+        )
+        self._announce(codebook, name)
+        return codebook
+
+    def _announce(self, codebook: Codebook, name: str | None) -> None:
+        if (asked := codebook.fit.get("segments_asked", 0)) > codebook.segments:
+            self._progress.event(
+                "warning",
+                message=f"{name or 'the rasters'}: {codebook.segments} distinct values, fewer than "
+                f"--segments {asked}; each got a label of its own",
+            )
+        self._progress.event(
+            "codebook",
+            codebook_hash=codebook.content_hash,
+            segments=codebook.segments,
+            raster=name,
+            cells_read=codebook.fit.get("cells_read"),
+            cells_total=codebook.fit.get("cells_total"),
+        )
+
+    def _started(self, job: Job) -> None:
+        self._progress.event("raster", raster=job.name, chunks=job.chunks, pixels=job.raster.pixels)
+
+    def _advanced(self, tally: Tally) -> None:
+        now = time.monotonic()
+        rate = tally.pixels_done / max(1e-6, now - tally.started)
+        under_way = self._batch_done + tally.pixels_done
+        batch_rate = under_way / max(1e-6, now - self._start)
+        self._progress.event(
+            "progress",
+            raster=tally.job.name,
+            chunks_done=tally.chunks_done,
+            chunks=tally.job.chunks,
+            mpx_per_s=round(rate / 1e6, 2),
+            eta_s=round((tally.job.raster.pixels - tally.pixels_done) / rate, 1),
+            batch_done=under_way,
+            batch_pixels=self._batch_pixels,
+            batch_eta_s=round(max(0, self._batch_pixels - under_way) / batch_rate, 1),
+        )
+
+    def _record(self, tally: Tally) -> dict[str, Any]:
+        """The record of a raster, but for what only the finished labels tell."""
+        job, one = tally.job, self._inputs[tally.job.name]
+        raster, place = job.raster, job.raster.georeference
+        return {
+            "name": job.name,
+            "source": raster.path,
+            "input": {
+                "fingerprint": one.fingerprint,
+                "width": raster.width,
+                "height": raster.height,
+                "bands": list(raster.bands),
+                "dtype": raster.dtype,
+                "nodata": list(raster.nodata),
+                "crs_wkt": place.crs_wkt,
+                "transform": place.transform,
+            },
+            "parameters": {**self._config.meaning, "chunk_size": job.chunk_px},
+            "codebook_hash": job.codebook.content_hash,
+            "kernel": job.codebook.kernel,
+            "fit": job.codebook.fit,
+            "chunks": tally.chunks_done,
+            "timings": {
+                "wall_s": round(time.monotonic() - tally.started, 3),
+                "label_s": round(tally.label_s, 3),
+                "encode_s": round(tally.encode_s, 3),
+            },
+            "versions": _versions(),
+        }
+
+    def _end(self, outcome: schedule.Outcome) -> None:
+        job = outcome.tally.job
+        source = self._inputs[job.name].source
+        self._batch_done += outcome.tally.pixels_done
+        if outcome.error is not None:
+            self._fail(source, outcome.error)
+            self._folder.outputs(source).codebook.unlink(missing_ok=True)
+            return
+        self._report.done.append(job.name)
+        self._report.pixels += job.raster.pixels
+        output = self._folder.outputs(source).tif
+        self._folder.note(source, "done", output=output.name, codebook_hash=job.codebook.content_hash)
+        seconds = time.monotonic() - outcome.tally.started
+        self._progress.event("done", raster=job.name, output=str(output), seconds=round(seconds, 3))
+
+    def _fail(self, source: Source, error: BaseException) -> None:
+        if self._config.debug and not isinstance(error, TilewrightError):
+            raise error
+        text = one_line(error)
+        message = text if text.startswith(source.path) else f"{source.path}: {text}"
+        self._report.failed[source.name] = message
+        self._folder.note(source, "failed", error=message)
+        self._progress.event("failed", raster=source.name, error=message)
+
+    def _counts(self) -> dict[str, int]:
+        report = self._report
+        return {"done": len(report.done), "failed": len(report.failed), "skipped": len(report.skipped)}
+
+    def _rate(self) -> float:
+        return round(self._report.pixels / 1e6 / max(1e-6, self._report.seconds), 2)
+
+    def _summary(self) -> dict[str, Any]:
+        return {
+            "counts": self._counts(),
+            "seconds": round(self._report.seconds, 3),
+            "mpx_per_s": self._rate(),
+            "versions": _versions(),
+        }
+
+
+def kernel_for(config: RunConfig) -> Kernel:
+    """The kernel that a configuration asks for."""
+    return kernel_named({"name": config.method, "resolution": config.resolution, "cell_px": 512})
+
+
+def job_of(config: RunConfig, name: str, raster: Raster, codebook: Codebook, out: Path) -> Job:
+    """The job of one raster in a run."""
+    return Job(name, raster, codebook, chunk_side(config.chunk_size, kernel_of(codebook).cell_px), out)
+
+
+def load_codebook(path: str | Path) -> Codebook:
+    """Read a codebook.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be used.
+    """
+    try:
+        codebook = Codebook.load(path)
+        kernel_of(codebook)
+    except CodebookError as error:
+        raise UsageError(str(error)) from None
+    return codebook
+
+
+def _open_one(source: Source, bands: tuple[int, ...] | None) -> _Input | RasterError:
+    """Header and fingerprint of a source, or why it cannot be opened."""
+    try:
+        return _Input(source, open_segmentable(source.path, bands), fingerprint(source.path))
+    except RasterError as error:
+        return error
+    except OSError as error:
+        return RasterError(source.path, f"cannot be read ({error.strerror})")
+
+
+def _versions() -> dict[str, str]:
+    names = ("tilewright", "numpy", "numba", "dask", "rasterio")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found

@@ -1,0 +1,1 @@
+"""Sinks: where finished chunks of labels go, each durable by itself, and what joins them."""

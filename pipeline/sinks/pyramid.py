@@ -1,0 +1,134 @@
+"""The geometry of a pyramid that is written chunk by chunk, and the 2x2 mode between its levels.
+
+A chunk's own task writes the tiles of every level that lie wholly inside the chunk, and keeps the
+small rest (the *remnant*: the chunk at the first level where tiles straddle chunks). Remnants of
+`FAN` x `FAN` neighbours make a chunk of the next stage, which is treated in the same way; so any
+raster needs a few stages, each task sees a bounded number of pixels, and no level is read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from engine.grid import Window
+
+TILE_PX = 512
+FAN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of the pyramid: equal square units that are written independently.
+
+    Parameters
+    ----------
+    index
+        0 for the stage whose units are the chunks.
+    level
+        Level of the labels that the units get: 0 is full resolution.
+    levels
+        Number of levels, from `level` on, whose tiles this stage writes.
+    unit_px
+        Side of a unit in pixels of `level`.
+    height, width
+        Size of the whole raster at `level`.
+    last
+        True if no level is left after this stage.
+    """
+
+    index: int
+    level: int
+    levels: int
+    unit_px: int
+    height: int
+    width: int
+    last: bool
+
+    @property
+    def rows(self) -> int:
+        """Units down."""
+        return -(-self.height // self.unit_px)
+
+    @property
+    def cols(self) -> int:
+        """Units across."""
+        return -(-self.width // self.unit_px)
+
+    def units(self) -> Iterator[tuple[int, int]]:
+        """(row, col) of each unit, row by row."""
+        return ((i, j) for i in range(self.rows) for j in range(self.cols))
+
+    def window(self, unit: tuple[int, int]) -> Window:
+        """The pixels of a unit at the stage's level."""
+        row, col = unit[0] * self.unit_px, unit[1] * self.unit_px
+        return Window(row, col, min(self.unit_px, self.height - row), min(self.unit_px, self.width - col))
+
+
+def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
+    """(height, width) of each level, halved (rounding up) until one tile holds the last."""
+    shapes = [(height, width)]
+    while max(shapes[-1]) > TILE_PX:
+        h, w = shapes[-1]
+        shapes.append((-(-h // 2), -(-w // 2)))
+    return shapes
+
+
+def stages(height: int, width: int, chunk_px: int) -> tuple[Stage, ...]:
+    """The stages of a raster's pyramid for chunks of a side that is a multiple of the tile's."""
+    shapes = level_shapes(height, width)
+    found: list[Stage] = []
+    level, unit = 0, chunk_px
+    while level < len(shapes):
+        h, w = shapes[level]
+        alone = h <= unit and w <= unit
+        levels = 1
+        while level + levels < len(shapes) and (alone or (unit >> levels) % TILE_PX == 0):
+            levels += 1
+        last = level + levels == len(shapes)
+        found.append(Stage(len(found), level, levels, unit, h, w, last))
+        unit = (unit >> levels) * FAN
+        level += levels
+    return tuple(found)
+
+
+@numba.njit(nogil=True, cache=True)
+def _halve(a: Any, out: Any) -> None:
+    height, width = a.shape
+    for y in range(out.shape[0]):
+        top = a[2 * y]
+        below = a[min(2 * y + 1, height - 1)]
+        single_row = 2 * y + 1 >= height
+        for x in range(out.shape[1]):
+            left, right = 2 * x, min(2 * x + 1, width - 1)
+            single_col = 2 * x + 1 >= width
+            p = top[left]
+            q = np.uint8(255) if single_col else top[right]
+            r = np.uint8(255) if single_row else below[left]
+            s = np.uint8(255) if single_row or single_col else below[right]
+            # sorting puts nodata (255) last, so among equals the first pair is the mode with the lowest label
+            p, q = min(p, q), max(p, q)
+            r, s = min(r, s), max(r, s)
+            p, r = min(p, r), max(p, r)
+            q, s = min(q, s), max(q, s)
+            q, r = min(q, r), max(q, r)
+            mode = p
+            if p != q:
+                if q == r:
+                    if q != 255:
+                        mode = q
+                elif r == s and r != 255:
+                    mode = r
+            out[y, x] = mode
+
+
+def halve(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Half-size labels: the mode of each 2x2, ties to the lowest label, 255 only where all four are."""
+    out = np.empty((-(-labels.shape[0] // 2), -(-labels.shape[1] // 2)), np.uint8)
+    _halve(labels, out)
+    return out

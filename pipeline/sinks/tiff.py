@@ -1,0 +1,155 @@
+"""The little of TIFF that the COG sink needs: reading a template's tags, writing directories.
+
+Source: TIFF 6.0 (Adobe, 1992), BigTIFF as libtiff writes it, GeoTIFF 1.1 (OGC 19-008r4).
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+from pipeline.raster import Georeference
+
+SHORT, LONG, LONG8, ASCII = 3, 4, 16, 2
+_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+_FORMATS = {SHORT: "H", LONG: "I", LONG8: "Q"}
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One entry of a directory: number, type, count and its value as little-endian bytes."""
+
+    number: int
+    kind: int
+    count: int
+    value: bytes
+
+
+def numbers(number: int, kind: int, *values: int) -> Tag:
+    """A tag of whole numbers."""
+    return Tag(number, kind, len(values), struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values))
+
+
+def text(number: int, value: str) -> Tag:
+    """A tag of text."""
+    data = value.encode() + b"\0"
+    return Tag(number, ASCII, len(data), data)
+
+
+@dataclass(frozen=True)
+class GeoTags:
+    """The tags that place a raster.
+
+    Parameters
+    ----------
+    tags
+        GeoTIFF tags as GDAL writes them.
+    exact_crs
+        False if a GeoTIFF cannot hold the CRS to the letter, so that a sidecar has to.
+    """
+
+    tags: tuple[Tag, ...]
+    exact_crs: bool
+
+
+def geo_tags(place: Georeference) -> GeoTags:
+    """GeoTIFF tags of a georeference, taken from a tiny file that GDAL writes."""
+    import rasterio
+    from rasterio.control import GroundControlPoint
+    from rasterio.crs import CRS
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.io import MemoryFile
+    from rasterio.transform import Affine
+
+    crs = CRS.from_wkt(place.crs_wkt) if place.crs_wkt else None
+    with warnings.catch_warnings(), MemoryFile() as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        profile = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
+        if place.transform is not None:
+            profile["transform"] = Affine(*place.transform)
+        # without PAM nothing can hide in a sidecar: what reads back here stands in the tags
+        with rasterio.Env(GDAL_PAM_ENABLED="NO"):
+            with memory.open(**profile, crs=None if place.gcps else crs) as dataset:
+                dataset.update_tags(AREA_OR_POINT=place.area_or_point)
+                if place.gcps:
+                    points = [GroundControlPoint(p.row, p.col, p.x, p.y, p.z) for p in place.gcps]
+                    dataset.gcps = (points, crs or CRS())
+            with memory.open() as dataset:
+                got = dataset.gcps[1] if place.gcps else dataset.crs
+        memory.seek(0)
+        tags = _read_tags(memory.read())
+    return GeoTags(tuple(t for t in tags if t.number in _GEO_TAGS), exact_crs=not crs or got == crs)
+
+
+def _read_tags(data: bytes) -> list[Tag]:
+    """Tags of the first directory of a little-endian classic TIFF."""
+    if data[:4] != b"II*\0":
+        raise ValueError("the template is not a little-endian classic TIFF")
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    tags = []
+    for i in range(count):
+        at = start + 2 + 12 * i
+        number, kind, n = struct.unpack_from("<HHI", data, at)
+        size = _SIZES[kind] * n
+        place = at + 8 if size <= 4 else struct.unpack_from("<I", data, at + 8)[0]
+        tags.append(Tag(number, kind, n, data[place : place + size]))
+    return tags
+
+
+def directory(tags: list[Tag], at: int, *, big: bool, more: bool) -> bytes:
+    """A directory with its values behind it, as it stands at offset `at`.
+
+    Parameters
+    ----------
+    tags
+        In any order.
+    at
+        Offset of the directory in the file.
+    big
+        BigTIFF.
+    more
+        True if another directory follows immediately.
+    """
+    tags = sorted(tags, key=lambda t: t.number)
+    room = 8 if big else 4
+    head = struct.pack("<Q" if big else "<H", len(tags))
+    entry, link = (20, 8) if big else (12, 4)
+    values_at = at + len(head) + entry * len(tags) + link
+    entries, values = b"", b""
+    for tag in tags:
+        entries += struct.pack("<HHQ" if big else "<HHI", tag.number, tag.kind, tag.count)
+        if len(tag.value) <= room:
+            entries += tag.value.ljust(room, b"\0")
+        else:
+            entries += struct.pack("<Q" if big else "<I", values_at + len(values))
+            values += tag.value + b"\0" * (-len(tag.value) % 8)
+    following = values_at + len(values) if more else 0
+    return head + entries + struct.pack("<Q" if big else "<I", following) + values
+
+
+def gdal_metadata(items: dict[str, str], band_items: dict[str, str]) -> str:
+    """GDAL's metadata XML (tag 42112): items of the dataset and of its one band."""
+    lines = [f"  <Item name={quoteattr(k)}>{escape(v)}</Item>" for k, v in items.items()]
+    lines += [f'  <Item name={quoteattr(k)} sample="0">{escape(v)}</Item>' for k, v in band_items.items()]
+    return "\n".join(["<GDALMetadata>", *lines, "</GDALMetadata>\n"])

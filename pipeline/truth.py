@@ -1,0 +1,96 @@
+"""Labels beside a known truth: how well they agree, and a picture of both."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.grid import CELL_PX
+from pipeline import durable
+from pipeline.scene import CLASS_NAMES, NODATA, PALETTE
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well labels agree with the truth.
+
+    Parameters
+    ----------
+    accuracy
+        Share of the pixels with a truth that are right once labels are matched to classes.
+    mean_iou
+        Intersection over union, averaged over the classes in the truth.
+    matching
+        The class that each label stands for.
+    rule
+        How labels were matched: "one-to-one" (best possible) or "many-to-one" (each to its commonest class).
+    """
+
+    accuracy: float
+    mean_iou: float
+    matching: dict[int, int]
+    rule: str
+
+
+def score(labels: Path, truth: Path) -> Score:
+    """Compare a label file with the truth over the whole raster; a pixel without a label is wrong.
+
+    Parameters
+    ----------
+    labels, truth
+        Rasters of one size, uint8, 255 = nodata.
+    """
+    import rasterio
+    from rasterio.windows import Window as Place
+    from scipy.optimize import linear_sum_assignment
+
+    counts = np.zeros(256 * 256, np.int64)
+    with rasterio.open(labels) as first, rasterio.open(truth) as second:
+        if (first.shape, first.dtypes[0]) != (second.shape, "uint8"):
+            raise ValueError(f"{labels}: {first.dtypes[0]} {first.shape}; it must be uint8 {second.shape}")
+        for row in range(0, first.height, CELL_PX):
+            place = Place(0, row, first.width, min(CELL_PX, first.height - row))
+            found, true = (file.read(1, window=place).astype(np.int64) for file in (first, second))
+            counts += np.bincount((true * 256 + found).ravel(), minlength=counts.size)
+    table = counts.reshape(256, 256)[: len(CLASS_NAMES)]
+    used = np.flatnonzero(table[:, :NODATA].any(axis=0))
+    one_to_one = len(used) <= len(CLASS_NAMES)
+    if one_to_one:
+        classes, picked = linear_sum_assignment(table[:, used], maximize=True)
+    else:
+        classes, picked = table[:, used].argmax(axis=0), np.arange(len(used))
+    predicted = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)), np.int64)  # true class by class of the label
+    np.add.at(predicted.T, classes, table[:, used[picked]].T)
+    right, size = np.diag(predicted), table.sum(axis=1)
+    union = size + predicted.sum(axis=0) - right
+    matching = {int(label): int(c) for label, c in sorted(zip(used[picked], classes, strict=True))}
+    rule = "one-to-one" if one_to_one else "many-to-one"
+    iou = float(np.mean(right[size > 0] / union[size > 0]))
+    return Score(float(right.sum() / size.sum()), iou, matching, rule)
+
+
+def picture(image: Path, labels: Path, truth: Path, out: Path, side: int = 700) -> None:
+    """Draw scene, labels (in the colours of their file) and truth side by side as PNG, `side` pixels each."""
+    import rasterio
+    from PIL import Image, ImageDraw
+    from rasterio.enums import Resampling
+
+    sheet = Image.new("RGB", (3 * side + 32, side + 32), "white")
+    for k, (path, caption) in enumerate(((image, "scene"), (labels, "labels"), (truth, "truth"))):
+        with rasterio.open(path) as file:
+            shape = tuple(max(1, round(n * side / max(file.shape))) for n in file.shape)
+            if k == 0:
+                rgb = file.read((1, 2, 3), out_shape=(3, *shape), resampling=Resampling.average)
+                panel = Image.fromarray(np.ascontiguousarray(np.moveaxis(rgb, 0, 2)))
+            else:
+                panel = Image.fromarray(file.read(1, out_shape=shape, resampling=Resampling.nearest), "P")
+                colours = file.colormap(1) if k == 1 else {}
+                panel.putpalette([v for _, c in sorted(colours.items()) for v in c[:3]] or list(PALETTE))
+        sheet.paste(panel.convert("RGB"), (8 + k * (side + 8), 24))
+        ImageDraw.Draw(sheet).text((8 + k * (side + 8), 7), caption, "black")
+    buffer = io.BytesIO()
+    sheet.crop((0, 0, sheet.width, panel.height + 32)).save(buffer, "PNG")
+    durable.write_bytes(out, buffer.getvalue())

@@ -1,0 +1,179 @@
+"""The first promise: labels are the same bytes whatever the chunk size, workers or kind of workers.
+
+Every option that can change a label is drawn here; one that is not does not ship.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.transform import from_origin
+
+from engine.codebook import Codebook
+from pipeline.array import open_raster
+from pipeline.config import RunConfig
+from pipeline.graph import segment
+from pipeline.run import run
+
+
+def levels(path: Path) -> list[bytes]:
+    """Decoded labels of every level of a file."""
+    with rasterio.open(path) as dataset:
+        found = [dataset.read(1).tobytes()]
+        count = len(dataset.overviews(1))
+    for level in range(count):
+        with rasterio.open(path, overview_level=level) as dataset:
+            found.append(dataset.read(1).tobytes())
+    return found
+
+
+def outcome(source: Path, out: Path, **options) -> tuple[str, list[bytes], str]:
+    """Codebook hash, decoded labels and file hash of a run."""
+    report = run(RunConfig(sources=(str(source),), out=str(out), **options))
+    assert not report.failed, report.failed
+    labels = out / f"{source.stem}.tif"
+    file_hash = hashlib.sha256(labels.read_bytes()).hexdigest()
+    return Codebook.load(out / "codebook.npz").content_hash, levels(labels), file_hash
+
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+SHAPES = st.tuples(st.integers(1, 1300), st.integers(1, 1300))
+DTYPES = st.sampled_from(["uint8", "int8", "uint16", "int16", "int32", "float32", "float64"])
+
+
+@st.composite
+def cases(draw):
+    """A raster to write, and the options of a run on it."""
+    height, width = draw(SHAPES)
+    dtype = draw(DTYPES)
+    return {
+        "shape": (draw(st.integers(1, 5)), height, width),
+        "dtype": dtype,
+        "seed": draw(st.integers(0, 2**31)),
+        "smooth": draw(st.booleans()),
+        "nodata": draw(st.sampled_from([None, 0])),
+        "holes": draw(st.integers(0, 3)),
+        "tiled": draw(st.booleans()),
+        "options": {
+            "segments": draw(st.integers(2, 12)),
+            "resolution": draw(st.integers(1, 32)),
+            "seed": draw(st.integers(0, 99)),
+            "scale": draw(st.sampled_from([None, "none", (10.0, 90.0)])),
+        },
+    }
+
+
+def write_raster(path: Path, case) -> None:
+    """A raster of noise or slopes, with rectangular nodata holes (NaN where the dtype has it)."""
+    bands, height, width = case["shape"]
+    rng = np.random.default_rng(case["seed"])
+    pixels = rng.normal(60, 20, (bands, height, width))
+    if case["smooth"]:
+        pixels = pixels / 10 + np.linspace(1, 100, width) + np.linspace(0, 20, height)[:, None]
+    pixels = pixels.clip(1, 120).astype(case["dtype"])
+    for _ in range(case["holes"]):
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        hole = np.s_[:, y : y + rng.integers(1, height + 1), x : x + rng.integers(1, width + 1)]
+        pixels[hole] = np.nan if np.dtype(case["dtype"]).kind == "f" else (case["nodata"] or 1)
+    pixels[:, 0, 0] = 50  # a raster without any valid pixel fails, which other tests show
+    block = {"tiled": True, "blockxsize": 256, "blockysize": 128} if case["tiled"] else {}
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=width,
+        height=height,
+        count=bands,
+        dtype=case["dtype"],
+        crs="EPSG:32633",
+        transform=from_origin(5e5, 5e6, 0.5, 0.5),
+        nodata=case["nodata"],
+        **block,
+    ) as dataset:
+        dataset.write(pixels)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(case=cases())
+def test_any_raster_has_the_same_labels_in_every_chunking(tmp_path_factory, case):
+    folder = tmp_path_factory.mktemp("case")
+    source = folder / "r.tif"
+    write_raster(source, case)
+    runs = [
+        outcome(source, folder / f"o{i}", **case["options"], chunk_size=chunk, workers=workers)
+        for i, (chunk, workers) in enumerate([(512, "2"), (1024, "1"), (4096, "threads:3"), (1536, "2")])
+    ]
+    assert len({codebook for codebook, _, _ in runs}) == 1
+    assert all(labels == runs[0][1] for _, labels, _ in runs)
+    # the sink's tiles do not depend on chunks either, so even the files are equal
+    assert len({file for _, _, file in runs}) == 1
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(case=cases(), data=st.data())
+def test_lazy_labels_equal_the_run_and_slices_lie_on_the_same_grid(tmp_path_factory, case, data):
+    folder = tmp_path_factory.mktemp("case")
+    source = folder / "r.tif"
+    write_raster(source, case)
+    outcome(source, folder / "o", **case["options"])
+    with rasterio.open(folder / "o" / "r.tif") as dataset:
+        whole = dataset.read(1)
+    codebook = Codebook.load(folder / "o" / "codebook.npz")
+    array = open_raster(source, chunk_size=data.draw(st.sampled_from([512, 1024])))
+    labels = segment(array, codebook)
+    np.testing.assert_array_equal(labels.compute(scheduler="synchronous").values, whole)
+    r, (height, width) = case["options"]["resolution"], whole.shape
+    top = data.draw(st.integers(0, (height - 1) // r)) * r
+    left = data.draw(st.integers(0, (width - 1) // r)) * r
+    part = segment(array[:, top:, left:], codebook).compute(scheduler="synchronous").values
+    np.testing.assert_array_equal(part, whole[top:, left:])
+
+
+PAIRS = [
+    (512, "processes:2", 1),
+    (1024, "1", 3),
+    (2048, "threads:2", 4),
+    (4096, "processes:1", 16),
+    (512, "threads:2", 16),
+    (4096, "2", 1),
+    (1024, "processes:2", 4),
+    (2048, "1", 3),
+]
+
+
+@pytest.fixture(scope="module")
+def real(rasters, tmp_path_factory):
+    """A crop of a real raster with awkward sides, and a reference run for each resolution."""
+    source = tmp_path_factory.mktemp("real") / "crop.tif"
+    largest = max(rasters.glob("*.tif"), key=lambda p: p.stat().st_size)
+    with rasterio.open(largest) as dataset:
+        height, width = min(1795, dataset.height), min(2333, dataset.width)
+        window = ((0, height), (0, width))
+        profile = {**dataset.profile, "height": height, "width": width, "driver": "GTiff", "count": 3}
+        profile |= {
+            "compress": "deflate",
+            "photometric": "rgb",
+            "tiled": True,
+            "blockxsize": 256,
+            "blockysize": 256,
+        }
+        with rasterio.open(source, "w", **profile) as target:
+            target.write(dataset.read((1, 2, 3), window=window))
+    return source
+
+
+@pytest.mark.parametrize(("chunk", "workers", "resolution"), PAIRS)
+def test_a_real_raster_has_the_same_labels_with_any_workers(real, tmp_path, chunk, workers, resolution):
+    reference = outcome(real, tmp_path / "a", resolution=resolution, chunk_size=1024, workers="1")
+    other = outcome(real, tmp_path / "b", resolution=resolution, chunk_size=chunk, workers=workers)
+    assert other == reference

@@ -1,0 +1,115 @@
+"""Who may import whom, and what may not be imported early."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ["engine", "pipeline", "shards", "training", "qgis_bridge", "benchmarks"]
+
+# Makes packages look as if they were not installed.
+HIDE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Hider(MetaPathFinder):
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.partition(".")[0] in {hidden!r}:
+            raise ModuleNotFoundError(f"No module named {{fullname!r}}: hidden by a test", name=fullname)
+
+sys.meta_path.insert(0, Hider())
+"""
+
+
+def python(code):
+    """What a fresh interpreter in the project's root prints; its traceback when it fails."""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def lint_imports(folder):
+    # Without the cache: it would be left behind in the folder, and the check takes a second.
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_import_rules_are_kept():
+    run = lint_imports(ROOT)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("engine", "dask.array"),
+        ("engine", "xarray"),
+        ("engine", "rasterio.windows"),
+        ("engine", "pipeline"),
+        ("pipeline", "shards"),
+        ("pipeline", "training"),
+        ("pipeline", "benchmarks"),
+        ("shards", "training"),
+        ("training", "qgis_bridge"),
+        ("qgis_bridge", "torch"),
+        ("qgis_bridge", "engine"),
+    ],
+)
+def test_a_broken_import_rule_is_noticed(tmp_path, importer, imported):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    # Inside a function, as imports that shall not cost start-up time are: these count too.
+    (tmp_path / importer / "late.py").write_text(f"def late():\n    import {imported}\n")
+    run = lint_imports(tmp_path)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert f"{importer} is not allowed to import {imported.partition('.')[0]}" in run.stdout
+
+
+def test_engine_works_where_the_pipeline_s_libraries_are_absent():
+    hidden = {"dask", "distributed", "rasterio", "xarray", "rioxarray"}
+    modules = python(
+        HIDE.format(hidden=hidden)
+        + "import importlib, pkgutil, engine\n"
+        + "for module in pkgutil.walk_packages(engine.__path__, 'engine.'):\n"
+        + "    importlib.import_module(module.name)\n"
+        + "print(*(name for name in sys.modules if name.partition('.')[0] == 'engine'))\n"
+    ).split()
+    assert "engine" in modules
+
+
+def test_hidden_packages_cannot_be_imported():
+    with pytest.raises(AssertionError, match="hidden by a test"):
+        python(HIDE.format(hidden={"dask"}) + "import dask.array")
+
+
+def test_importing_the_command_line_imports_no_torch_and_no_scikit_learn():
+    loaded = python("import sys, pipeline.cli; print(*sys.modules)").split()
+    assert "pipeline.cli" in loaded
+    assert {"torch", "sklearn"}.isdisjoint(loaded)
+
+
+def test_help_answers_within_a_second():
+    seconds = []
+    for _ in range(3):  # the best of them: the first also compiles, and the machine may be busy
+        start = time.perf_counter()
+        run = subprocess.run(
+            [sys.executable, "-m", "pipeline", "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds.append(time.perf_counter() - start)
+        assert run.returncode == 0, run.stderr
+        assert "usage" in run.stdout.lower()
+    assert min(seconds) < 1.0, seconds
