@@ -170,12 +170,15 @@ class ArrayPixels:
 
     def __init__(self, array: xr.DataArray) -> None:
         self._array = array
-        self.bounds = bounds_of(array)
+        self.bounds = self.region = bounds_of(array)
         self.bands = tuple(int(b) for b in np.atleast_1d(array.coords["band"].values))
         self.dtype = str(array.dtype)
         place = georeference_of(array)
         self.identity = (self.bounds.height, self.bounds.width, place.transform, len(self.bands), self.dtype)
         self.path = str(array.name or "array")
+
+    def inside(self, window: Window) -> None:
+        """Everywhere."""
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Pixels (band, y, x) and validity (y, x) of a window, in absolute pixels."""

@@ -11,6 +11,7 @@ from pipeline.fit import fit_codebook
 from pipeline.raster import open_segmentable
 from pipeline.run import kernel_for
 from pipeline.sources import resolve
+from pipeline.view import View
 
 
 def fit_to_file(config: RunConfig, path: Path) -> str:
@@ -23,7 +24,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     UsageError
         If the sources differ, or `path` cannot be written.
     """
-    rasters = [open_segmentable(s.path, config.bands) for s in resolve(config.sources)]
+    rasters = [View.whole(open_segmentable(s.path, config.bands)) for s in resolve(config.sources)]
     display = progress.chosen(config.progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -81,9 +81,10 @@ def fit(
     from pipeline.array import ArrayPixels
     from pipeline.kernels import kernel_named
     from pipeline.raster import open_segmentable
+    from pipeline.view import View
 
     pixels: list[sampling.Pixels] = [
-        open_segmentable(r) if isinstance(r, (str, Path)) else ArrayPixels(r) for r in rasters
+        View.whole(open_segmentable(r)) if isinstance(r, (str, Path)) else ArrayPixels(r) for r in rasters
     ]
     if not pixels:
         raise UsageError("no raster to fit a codebook on")
@@ -181,7 +182,7 @@ def _sample(
         "cells_read": len(samples),
         "cells_total": total,
         "pixels_seen": sum(s.valid_pixels for s in samples),
-        "pixels_total": sum(r.bounds.pixels for r in rasters),
+        "pixels_total": sum(r.region.pixels for r in rasters),
         "vectors": len(vectors),
     }
     return vectors[order], report
@@ -200,7 +201,7 @@ def _every_pixel(
             "use --fit sample or choose --bands"
         )
     counts = np.zeros(256**bands, np.int64)
-    calls = [(r, w) for r in rasters for w in tiles(r.bounds, _EXACT_WINDOW_PX)]
+    calls = [(r, w) for r in rasters for w in tiles(r.region, _EXACT_WINDOW_PX)]
     for done, (colours, number) in enumerate(pool.each(count_colours, calls), 1):
         counts[colours] += number
         advance(done, len(calls))
@@ -211,7 +212,7 @@ def _every_pixel(
     seen = int(counts.sum())
     report = {
         "pixels_seen": seen,
-        "pixels_total": sum(r.bounds.pixels for r in rasters),
+        "pixels_total": sum(r.region.pixels for r in rasters),
         "vectors": len(vectors),
     }
     return vectors, counts[present].astype(np.float64), report
@@ -222,6 +223,9 @@ def count_colours(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Colours of the valid pixels of a window, packed into one integer each, and how often they occur."""
     data, valid = pixels.read(window)
+    inside = pixels.inside(window)
+    if inside is not None:
+        valid = valid & inside
     packed = np.zeros(valid.shape, np.int32)
     for band in data:
         packed = (packed << 8) | band

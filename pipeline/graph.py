@@ -18,13 +18,14 @@ from dask.base import tokenize
 
 from engine.codebook import Codebook
 from engine.grid import Window, split
-from engine.kernel import Kernel, Labels, Patch
+from engine.kernel import NODATA, Kernel, Labels, Patch
 from pipeline.kernels import kernel_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from pipeline.raster import Raster
+    from pipeline.view import Area, View
 
 DEFAULT_CHUNK_PX = 2048
 
@@ -139,23 +140,32 @@ def _on_block(
 
 
 def label_array(
-    pixels: da.Array, valid: da.Array, layout: Layout, codebook: Codebook, bounds: Window
+    pixels: da.Array,
+    valid: da.Array,
+    layout: Layout,
+    codebook: Codebook,
+    bounds: Window,
+    area: Area | None = None,
 ) -> da.Array:
     """Labels of a layout's core, lazily: shape (core.height, core.width), uint8, 255 = nodata."""
     kernel = kernel_of(codebook)
-    return overlap(partial(_label_block, kernel, codebook, bounds), pixels, valid, layout, np.uint8)
+    return overlap(partial(_label_block, kernel, codebook, bounds, area), pixels, valid, layout, np.uint8)
 
 
 def _label_block(
     kernel: Kernel,
     codebook: Codebook,
     bounds: Window,
+    area: Area | None,
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
     outer: Window,
     core: Window,
 ) -> Labels:
-    return kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
+    labels = kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
+    if area is not None:
+        labels[~area.mask(core)] = NODATA
+    return labels
 
 
 def read_arrays(raster: Raster, layout: Layout) -> tuple[da.Array, da.Array]:
@@ -183,12 +193,12 @@ def _read_block(
     return raster.read_stack(Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j]))
 
 
-def label_window(raster: Raster, codebook: Codebook, window: Window, chunk_px: int) -> da.Array:
-    """Labels of a window of a raster, lazily; its halo is read with it."""
+def label_window(view: View, codebook: Codebook, window: Window, chunk_px: int) -> da.Array:
+    """Labels of a window of a raster, in absolute pixels, lazily; its halo is read with it."""
     kernel = kernel_of(codebook)
-    layout = Layout.of(window, raster.bounds, kernel.halo_px, chunk_px)
-    pixels, valid = read_arrays(raster, layout)
-    return label_array(pixels, valid, layout, codebook, raster.bounds)
+    layout = Layout.of(window, view.bounds, kernel.halo_px, chunk_px)
+    pixels, valid = read_arrays(view.raster, layout)
+    return label_array(pixels, valid, layout, codebook, view.bounds, view.area)
 
 
 def segment(array: xr.DataArray, codebook: Codebook) -> xr.DataArray:

@@ -18,9 +18,10 @@ from engine.grid import Window, tiles
 from pipeline import durable, style
 from pipeline.errors import RasterError
 from pipeline.fit import NO_VALID_PIXEL
-from pipeline.raster import Raster
 from pipeline.sinks import cog, parts, tiff
+from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage, stages
+from pipeline.view import View
 
 # a task of about this side: small chunks go together, so that the coordinator's cost stays small
 _WINDOW_PX = 2048
@@ -34,8 +35,8 @@ class Job:
     ----------
     name
         Name of the outputs.
-    raster
-        Its header.
+    view
+        The raster and which part of it.
     codebook
         Frozen centres.
     chunk_px
@@ -45,7 +46,7 @@ class Job:
     """
 
     name: str
-    raster: Raster
+    view: View
     codebook: Codebook
     chunk_px: int
     out: Path
@@ -58,7 +59,7 @@ class Job:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of the pyramid; the units of the first are the chunks."""
-        return stages(self.raster.height, self.raster.width, self.chunk_px)
+        return stages(self.view.region.height, self.view.region.width, self.chunk_px)
 
     @property
     def chunks(self) -> int:
@@ -66,8 +67,9 @@ class Job:
         return self.stages[0].rows * self.stages[0].cols
 
     def windows(self) -> list[Window]:
-        """What one task does each: a chunk, or a few small ones."""
-        return list(tiles(self.raster.bounds, max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px))
+        """What one task does each, in pixels of the region: a chunk, or a few small ones."""
+        region = Window(0, 0, self.view.region.height, self.view.region.width)
+        return list(tiles(region, max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,17 @@ def label_window(job: Job, window: Window) -> WindowDone:
     from pipeline import graph
 
     start = time.perf_counter()
-    lazy = graph.label_window(job.raster, job.codebook, window, job.chunk_px)
+    place = Window(
+        window.row + job.view.region.row, window.col + job.view.region.col, window.height, window.width
+    )
+    lazy = graph.label_window(job.view, job.codebook, place, job.chunk_px)
     labels = lazy.compute(scheduler="synchronous")
     labelled = time.perf_counter()
     stage = job.stages[0]
     chunks = list(tiles(window, job.chunk_px))
     for chunk in chunks:
         unit = chunk.row // job.chunk_px, chunk.col // job.chunk_px
-        parts.write_part(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
+        cog.write_unit(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
     return WindowDone(len(chunks), window.pixels, labelled - start, time.perf_counter() - labelled)
 
 
@@ -100,7 +105,7 @@ def merge_unit(job: Job, index: int, unit: tuple[int, int]) -> None:
     """Make one unit of a later stage durable, from the remnants of the stage below."""
     below, stage = job.stages[index - 1 : index + 1]
     labels = parts.merged_remnants(job.folder, stage, unit, below)
-    parts.write_part(job.folder, stage, unit, labels)
+    cog.write_unit(job.folder, stage, unit, labels)
 
 
 def finish(job: Job, record: dict[str, Any]) -> dict[str, Any]:
@@ -112,13 +117,13 @@ def finish(job: Job, record: dict[str, Any]) -> dict[str, Any]:
         If no pixel got a label: then nothing appears in OUT.
     """
     start = time.perf_counter()
-    meaning = cog.Labelled.of(job.codebook, job.raster.georeference)
+    meaning = Labelled.of(job.codebook, job.view.georeference)
     whole = job.folder / "labels.tif"
     histogram = cog.assemble(job.folder, job.stages, meaning, whole)
     if histogram[:255].sum() == 0:
-        raise RasterError(job.raster.path, NO_VALID_PIXEL)
-    exact = tiff.geo_tags(job.raster.georeference).exact_crs
-    wkt = None if exact else job.raster.georeference.crs_wkt
+        raise RasterError(job.view.path, NO_VALID_PIXEL)
+    exact = tiff.geo_tags(job.view.georeference).exact_crs
+    wkt = None if exact else job.view.georeference.crs_wkt
     place = Outputs(job.out, job.name)
     durable.write_bytes(place.png, style.quicklook(whole, meaning.style))
     durable.write_bytes(place.qml, style.qml(meaning.style).encode())

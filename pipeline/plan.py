@@ -20,9 +20,10 @@ from pipeline.config import RunConfig
 from pipeline.errors import RasterError
 from pipeline.fit import fit_codebook
 from pipeline.kernels import kernel_of
-from pipeline.raster import Raster, open_segmentable
+from pipeline.raster import open_segmentable
 from pipeline.run import job_of, kernel_for, load_codebook
 from pipeline.sources import resolve
+from pipeline.view import View
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
 _LABEL_BYTES = 4
@@ -82,18 +83,18 @@ def plan(config: RunConfig) -> Plan:
     """
     start = time.perf_counter()
     staff = workers.parse(config.workers)
-    rasters = _open(config)
+    views = _open(config)
     with workers.open_pool(workers.Workers("threads", 1)) as pool:
-        codebook = _codebook(config, rasters, pool)
+        codebook = _codebook(config, views, pool)
     set_up = time.perf_counter() - start
     with tempfile.TemporaryDirectory(prefix="tilewright-plan-") as folder:
-        jobs = [job_of(config, Path(r.path).stem, r, codebook, Path(folder)) for r in rasters]
+        jobs = [job_of(config, Path(v.path).stem, v, codebook, Path(folder)) for v in views]
         window_pixels, window_s = _measure(jobs[0])
-    pixels = sum(r.pixels for r in rasters)
+    pixels = sum(v.region.pixels for v in views)
     tasks = sum(len(j.windows()) + 1 + sum(s.rows * s.cols for s in j.stages[1:]) for j in jobs)
     parallel = min(staff.count, tasks)
     return Plan(
-        rasters=len(rasters),
+        rasters=len(views),
         pixels=pixels,
         chunks=sum(j.chunks for j in jobs),
         tasks=tasks,
@@ -104,11 +105,11 @@ def plan(config: RunConfig) -> Plan:
     )
 
 
-def _open(config: RunConfig) -> list[Raster]:
+def _open(config: RunConfig) -> list[View]:
     found, errors = [], []
     for source in resolve(config.sources):
         try:
-            found.append(open_segmentable(source.path, config.bands))
+            found.append(View.whole(open_segmentable(source.path, config.bands)))
         except RasterError as error:
             errors.append(error)
     if not found:
@@ -116,12 +117,12 @@ def _open(config: RunConfig) -> list[Raster]:
     return found
 
 
-def _codebook(config: RunConfig, rasters: Sequence[Raster], pool: workers.Pool) -> Codebook:
+def _codebook(config: RunConfig, views: Sequence[View], pool: workers.Pool) -> Codebook:
     """The codebook that would be used, or one like it, fitted on the first raster by sample."""
     if config.codebook:
         return load_codebook(config.codebook)
     return fit_codebook(
-        rasters[:1],
+        views[:1],
         kernel_for(config),
         config.segments,
         seed=config.seed,
@@ -147,7 +148,7 @@ def _measure(job: work.Job) -> tuple[int, float]:
 def _peak_bytes(jobs: Sequence[work.Job], staff: workers.Workers) -> int:
     """Memory of this process now (all is loaded), and of the windows that are under way at a time."""
     window = max(
-        w.pixels * (2 * j.raster.pixel_bytes + _LABEL_BYTES) for j in jobs for w in (j.windows()[0],)
+        w.pixels * (2 * j.view.raster.pixel_bytes + _LABEL_BYTES) for j in jobs for w in (j.windows()[0],)
     )
     base = psutil.Process().memory_info().rss
     processes = staff.count if staff.kind == "processes" else 1

@@ -317,9 +317,9 @@ def _nodata(value: float | None, dtype: np.dtype[Any]) -> float | None:
 
 def _georeference(dataset: Any) -> Georeference:
     gcps, gcp_crs = dataset.gcps
-    crs = dataset.crs or (gcp_crs if gcps else None)
     transform = tuple(dataset.transform)[:6]
     placed = not dataset.transform.is_identity
+    crs = gcp_crs if gcps and not placed else dataset.crs
     return Georeference(
         crs_wkt=crs.to_wkt() if crs else None,
         transform=transform if placed else None,

@@ -15,15 +15,15 @@ from engine.kernel import Kernel
 from pipeline import durable, schedule, workers
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
-from pipeline.fingerprint import fingerprint
 from pipeline.fit import check_alike, fit_codebook
 from pipeline.folder import Folder
+from pipeline.inputs import Input, open_input
 from pipeline.job import Job
 from pipeline.kernels import kernel_named, kernel_of, mismatch
 from pipeline.progress import Progress, Silent
-from pipeline.raster import Raster, open_segmentable
 from pipeline.schedule import Tally
 from pipeline.sources import Source, resolve
+from pipeline.view import View
 
 
 @dataclass
@@ -50,13 +50,6 @@ class Report:
     def exit_code(self) -> int:
         """0 if all is done, 1 if some rasters failed."""
         return 1 if self.failed else 0
-
-
-@dataclass(frozen=True)
-class _Input:
-    source: Source
-    raster: Raster
-    fingerprint: str
 
 
 def run(config: RunConfig, progress: Progress | None = None) -> Report:
@@ -109,7 +102,7 @@ class _Run:
         self._start = time.monotonic()
         self._batch_pixels = 0
         self._batch_done = 0
-        self._inputs: dict[str, _Input] = {}
+        self._inputs: dict[str, Input] = {}
 
     def go(self) -> Report:
         """Do all of it."""
@@ -119,10 +112,10 @@ class _Run:
         saved = self._saved_codebook()
         inputs = self._open(saved)
         if self._config.codebook_scope == "batch" and saved is None and inputs:
-            check_alike([i.raster for i in inputs])
+            check_alike([i.view for i in inputs])
         todo = [i for i in inputs if not self._skip(i)]
         self._inputs = {i.source.name: i for i in todo}
-        self._batch_pixels = sum(i.raster.pixels for i in todo)
+        self._batch_pixels = sum(i.view.region.pixels for i in todo)
         self._folder.save({})
         try:
             for outcome in schedule.drive(
@@ -147,30 +140,28 @@ class _Run:
         durable.write_bytes(self._folder.codebook, codebook.to_bytes())
         return codebook
 
-    def _open(self, saved: Codebook | None) -> list[_Input]:
+    def _open(self, saved: Codebook | None) -> list[Input]:
         """Headers of all sources; those that cannot be opened fail here."""
         bands = self._config.bands or (saved.bands if saved and self._config.codebook else None)
         calls = [(s, bands) for s in self._sources]
         inputs = []
-        for source, found in zip(self._sources, self._pool.each(_open_one, calls), strict=True):
+        for source, found in zip(self._sources, self._pool.each(open_input, calls), strict=True):
             if isinstance(found, RasterError):
                 self._fail(source, found)
-            elif saved and (problem := mismatch(len(found.raster.bands), found.raster.dtype, saved)):
+            elif saved and (problem := mismatch(len(found.view.bands), found.view.dtype, saved)):
                 self._fail(source, RasterError(source.path, problem))
             else:
                 inputs.append(found)
         return inputs
 
-    def _skip(self, one: _Input) -> bool:
+    def _skip(self, one: Input) -> bool:
         if not self._folder.is_done(one.source, one.fingerprint):
             return False
         self._report.skipped.append(one.source.name)
         self._progress.event("skipped", raster=one.source.name, reason="done already")
         return True
 
-    def _jobs(
-        self, todo: Sequence[_Input], inputs: Sequence[_Input], saved: Codebook | None
-    ) -> Iterator[Job]:
+    def _jobs(self, todo: Sequence[Input], inputs: Sequence[Input], saved: Codebook | None) -> Iterator[Job]:
         """Each raster's job, fitted when it is its turn where every raster has its own codebook."""
         if saved is not None:
             self._announce(saved, None)
@@ -186,16 +177,16 @@ class _Run:
                 if (codebook := self._fit_one(one)) is not None:
                     yield self._job(one, codebook)
 
-    def _job(self, one: _Input, codebook: Codebook) -> Job:
-        return job_of(self._config, one.source.name, one.raster, codebook, self._folder.path)
+    def _job(self, one: Input, codebook: Codebook) -> Job:
+        return job_of(self._config, one.source.name, one.view, codebook, self._folder.path)
 
-    def _fit_batch(self, inputs: list[_Input]) -> Codebook | None:
+    def _fit_batch(self, inputs: list[Input]) -> Codebook | None:
         """One codebook for all; rasters that fail in the fit are left out and recorded."""
         while inputs:
             try:
                 codebook = self._fit(inputs, None)
             except RasterError as error:
-                bad = [i for i in inputs if i.raster.path == error.path] or inputs
+                bad = [i for i in inputs if i.view.path == error.path] or inputs
                 for one in bad:
                     self._fail(one.source, RasterError(one.source.path, error.reason))
                 inputs = [i for i in inputs if i not in bad]
@@ -204,7 +195,7 @@ class _Run:
             return codebook
         return None
 
-    def _fit_one(self, one: _Input) -> Codebook | None:
+    def _fit_one(self, one: Input) -> Codebook | None:
         path = self._folder.outputs(one.source).codebook
         try:
             codebook = self._fit([one], one.source.name)
@@ -214,10 +205,10 @@ class _Run:
             return None
         return codebook
 
-    def _fit(self, inputs: Sequence[_Input], name: str | None) -> Codebook:
+    def _fit(self, inputs: Sequence[Input], name: str | None) -> Codebook:
         config = self._config
         codebook = fit_codebook(
-            [i.raster for i in inputs],
+            [i.view for i in inputs],
             kernel_for(config),
             config.segments,
             seed=config.seed,
@@ -246,7 +237,7 @@ class _Run:
         )
 
     def _started(self, job: Job) -> None:
-        self._progress.event("raster", raster=job.name, chunks=job.chunks, pixels=job.raster.pixels)
+        self._progress.event("raster", raster=job.name, chunks=job.chunks, pixels=job.view.region.pixels)
 
     def _advanced(self, tally: Tally) -> None:
         now = time.monotonic()
@@ -259,7 +250,7 @@ class _Run:
             chunks_done=tally.chunks_done,
             chunks=tally.job.chunks,
             mpx_per_s=round(rate / 1e6, 2),
-            eta_s=round((tally.job.raster.pixels - tally.pixels_done) / rate, 1),
+            eta_s=round((tally.job.view.region.pixels - tally.pixels_done) / rate, 1),
             batch_done=under_way,
             batch_pixels=self._batch_pixels,
             batch_eta_s=round(max(0, self._batch_pixels - under_way) / batch_rate, 1),
@@ -268,7 +259,7 @@ class _Run:
     def _record(self, tally: Tally) -> dict[str, Any]:
         """The record of a raster, but for what only the finished labels tell."""
         job, one = tally.job, self._inputs[tally.job.name]
-        raster, place = job.raster, job.raster.georeference
+        raster, region = job.view.raster, job.view.region
         return {
             "name": job.name,
             "source": raster.path,
@@ -279,9 +270,10 @@ class _Run:
                 "bands": list(raster.bands),
                 "dtype": raster.dtype,
                 "nodata": list(raster.nodata),
-                "crs_wkt": place.crs_wkt,
-                "transform": place.transform,
+                "crs_wkt": raster.georeference.crs_wkt,
+                "transform": raster.georeference.transform,
             },
+            "region": [region.row, region.col, region.height, region.width],
             "parameters": {**self._config.meaning, "chunk_size": job.chunk_px},
             "codebook_hash": job.codebook.content_hash,
             "kernel": job.codebook.kernel,
@@ -304,7 +296,7 @@ class _Run:
             self._folder.outputs(source).codebook.unlink(missing_ok=True)
             return
         self._report.done.append(job.name)
-        self._report.pixels += job.raster.pixels
+        self._report.pixels += job.view.region.pixels
         output = self._folder.outputs(source).tif
         self._folder.note(source, "done", output=output.name, codebook_hash=job.codebook.content_hash)
         seconds = time.monotonic() - outcome.tally.started
@@ -340,9 +332,9 @@ def kernel_for(config: RunConfig) -> Kernel:
     return kernel_named({"name": config.method, "resolution": config.resolution, "cell_px": 512})
 
 
-def job_of(config: RunConfig, name: str, raster: Raster, codebook: Codebook, out: Path) -> Job:
+def job_of(config: RunConfig, name: str, view: View, codebook: Codebook, out: Path) -> Job:
     """The job of one raster in a run."""
-    return Job(name, raster, codebook, chunk_side(config.chunk_size, kernel_of(codebook).cell_px), out)
+    return Job(name, view, codebook, chunk_side(config.chunk_size, kernel_of(codebook).cell_px), out)
 
 
 def load_codebook(path: str | Path) -> Codebook:
@@ -359,16 +351,6 @@ def load_codebook(path: str | Path) -> Codebook:
     except CodebookError as error:
         raise UsageError(str(error)) from None
     return codebook
-
-
-def _open_one(source: Source, bands: tuple[int, ...] | None) -> _Input | RasterError:
-    """Header and fingerprint of a source, or why it cannot be opened."""
-    try:
-        return _Input(source, open_segmentable(source.path, bands), fingerprint(source.path))
-    except RasterError as error:
-        return error
-    except OSError as error:
-        return RasterError(source.path, f"cannot be read ({error.strerror})")
 
 
 def _versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from engine import hashing
 from engine.grid import Window
-from engine.kernel import Kernel, Patch
+from engine.kernel import Features, Kernel, Patch
 
 CELLS = 64
 """Cells with valid pixels that a fit looks at, where there are so many."""
@@ -43,6 +43,11 @@ class Pixels(Protocol):
         ...
 
     @property
+    def region(self) -> Window:
+        """The part of them that is sampled."""
+        ...
+
+    @property
     def bands(self) -> tuple[int, ...]:
         """Band numbers."""
         ...
@@ -59,6 +64,10 @@ class Pixels(Protocol):
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Pixels and validity of a window."""
+        ...
+
+    def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:
+        """Where in a window of the region features may be taken; None for everywhere."""
         ...
 
 
@@ -106,7 +115,7 @@ def keys(rasters: Sequence[Pixels], seed: int) -> list[int]:
 
 def cells_total(rasters: Sequence[Pixels], cell_px: int) -> int:
     """Number of cells of all rasters."""
-    return sum(rows * cols for rows, cols in (_cell_grid(r.bounds, cell_px)[2:] for r in rasters))
+    return sum(rows * cols for rows, cols in (_cell_grid(r.region, cell_px)[2:] for r in rasters))
 
 
 def cells(rasters: Sequence[Pixels], seed: int, cell_px: int) -> Iterator[Cell]:
@@ -134,14 +143,14 @@ def _next_cells(
     """The next cells by hash beyond `above`, at most `_LIST_LENGTH`."""
     best: list[tuple[int, Cell]] = []
     for index, (raster, key) in enumerate(zip(rasters, raster_keys, strict=True)):
-        row, col, rows, cols = _cell_grid(raster.bounds, cell_px)
+        row, col, rows, cols = _cell_grid(raster.region, cell_px)
         strip = max(1, _STRIP // cols)
         for start in range(row, row + rows, strip):
             r = np.arange(start, min(start + strip, row + rows))
             hashes = hashing.grid_hash(key, r[:, None], np.arange(col, col + cols)[None]).ravel()
             beyond = np.flatnonzero(hashes > np.uint64(above)) if above >= 0 else np.arange(hashes.size)
             for i in beyond[hashing.bottom(hashes[beyond], _LIST_LENGTH)]:
-                window = _cell_window(start + int(i) // cols, col + int(i) % cols, cell_px, raster.bounds)
+                window = _cell_window(start + int(i) // cols, col + int(i) % cols, cell_px, raster.region)
                 best.append((int(hashes[i]), Cell(index, key, window)))
         if len(best) > 8 * _LIST_LENGTH:
             best = sorted(best, key=_order)[:_LIST_LENGTH]
@@ -163,11 +172,22 @@ def sample_cell(pixels: Pixels, kernel: Kernel, cell: Cell, quota: int) -> CellS
     outer = cell.window.grow(kernel.halo_px, pixels.bounds)
     data, valid = pixels.read(outer)
     features = kernel.features(Patch(data, valid, outer, cell.window, pixels.bounds))
+    here = valid[cell.window.slices(outer)]
+    inside = pixels.inside(cell.window)
+    if inside is not None:
+        features = _within(features, inside, cell.window, kernel.stride_px)
+        here = here & inside
     hashes = hashing.grid_hash(cell.key ^ 0x5851F42D4C957F2D, features.rows, features.cols)
     chosen = hashing.bottom(hashes, quota)
-    rows, cols = cell.window.slices(outer)
-    seen = int(np.count_nonzero(valid[rows, cols]))
-    return CellSample(features.vectors[chosen], hashes[chosen], len(hashes), seen)
+    return CellSample(features.vectors[chosen], hashes[chosen], len(hashes), int(np.count_nonzero(here)))
+
+
+def _within(features: Features, inside: npt.NDArray[np.bool_], window: Window, stride_px: int) -> Features:
+    """The features whose middle pixel is inside."""
+    row = (features.rows * stride_px + stride_px // 2 - window.row).clip(0, window.height - 1)
+    col = (features.cols * stride_px + stride_px // 2 - window.col).clip(0, window.width - 1)
+    keep = inside[row, col]
+    return Features(features.vectors[keep], features.rows[keep], features.cols[keep])
 
 
 def quota(total_cells: int) -> int:

@@ -14,6 +14,7 @@ from pipeline.array import bounds_of, georeference_of
 from pipeline.errors import UsageError
 from pipeline.graph import DEFAULT_CHUNK_PX
 from pipeline.sinks import cog, parts, tiff
+from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.workers import Workers, open_pool, usable_cores
 
@@ -55,9 +56,7 @@ def write(labels: xr.DataArray, path: str | Path, *, chunk_size: int = DEFAULT_C
     plan = stages(bounds.height, bounds.width, chunk_side(chunk_size))
     place = georeference_of(labels)
     segments = int(labels.attrs.get("segments", NODATA))
-    meaning = cog.Labelled(
-        place, str(labels.attrs.get("codebook_hash", "")), "", style.LabelStyle.of(segments)
-    )
+    meaning = Labelled(place, str(labels.attrs.get("codebook_hash", "")), "", style.LabelStyle.of(segments))
     try:
         shutil.rmtree(folder, ignore_errors=True)
         with open_pool(Workers("threads", usable_cores())) as pool:
@@ -79,8 +78,8 @@ def write(labels: xr.DataArray, path: str | Path, *, chunk_size: int = DEFAULT_C
 
 def _label_unit(labels: xr.DataArray, folder: Path, stage: Stage, unit: tuple[int, int]) -> None:
     rows, cols = stage.window(unit).slices()
-    parts.write_part(folder, stage, unit, labels[rows, cols].data.compute(scheduler="synchronous"))
+    cog.write_unit(folder, stage, unit, labels[rows, cols].data.compute(scheduler="synchronous"))
 
 
 def _merge_unit(folder: Path, stage: Stage, unit: tuple[int, int], below: Stage) -> None:
-    parts.write_part(folder, stage, unit, parts.merged_remnants(folder, stage, unit, below))
+    cog.write_unit(folder, stage, unit, parts.merged_remnants(folder, stage, unit, below))

@@ -9,20 +9,23 @@ a copy at all on file systems that share blocks).
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import deflate
 import numpy as np
 import numpy.typing as npt
 
-from engine.codebook import Codebook
+from engine.kernel import NODATA
 from pipeline import durable
-from pipeline.raster import Georeference
 from pipeline.sinks import tiff
-from pipeline.sinks.parts import PartIndex, part_path, read_index
-from pipeline.sinks.pyramid import TILE_PX, Stage, level_shapes
+from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
+from pipeline.sinks.pyramid import TILE_PX, Stage, level_shapes, unit_pyramid
 from pipeline.style import LabelStyle, statistics
+
+Labels = npt.NDArray[np.uint8]
 
 _GHOST = (
     "LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
@@ -30,34 +33,50 @@ _GHOST = (
 )
 _CLASSIC_LIMIT = 2**32 - 2**20
 _FRAME_BYTES = 8  # leader and trailer of a tile
+# libdeflate: level 1 writes 5 % more than 2 in 90 % of its time, level 6 15 % less in 3 times of it
+_LEVEL = 2
 
 Sizes = list[npt.NDArray[np.uint32]]
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """What the labels of a file mean and where they lie.
+def write_unit(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> None:
+    """Encode a unit's tiles of all the stage's levels and make them durable.
 
     Parameters
     ----------
-    georeference
-        Of the file's first pixel.
-    codebook_hash, kernel
-        Provenance, written into the file's metadata.
-    style
-        Colours and names of the labels.
+    folder
+        Workspace of the raster.
+    stage, unit
+        Which unit.
+    labels
+        Its labels at the stage's first level, uint8, of the unit's window.
     """
+    pyramid = unit_pyramid(stage, unit, labels)
+    tiles = [[[encode_tile(t) for t in line] for line in _tiles(level)] for level in pyramid.levels]
+    write_part(folder, stage, unit, pyramid, tiles)
 
-    georeference: Georeference
-    codebook_hash: str
-    kernel: str
-    style: LabelStyle
 
-    @classmethod
-    def of(cls, codebook: Codebook, georeference: Georeference) -> Labelled:
-        """Of a codebook's labels."""
-        kernel = " ".join(f"{k}={v}" for k, v in codebook.kernel.items())
-        return cls(georeference, codebook.content_hash, kernel, LabelStyle.of(codebook.segments))
+def encode_tile(tile: Labels) -> bytes:
+    """A tile as it stands in a COG: zlib data between GDAL's leader and trailer; b"" where all is nodata.
+
+    Source: GDAL's COG driver documentation, "Header ghost area" (block leader and trailer).
+    """
+    if (tile == NODATA).all():
+        return b""
+    data = bytes(deflate.zlib_compress(np.ascontiguousarray(tile), _LEVEL))
+    return struct.pack("<I", len(data)) + data + data[-4:]
+
+
+def _tiles(labels: Labels) -> list[list[Labels]]:
+    """Whole tiles of a level, edge tiles padded with nodata."""
+    height, width = labels.shape
+    down, across = -(-height // TILE_PX), -(-width // TILE_PX)
+    if (height, width) != (down * TILE_PX, across * TILE_PX):
+        padded = np.full((down * TILE_PX, across * TILE_PX), NODATA, np.uint8)
+        padded[:height, :width] = labels
+        labels = padded
+    lines = labels.reshape(down, TILE_PX, across, TILE_PX).swapaxes(1, 2)
+    return [[lines[i, j] for j in range(across)] for i in range(down)]
 
 
 def assemble(folder: Path, stages: tuple[Stage, ...], meaning: Labelled, path: Path) -> npt.NDArray[np.int64]:
@@ -86,8 +105,8 @@ def assemble(folder: Path, stages: tuple[Stage, ...], meaning: Labelled, path: P
     ValueError
         If a part is missing or torn.
     """
-    sizes, histogram = _survey(folder, stages)
-    header, starts = _header(stages, sizes, histogram, meaning)
+    sizes, counts = _sizes(folder, stages), histogram(folder, stages[0])
+    header, starts = _header(stages, sizes, counts, meaning)
     with durable.whole_file(path) as out:
         out.write(header)
         out.flush()
@@ -95,7 +114,7 @@ def assemble(folder: Path, stages: tuple[Stage, ...], meaning: Labelled, path: P
             with part.open("rb") as source:
                 for offset, level, row, col, size in _lines(index):
                     _copy(source.fileno(), out.fileno(), size, offset, int(starts[level][row, col]))
-    return histogram
+    return counts
 
 
 def _parts(folder: Path, stages: tuple[Stage, ...]) -> Iterator[tuple[Path, PartIndex]]:
@@ -105,21 +124,16 @@ def _parts(folder: Path, stages: tuple[Stage, ...]) -> Iterator[tuple[Path, Part
             yield path, read_index(path)
 
 
-def _survey(folder: Path, stages: tuple[Stage, ...]) -> tuple[Sizes, npt.NDArray[np.int64]]:
-    """Stored size of every tile of every level, and the histogram of full resolution."""
+def _sizes(folder: Path, stages: tuple[Stage, ...]) -> Sizes:
+    """Stored size of every tile of every level."""
     shapes = level_shapes(stages[0].height, stages[0].width)
     sizes = [np.zeros((-(-h // TILE_PX), -(-w // TILE_PX)), np.uint32) for h, w in shapes]
-    histogram = np.zeros(256, np.int64)
-    for stage in stages:
-        for unit in stage.units():
-            index = read_index(part_path(folder, stage, unit))
-            for tiles in index.tiles:
-                lines = np.asarray(tiles.sizes, np.uint32)
-                rows, cols = lines.shape
-                sizes[tiles.level][tiles.row : tiles.row + rows, tiles.col : tiles.col + cols] = lines
-            if stage.index == 0:
-                histogram += np.asarray(index.histogram, np.int64)
-    return sizes, histogram
+    for _, index in _parts(folder, stages):
+        for tiles in index.tiles:
+            lines = np.asarray(tiles.sizes, np.uint32)
+            rows, cols = lines.shape
+            sizes[tiles.level][tiles.row : tiles.row + rows, tiles.col : tiles.col + cols] = lines
+    return sizes
 
 
 def _lines(index: PartIndex) -> Iterator[tuple[int, int, int, int, int]]:
@@ -134,14 +148,14 @@ def _lines(index: PartIndex) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def _header(
-    stages: tuple[Stage, ...], sizes: Sizes, histogram: npt.NDArray[np.int64], meaning: Labelled
+    stages: tuple[Stage, ...], sizes: Sizes, counts: npt.NDArray[np.int64], meaning: Labelled
 ) -> tuple[bytes, list[npt.NDArray[np.int64]]]:
     """Everything before the tiles, and where each tile (with its leader) begins."""
     tile_bytes = int(sum(s.sum(dtype=np.int64) for s in sizes))
     # directories take 12 to 16 bytes a tile beside a few kilobytes
     big = tile_bytes + 16 * sum(s.size for s in sizes) > _CLASSIC_LIMIT
     blank = [np.zeros(s.shape, np.int64) for s in sizes]
-    length = len(_directories(stages, sizes, blank, histogram, meaning, big=big))
+    length = len(_directories(stages, sizes, blank, counts, meaning, big=big))
     starts: list[npt.NDArray[np.int64]] = []
     at = length
     for size in reversed(sizes):
@@ -149,14 +163,14 @@ def _header(
         starts.append((at + np.cumsum(flat) - flat).reshape(size.shape))
         at += int(flat.sum())
     starts.reverse()
-    return _directories(stages, sizes, starts, histogram, meaning, big=big), starts
+    return _directories(stages, sizes, starts, counts, meaning, big=big), starts
 
 
 def _directories(
     stages: tuple[Stage, ...],
     sizes: Sizes,
     starts: list[npt.NDArray[np.int64]],
-    histogram: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
     meaning: Labelled,
     *,
     big: bool,
@@ -172,7 +186,7 @@ def _directories(
         if level == 0:
             tags += [
                 *tiff.geo_tags(meaning.georeference).tags,
-                tiff.text(42112, _metadata(histogram, meaning)),
+                tiff.text(42112, _metadata(counts, meaning)),
             ]
         data += tiff.directory(tags, len(data), big=big, more=level < len(shapes) - 1)
     return data
@@ -189,7 +203,7 @@ def _image_tags(
 ) -> list[tiff.Tag]:
     stored = sizes.ravel().astype(np.int64)
     offsets = np.where(stored > 0, starts.ravel() + 4, 0)
-    counts = np.where(stored > 0, stored - _FRAME_BYTES, 0)
+    stored_bytes = np.where(stored > 0, stored - _FRAME_BYTES, 0)
     kind = tiff.LONG8 if big else tiff.LONG
     return [
         tiff.numbers(254, tiff.LONG, 1 if overview else 0),
@@ -204,7 +218,7 @@ def _image_tags(
         tiff.numbers(322, tiff.LONG, TILE_PX),
         tiff.numbers(323, tiff.LONG, TILE_PX),
         tiff.Tag(324, kind, offsets.size, offsets.astype("<u8" if big else "<u4").tobytes()),
-        tiff.Tag(325, tiff.LONG, counts.size, counts.astype("<u4").tobytes()),
+        tiff.Tag(325, tiff.LONG, stored_bytes.size, stored_bytes.astype("<u4").tobytes()),
         tiff.numbers(339, tiff.SHORT, 1),
         tiff.text(42113, "255"),
     ]
@@ -218,9 +232,9 @@ def _colour_map(style: LabelStyle) -> bytes:
     return table.tobytes()
 
 
-def _metadata(histogram: npt.NDArray[np.int64], meaning: Labelled) -> str:
+def _metadata(counts: npt.NDArray[np.int64], meaning: Labelled) -> str:
     items = {"TILEWRIGHT_CODEBOOK": meaning.codebook_hash, "TILEWRIGHT_KERNEL": meaning.kernel}
-    return tiff.gdal_metadata(items, statistics(histogram))
+    return tiff.gdal_metadata(items, statistics(counts))
 
 
 def _copy(source: int, target: int, size: int, from_offset: int, to_offset: int) -> None:

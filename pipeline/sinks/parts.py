@@ -1,13 +1,15 @@
 """Part files: one finished unit of a pyramid stage each, durable and self-describing.
 
-A part is the unit's encoded tiles, level by level and row by row, then the compressed remnant, then
-a JSON index and its length. Writing one twice gives the same bytes, so a unit may be redone at will.
+A part is the unit's encoded tiles (where the sink keeps them so), level by level and row by row, then
+the compressed remnant, then a JSON index and its length. Writing one twice gives the same bytes, so a
+unit may be redone at will.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import durable
-from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, halve
+from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid
 
 _MAGIC = b"TWPART01"
 _TAIL = struct.Struct("<I8s")
-# libdeflate: level 1 writes 5 % more than 2 in 90 % of its time, level 6 15 % less in 3 times of it
-_LEVEL = 2
+_LEVEL = 1  # remnants are short-lived
 
 Labels = npt.NDArray[np.uint8]
 
@@ -73,19 +74,14 @@ def part_path(folder: Path, stage: Stage, unit: tuple[int, int]) -> Path:
     return folder / f"stage{stage.index}" / f"{unit[0]:05d}" / f"{unit[1]:05d}.part"
 
 
-def encode_tile(tile: Labels) -> bytes:
-    """A tile as it stands in a COG: zlib data between GDAL's leader and trailer; b"" where all is nodata.
-
-    Source: GDAL's COG driver documentation, "Header ghost area" (block leader and trailer).
-    """
-    if (tile == 255).all():
-        return b""
-    data = bytes(deflate.zlib_compress(tile.tobytes(), _LEVEL))
-    return struct.pack("<I", len(data)) + data + data[-4:]
-
-
-def write_part(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> PartIndex:
-    """Encode a unit's tiles of all the stage's levels and write its part, durably.
+def write_part(
+    folder: Path,
+    stage: Stage,
+    unit: tuple[int, int],
+    pyramid: UnitPyramid,
+    tiles: Sequence[Sequence[Sequence[bytes]]],
+) -> None:
+    """Write the part of a unit, durably.
 
     Parameters
     ----------
@@ -93,48 +89,41 @@ def write_part(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels
         Workspace of the raster.
     stage, unit
         Which unit.
-    labels
-        Its labels at the stage's level, uint8, of the unit's window.
+    pyramid
+        The unit's labels at the stage's levels.
+    tiles
+        Encoded tiles of each level, by rows; none where the sink keeps them elsewhere.
     """
     window = stage.window(unit)
-    if labels.shape != (window.height, window.width):
-        raise ValueError(f"unit {unit} of stage {stage.index} has labels of {labels.shape}, not {window}")
-    histogram = np.bincount(labels.ravel(), minlength=256).tolist()
     body: list[bytes] = []
-    tiles: list[LevelTiles] = []
-    offset, current = 0, labels
-    for step in range(stage.levels):
+    stored: list[LevelTiles] = []
+    offset = 0
+    for step, lines in enumerate(tiles):
+        sizes = [[len(t) for t in line] for line in lines]
         row, col = (window.row >> step) // TILE_PX, (window.col >> step) // TILE_PX
-        encoded = [[encode_tile(t) for t in line] for line in _tiles(current)]
-        sizes = [[len(t) for t in line] for line in encoded]
-        tiles.append(LevelTiles(stage.level + step, row, col, sizes, offset))
-        body += [t for line in encoded for t in line]
+        stored.append(LevelTiles(stage.level + step, row, col, sizes, offset))
+        body += [t for line in lines for t in line]
         offset += sum(map(sum, sizes))
-        if not (stage.last and step == stage.levels - 1):
-            current = halve(current)
     remnant = None
-    if not stage.last:
-        data = bytes(deflate.zlib_compress(current.tobytes(), _LEVEL))
-        remnant = (offset, len(data), *current.shape)
+    if pyramid.remnant is not None:
+        data = bytes(deflate.zlib_compress(np.ascontiguousarray(pyramid.remnant), _LEVEL))
+        height, width = pyramid.remnant.shape
+        remnant = (offset, len(data), height, width)
         body.append(data)
-    index = PartIndex(tiles, histogram, remnant)
+    histogram = np.bincount(pyramid.levels[0].ravel(), minlength=256).tolist()
+    index = PartIndex(stored, histogram, remnant)
     text = json.dumps(asdict(index), separators=(",", ":")).encode()
     path = part_path(folder, stage, unit)
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write_bytes(path, b"".join((*body, text, _TAIL.pack(len(text), _MAGIC))))
-    return index
 
 
-def _tiles(labels: Labels) -> list[list[Labels]]:
-    """Whole tiles of a level, edge tiles padded with nodata."""
-    height, width = labels.shape
-    down, across = -(-height // TILE_PX), -(-width // TILE_PX)
-    if (height, width) != (down * TILE_PX, across * TILE_PX):
-        padded = np.full((down * TILE_PX, across * TILE_PX), 255, np.uint8)
-        padded[:height, :width] = labels
-        labels = padded
-    lines = labels.reshape(down, TILE_PX, across, TILE_PX).swapaxes(1, 2)
-    return [[lines[i, j] for j in range(across)] for i in range(down)]
+def histogram(folder: Path, stage: Stage) -> npt.NDArray[np.int64]:
+    """Pixels of each label at full resolution, shape (256,), from the parts of the first stage."""
+    counts = np.zeros(256, np.int64)
+    for unit in stage.units():
+        counts += np.asarray(read_index(part_path(folder, stage, unit)).histogram, np.int64)
+    return counts
 
 
 def read_index(path: Path) -> PartIndex:

@@ -132,3 +132,36 @@ def halve(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     out = np.empty((-(-labels.shape[0] // 2), -(-labels.shape[1] // 2)), np.uint8)
     _halve(labels, out)
     return out
+
+
+@dataclass(frozen=True)
+class UnitPyramid:
+    """A unit's labels at every level of its stage.
+
+    Parameters
+    ----------
+    levels
+        uint8 labels of the stage's levels, each half the size of the one before.
+    remnant
+        The first level that is left to the next stage, or None after the last.
+    """
+
+    levels: tuple[npt.NDArray[np.uint8], ...]
+    remnant: npt.NDArray[np.uint8] | None
+
+
+def unit_pyramid(stage: Stage, unit: tuple[int, int], labels: npt.NDArray[np.uint8]) -> UnitPyramid:
+    """The levels of a unit from its labels at the stage's first level.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not have the unit's shape.
+    """
+    window = stage.window(unit)
+    if labels.shape != (window.height, window.width):
+        raise ValueError(f"unit {unit} of stage {stage.index} has labels of {labels.shape}, not {window}")
+    levels = [labels]
+    for _ in range(stage.levels - 1 if stage.last else stage.levels):
+        levels.append(halve(levels[-1]))
+    return UnitPyramid(tuple(levels[: stage.levels]), None if stage.last else levels[-1])
