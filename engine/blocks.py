@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from engine.codebook import Codebook
+from engine.codebook import Scaling
 
 _RUN = 512  # pixels whose distances are kept in the first-level cache at a time
 
@@ -67,42 +67,66 @@ def _nearest(  # noqa: C901, PLR0912  (the loops that numba vectorises have to s
 def _block_sums(pixels: Any, valid: Any, row: int, col: int, block: int, sums: Any, counts: Any) -> None:
     """Add the valid pixels of each block into `sums` (band, by, bx) and `counts` (by, bx).
 
-    `row` and `col` place the array's first pixel relative to the first block's.
+    `row` and `col` place the array's first pixel relative to the first block's. Rows are added to a
+    line first, which vectorises; each block then adds its part of the line.
     """
     bands, height, width = pixels.shape
+    line = np.zeros((bands, width), sums.dtype)
+    seen = np.zeros(width, np.int32)
+    zero = sums.dtype.type(0)
     for y in range(height):
-        by = (y + row) // block
         for x in range(width):
-            if valid[y, x]:
-                bx = (x + col) // block
-                counts[by, bx] += 1
+            seen[x] += np.int32(valid[y, x])
+        for b in range(bands):
+            for x in range(width):
+                line[b, x] += sums.dtype.type(pixels[b, y, x]) if valid[y, x] else zero
+        if (y + row + 1) % block == 0 or y == height - 1:
+            by = (y + row) // block
+            for bx in range(counts.shape[1]):
+                start, stop = max(0, bx * block - col), min(width, (bx + 1) * block - col)
+                for x in range(start, stop):
+                    counts[by, bx] += seen[x]
                 for b in range(bands):
-                    sums[b, by, bx] += pixels[b, y, x]
+                    total = zero
+                    for x in range(start, stop):
+                        total += line[b, x]
+                    sums[b, by, bx] = total
+            line[:] = zero
+            seen[:] = 0
 
 
 @numba.njit(nogil=True, cache=True)
 def _spread(blocks: Any, valid: Any, row: int, col: int, block: int, out: Any) -> None:
     """Give each valid pixel of `out` its block's label, others 255."""
     height, width = out.shape
+    line = np.empty(width, np.uint8)
     for y in range(height):
-        by = (y + row) // block
+        if y == 0 or (y + row) % block == 0:
+            by = (y + row) // block
+            for x in range(width):
+                line[x] = blocks[by, (x + col) // block]
         for x in range(width):
-            out[y, x] = blocks[by, (x + col) // block] if valid[y, x] else np.uint8(255)
+            out[y, x] = line[x] if valid[y, x] else np.uint8(255)
 
 
 def nearest(
-    values: npt.NDArray[Any], codebook: Codebook, valid: npt.NDArray[np.bool_]
+    values: npt.NDArray[Any],
+    centres: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_],
+    scaling: Scaling | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Index of the nearest centre (squared Euclidean distance in float32, ties to the lowest).
 
     Parameters
     ----------
     values
-        Shape (D, ...), any real dtype: features before the codebook's scaling.
-    codebook
-        Its centres, shape (K, D), and scaling.
+        Shape (D, ...), any real dtype: features before scaling.
+    centres
+        Shape (K, D), K at most 254.
     valid
         Shape (...), True where a value is valid.
+    scaling
+        Of values to what the centres are in, or None.
 
     Returns
     -------
@@ -110,10 +134,10 @@ def nearest(
         uint8, shape (...); 255 where invalid.
     """
     none = np.empty(0, np.float64)
-    low, gain = (codebook.scaling.low, codebook.scaling.gain) if codebook.scaling else (none, none)
+    low, gain = (scaling.low, scaling.gain) if scaling else (none, none)
     out = np.empty(valid.shape, np.uint8)
     flat = np.ascontiguousarray(values).reshape(len(values), -1)
-    _nearest(flat, low, gain, codebook.centres, np.ascontiguousarray(valid).reshape(-1), out.reshape(-1))
+    _nearest(flat, low, gain, centres, np.ascontiguousarray(valid).reshape(-1), out.reshape(-1))
     return out
 
 
@@ -144,12 +168,18 @@ def block_means(
     """
     bands, height, width = pixels.shape
     shape = (-(-(height + row) // block), -(-(width + col) // block))
-    exact = pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 4
-    sums = np.zeros((bands, *shape), np.int64 if exact else np.float64)
+    sums = np.zeros((bands, *shape), _sum_dtype(pixels.dtype))
     counts = np.zeros(shape, np.int64)
     _block_sums(pixels, valid, row, col, block, sums, counts)
     seen = counts > 0
     return sums / np.maximum(counts, 1), seen
+
+
+def _sum_dtype(dtype: np.dtype[Any]) -> type[Any]:
+    """What sums of a block of at most 32 x 32 pixels are exact in; float64 for floats and 64-bit integers."""
+    if dtype.kind not in "iu" or dtype.itemsize > 4:
+        return np.float64
+    return np.int32 if dtype.itemsize <= 2 else np.int64
 
 
 def spread(

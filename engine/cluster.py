@@ -21,7 +21,9 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 STARTS = 8
+_RUN = 512  # vectors whose distances stay in the first-level cache
 _START_SAMPLE = 8192
+_START_VALUES = 1 << 20
 _START_ITERATIONS = 20
 _ITERATIONS = 300
 
@@ -51,88 +53,88 @@ class Clustering:
 
 @numba.njit(nogil=True, cache=True)
 def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
-    n, dims = x.shape
-    for i in range(n):
-        best = np.inf
-        chosen = 0
+    """Nearest centre (K, D) of each column of `x` (D, n), and its squared distance."""
+    dims, n = x.shape
+    run = np.empty(_RUN)
+    for start in range(0, n, _RUN):
+        size = min(_RUN, n - start)
         for k in range(centres.shape[0]):
-            d = 0.0
-            for j in range(dims):
-                t = x[i, j] - centres[k, j]
-                d += t * t
-                if d >= best:
-                    break
-            if d < best:
-                best = d
-                chosen = k
-        labels[i] = chosen
-        distances[i] = best
+            run[:size] = 0.0
+            for d in range(dims):
+                c = centres[k, d]
+                for i in range(size):
+                    t = x[d, start + i] - c
+                    run[i] += t * t
+            for i in range(size):
+                if k == 0 or run[i] < distances[start + i]:
+                    distances[start + i] = run[i]
+                    labels[start + i] = k
 
 
 @numba.njit(nogil=True, cache=True)
-def _lloyd(  # noqa: C901, PLR0912  (one compiled loop)
+def _means(x: Any, weights: Any, labels: Any, distances: Any, centres: Any) -> None:
+    """Move each centre to the mean of its vectors, in place."""
+    dims, n = x.shape
+    k = centres.shape[0]
+    sums = np.zeros((k, dims))
+    mass = np.zeros(k)
+    for i in range(n):
+        mass[labels[i]] += weights[i]
+    for d in range(dims):
+        for i in range(n):
+            sums[labels[i], d] += weights[i] * x[d, i]
+    for c in range(k):
+        if mass[c] > 0:
+            centres[c] = sums[c] / mass[c]
+        else:
+            # an empty cluster takes the vector that is worst served, so K clusters stay K
+            worst = np.argmax(distances * weights)
+            centres[c] = x[:, worst]
+            distances[worst] = 0.0
+
+
+@numba.njit(nogil=True, cache=True)
+def _lloyd(
     x: Any, weights: Any, centres: Any, iterations: int, labels: Any, distances: Any
 ) -> tuple[float, int]:
     """Iterate in place until no label changes; gives the inertia and the number of iterations."""
-    n, dims = x.shape
-    k = centres.shape[0]
-    before = np.full(n, -1, np.int64)
+    before = np.full(x.shape[1], -1, np.int64)
     done = 0
     for iteration in range(iterations):
         done = iteration + 1
         _assign(x, centres, labels, distances)
-        changed = False
-        for i in range(n):
-            if labels[i] != before[i]:
-                changed = True
-                before[i] = labels[i]
-        if not changed:
+        if np.array_equal(labels, before):
             break
-        sums = np.zeros((k, dims))
-        mass = np.zeros(k)
-        for i in range(n):
-            mass[labels[i]] += weights[i]
-            for j in range(dims):
-                sums[labels[i], j] += weights[i] * x[i, j]
-        for c in range(k):
-            if mass[c] > 0:
-                for j in range(dims):
-                    centres[c, j] = sums[c, j] / mass[c]
-            else:
-                # an empty cluster takes the vector that is worst served, so K clusters stay K
-                worst = 0
-                for i in range(n):
-                    if distances[i] * weights[i] > distances[worst] * weights[worst]:
-                        worst = i
-                for j in range(dims):
-                    centres[c, j] = x[worst, j]
-                distances[worst] = 0.0
+        before[:] = labels
+        _means(x, weights, labels, distances, centres)
     _assign(x, centres, labels, distances)
     inertia = 0.0
-    for i in range(n):
+    for i in range(x.shape[1]):
         inertia += weights[i] * distances[i]
     return inertia, done
 
 
 def _plus_plus(x: F64, weights: F64, k: int, rng: np.random.Generator) -> F64:
-    """Greedy k-means++ centres, shape (k, D)."""
-    labels, nearest = np.empty(len(x), np.int64), np.empty(len(x))
+    """Greedy k-means++ centres, shape (k, D), of the columns of `x`."""
+    n = x.shape[1]
+    labels = np.empty(n, np.int64)
     trials = 2 + int(math.log(k))
 
-    def distances(point: F64) -> F64:
-        _assign(x, point[None], labels, nearest)
-        return nearest.copy()
+    def distances(index: int) -> F64:
+        found = np.empty(n)
+        _assign(x, np.ascontiguousarray(x[:, index])[None], labels, found)
+        return found
 
-    centres = [x[_draw(weights, rng)]]
-    closest = distances(centres[0])
-    while len(centres) < k:
-        candidates = [x[_draw(weights * closest, rng)] for _ in range(trials)]
+    chosen = [_draw(weights, rng)]
+    closest = distances(chosen[0])
+    while len(chosen) < k:
+        candidates = [_draw(weights * closest, rng) for _ in range(trials)]
         reached = [np.minimum(closest, distances(c)) for c in candidates]
         # math.fsum: exact, so the choice cannot depend on how a sum is vectorised
         best = min(range(trials), key=lambda i: math.fsum(weights * reached[i]))
-        centres.append(candidates[best])
+        chosen.append(candidates[best])
         closest = reached[best]
-    return np.array(centres)
+    return np.ascontiguousarray(x[:, chosen].T)
 
 
 def _draw(weights: F64, rng: np.random.Generator) -> int:
@@ -170,16 +172,18 @@ def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -
     """
     if len(vectors) == 0:
         raise ValueError("no vectors to cluster")
-    x = np.ascontiguousarray(vectors, np.float64)
-    w = np.ones(len(x)) if weights is None else np.ascontiguousarray(weights, np.float64)
-    k = min(k, _distinct(x, k))
-    labels, distances = np.empty(len(x), np.int64), np.empty(len(x))
-    part, part_w = _start_sample(x, w, k)
-    part_labels, part_distances = np.empty(len(part), np.int64), np.empty(len(part))
+    k = min(k, _distinct(vectors, k))
+    x = np.ascontiguousarray(np.asarray(vectors, np.float64).T)
+    w = np.ones(len(vectors)) if weights is None else np.ascontiguousarray(weights, np.float64)
+    labels, distances = np.empty(len(w), np.int64), np.empty(len(w))
+    few = min(_START_SAMPLE, max(1024, _START_VALUES // x.shape[0]))
+    if _distinct(vectors[:few], k) < k:
+        few = len(w)
+    part, part_w = np.ascontiguousarray(x[:, :few]), w[:few]
     best: tuple[float, F64] | None = None
     for start in range(STARTS):
         centres = _plus_plus(part, part_w, k, np.random.default_rng([seed, start]))
-        inertia, _ = _lloyd(part, part_w, centres, _START_ITERATIONS, part_labels, part_distances)
+        inertia, _ = _lloyd(part, part_w, centres, _START_ITERATIONS, labels[:few], distances[:few])
         if best is None or inertia < best[0]:
             best = inertia, centres
     assert best is not None
@@ -190,7 +194,7 @@ def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -
     return Clustering(centres[order].astype(np.float32), float(inertia), int(iterations), share)
 
 
-def _distinct(x: F64, enough: int) -> int:
+def _distinct(x: F32 | F64, enough: int) -> int:
     """Number of distinct vectors, counted no further than needed to know that it is enough."""
     size = 4 * enough
     while True:
@@ -198,10 +202,3 @@ def _distinct(x: F64, enough: int) -> int:
         if found >= enough or size >= len(x):
             return found
         size *= 8
-
-
-def _start_sample(x: F64, weights: F64, k: int) -> tuple[F64, F64]:
-    """The vectors that starts are tried on: the first, or all where those lack K distinct ones."""
-    if _distinct(x[:_START_SAMPLE], k) >= k:
-        return x[:_START_SAMPLE], weights[:_START_SAMPLE]
-    return x, weights

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,24 @@ import numpy.typing as npt
 
 FORMAT = "tilewright-codebook-1"
 _LIMIT_BYTES = 64 << 20
+_MAX_SEGMENTS = 254
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    RecursionError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+Band = int | str
+"""One band: its 1-based number in a file, its name, or an expression of bands."""
 
 
 class CodebookError(ValueError):
@@ -56,7 +75,7 @@ class Codebook:
     kernel
         Identity of the kernel: name and parameters.
     bands
-        1-based band numbers that it was fitted on.
+        What it was fitted on: 1-based band numbers, names or expressions.
     dtype
         Dtype of the pixels that it was fitted on.
     band_mean
@@ -69,7 +88,7 @@ class Codebook:
 
     centres: npt.NDArray[np.float32]
     kernel: dict[str, Any]
-    bands: tuple[int, ...]
+    bands: tuple[Band, ...]
     dtype: str
     band_mean: npt.NDArray[np.float64]
     scaling: Scaling | None = None
@@ -87,6 +106,19 @@ class Codebook:
         for array in self._arrays().values():
             h.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return h.hexdigest()
+
+    def _check(self) -> None:
+        """Refuse parts that do not fit each other: compiled loops trust their shapes."""
+        bands, dims = len(self.bands), int(self.kernel.get("features", len(self.bands)))
+        limits = () if self.scaling is None else (self.scaling.low, self.scaling.high)
+        shapes = [(self.centres, (self.segments, dims)), *((a, (bands,)) for a in (self.band_mean, *limits))]
+        for array, shape in shapes:
+            if array.shape != shape or not np.isfinite(array).all():
+                raise CodebookError(
+                    f"its arrays do not fit each other ({array.shape}, not {shape}); fit it again"
+                )
+        if not 1 <= self.segments <= _MAX_SEGMENTS:
+            raise CodebookError(f"{self.segments} centres, not 1 to {_MAX_SEGMENTS}; fit it again")
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -131,15 +163,7 @@ class Codebook:
             raise CodebookError(f"{path}: {error}") from None
         except FileNotFoundError:
             raise CodebookError(f"{path}: no such file; make one with `python -m pipeline fit`") from None
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            RecursionError,
-            MemoryError,
-            zipfile.BadZipFile,
-        ) as error:
+        except _UNREADABLE as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise CodebookError(
                 f"{path}: not a codebook ({reason}); make one with `python -m pipeline fit`"
@@ -152,18 +176,17 @@ class Codebook:
             raise CodebookError(f"not a codebook of format {FORMAT}; fit it again with this version")
         low, high = members.get("scale_low"), members.get("scale_high")
         codebook = cls(
-            centres=members["centres"].astype(np.float32),
-            kernel=dict(meta["kernel"]),
-            bands=tuple(int(b) for b in meta["bands"]),
+            centres=_numbers(members["centres"]).astype(np.float32),
+            kernel=_mapping(meta["kernel"]),
+            bands=tuple(b if isinstance(b, str) else int(b) for b in meta["bands"]),
             dtype=str(np.dtype(meta["dtype"])),
-            band_mean=members["band_mean"].astype(np.float64),
-            scaling=None if low is None or high is None else Scaling(low, high),
+            band_mean=_numbers(members["band_mean"]),
+            scaling=None if low is None or high is None else Scaling(_numbers(low), _numbers(high)),
             fit=dict(meta["fit"]),
         )
-        if codebook.centres.ndim != 2 or not 1 <= codebook.segments <= 254:
-            raise CodebookError(f"centres of shape {codebook.centres.shape}; fit it again")
         if codebook.content_hash != meta["codebook_hash"]:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")
+        codebook._check()
         return codebook
 
 
@@ -178,3 +201,15 @@ def _members(path: Path) -> dict[str, npt.NDArray[Any]]:
             )
             for info in archive.infolist()
         }
+
+
+def _numbers(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if array.dtype.kind not in "fiu":
+        raise CodebookError(f"holds {array.dtype} where numbers are needed; fit it again")
+    return array.astype(np.float64)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("no kernel")
+    return dict(value)

@@ -9,20 +9,40 @@ parts' bottom-k, so neither chunking nor order can change the sample.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 U64 = npt.NDArray[np.uint64]
 
 
+@numba.njit(nogil=True, cache=True)
+def _mix(x: Any) -> Any:
+    x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@numba.njit(nogil=True, cache=True)
+def _mix_each(x: Any, out: Any) -> None:
+    for i in range(x.size):
+        out[i] = _mix(x[i])
+
+
+@numba.njit(nogil=True, cache=True)
+def _hash_each(seed: Any, rows: Any, cols: Any, out: Any) -> None:
+    for i in range(rows.size):
+        out[i] = _mix(_mix(rows[i] ^ seed) + _mix(cols[i]))
+
+
 def mix(x: U64) -> U64:
     """The splitmix64 finaliser of each element; uint64 in, uint64 out, same shape."""
-    with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+    out = np.empty(x.shape, np.uint64)
+    _mix_each(np.ascontiguousarray(x).reshape(-1), out.reshape(-1))
+    return out
 
 
 def key(*parts: object) -> int:
@@ -46,8 +66,10 @@ def grid_hash(seed: int, rows: npt.ArrayLike, cols: npt.ArrayLike) -> U64:
     numpy.ndarray
         uint64, the broadcast shape.
     """
-    r = mix(np.asarray(rows).astype(np.uint64) ^ np.uint64(seed))
-    return mix(r + mix(np.asarray(cols).astype(np.uint64)))
+    r, c = np.broadcast_arrays(np.asarray(rows, np.int64), np.asarray(cols, np.int64))
+    out = np.empty(r.shape, np.uint64)
+    _hash_each(np.uint64(seed), r.ravel().view(np.uint64), c.ravel().view(np.uint64), out.reshape(-1))
+    return out
 
 
 def bottom(hashes: U64, k: int) -> npt.NDArray[np.intp]:

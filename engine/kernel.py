@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from engine.grid import Window
 
 if TYPE_CHECKING:
-    from engine.codebook import Codebook
+    from engine.codebook import Codebook, Scaling
 
 NODATA = 255
 """Label of a pixel that has none."""
@@ -19,10 +20,13 @@ NODATA = 255
 MAX_SEGMENTS = 254
 """Labels are 0 to K - 1 in uint8, with 255 for nodata."""
 
+MAX_RESOLUTION = 32
+"""Side of the largest pixel block that is clustered."""
+
 Pixels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
-Vectors = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Features:
     Parameters
     ----------
     vectors
-        Shape (n, D), float64, before the codebook's scaling.
+        Shape (n, D), float64 or float32.
     rows, cols
         Shape (n,), int64: where each stands on the absolute feature grid.
     """
@@ -72,6 +76,31 @@ class Features:
     vectors: Vectors
     rows: npt.NDArray[np.int64]
     cols: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BandStatistics:
+    """What a fit found of the bands' values, which a network needs before it sees a pixel.
+
+    Parameters
+    ----------
+    mean
+        Shape (B,), float64, in pixel values: shown to a network in place of invalid pixels.
+    scaling
+        Of pixel values to 0..255, or None where they are that already.
+    """
+
+    mean: npt.NDArray[np.float64]
+    scaling: Scaling | None
+
+
+Select = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.intp]]
+"""Picks from places (rows, columns on the feature grid), so that others need no features computed."""
+
+
+def every(rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:  # noqa: ARG001
+    """The `Select` that picks all places, in their order."""
+    return np.arange(len(rows))
 
 
 @runtime_checkable
@@ -94,7 +123,32 @@ class Kernel(Protocol):
 
     @property
     def cell_px(self) -> int:
-        """Side of the cell in which features are computed and sampled."""
+        """Side of the cell in which labels are computed."""
+        ...
+
+    @property
+    def sample_px(self) -> int:
+        """Side of the cells that a fit samples: as many as can be had at the cost of reading them."""
+        ...
+
+    @property
+    def sample_vectors(self) -> int:
+        """Feature vectors that a fit takes, about."""
+        ...
+
+    @property
+    def needs_statistics(self) -> bool:
+        """True if features can only be computed once the bands' statistics are known."""
+        ...
+
+    @property
+    def costly(self) -> bool:
+        """True if a cell takes long enough that the cells of one window are worth spreading over threads."""
+        ...
+
+    @property
+    def bands(self) -> int | None:
+        """Bands that it takes, or None for any number."""
         ...
 
     @property
@@ -102,8 +156,8 @@ class Kernel(Protocol):
         """Name and parameters, as JSON values; goes into the codebook and its hash."""
         ...
 
-    def features(self, patch: Patch) -> Features:
-        """Features whose place lies in the patch's core."""
+    def features(self, patch: Patch, statistics: BandStatistics | None, select: Select) -> Features:
+        """Features whose place lies in the patch's core, of those that `select` picks."""
         ...
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:

@@ -17,11 +17,9 @@ import numpy.typing as npt
 from engine import blocks
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window
-from engine.kernel import Features, Labels, Mask, Patch
+from engine.kernel import MAX_RESOLUTION, BandStatistics, Features, Labels, Mask, Patch, Select, every
 
 Means = npt.NDArray[np.float64]
-
-MAX_RESOLUTION = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +59,41 @@ class BlockKMeans:
         return CELL_PX
 
     @property
+    def sample_px(self) -> int:
+        """Side of a sampled cell: a tile of most files, which is decoded whole in any case."""
+        return CELL_PX
+
+    @property
+    def sample_vectors(self) -> int:
+        """Feature vectors that a fit takes, about."""
+        return 1 << 16
+
+    @property
+    def needs_statistics(self) -> bool:
+        """False: features are plain means."""
+        return False
+
+    @property
+    def costly(self) -> bool:
+        """False: a cell takes milliseconds."""
+        return False
+
+    @property
+    def bands(self) -> None:
+        """Any number of bands."""
+        return
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Name and parameters."""
         return {"name": "kmeans", "resolution": self.resolution, "cell_px": self.cell_px}
 
-    def features(self, patch: Patch) -> Features:
+    def features(
+        self,
+        patch: Patch,
+        statistics: BandStatistics | None = None,  # noqa: ARG002  (means need none)
+        select: Select = every,
+    ) -> Features:
         """Means of the blocks whose first pixel in the raster lies in the core, raw pixel values."""
         r, core, bounds = self.resolution, patch.core, patch.bounds
         first_row = core.row // r if core.row == bounds.row else -(-core.row // r)
@@ -73,9 +101,15 @@ class BlockKMeans:
         if first_row * r >= core.row_end or first_col * r >= core.col_end:
             none = np.empty(0, np.int64)
             return Features(np.empty((0, len(patch.pixels))), none, none)
-        means, seen = self._means(patch, first_row, first_col)
+        if r == 1:
+            inside = core.slices(patch.outer)
+            values, seen = patch.pixels[:, *inside], patch.valid[inside]
+        else:
+            values, seen = self._means(patch, first_row, first_col)
         rows, cols = np.nonzero(seen)
-        return Features(means[:, rows, cols].T, rows + first_row, cols + first_col)
+        chosen = select(rows + first_row, cols + first_col)
+        rows, cols = rows[chosen], cols[chosen]
+        return Features(values[:, rows, cols].T.astype(np.float64), rows + first_row, cols + first_col)
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:
         """Labels of the core: each valid pixel gets its block's nearest centre."""
@@ -83,10 +117,10 @@ class BlockKMeans:
         rows, cols = core.slices(patch.outer)
         valid = patch.valid[rows, cols]
         if r == 1:
-            return blocks.nearest(patch.pixels[:, rows, cols], codebook, valid)
+            return blocks.nearest(patch.pixels[:, rows, cols], codebook.centres, valid, codebook.scaling)
         first_row, first_col = core.row // r, core.col // r
         means, seen = self._means(patch, first_row, first_col)
-        chosen = blocks.nearest(means, codebook, seen)
+        chosen = blocks.nearest(means, codebook.centres, seen, codebook.scaling)
         return blocks.spread(chosen, valid, core.row - first_row * r, core.col - first_col * r, r)
 
     def _means(self, patch: Patch, first_row: int, first_col: int) -> tuple[Means, Mask]:

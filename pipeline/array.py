@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from engine.codebook import Codebook
 from engine.grid import Window, chunk_side
 from pipeline.errors import UsageError
 from pipeline.graph import DEFAULT_CHUNK_PX, Layout, read_arrays
+from pipeline.header import Georeference, GroundControlPoint
 from pipeline.kernels import mismatch
-from pipeline.raster import Georeference, GroundControlPoint, open_header
+from pipeline.opening import open_any
 
 _GRID = "tilewright_georeference"
 
@@ -53,7 +55,7 @@ def open_raster(
     RasterError
         If the raster cannot be opened.
     """
-    raster = open_header(path, bands)
+    raster = open_any(path, bands)
     layout = Layout.of(raster.bounds, raster.bounds, 0, chunk_side(chunk_size))
     pixels, valid = read_arrays(raster, layout)
     array = xr.DataArray(
@@ -85,7 +87,10 @@ def _axes(place: Georeference, height: int, width: int) -> dict[str, Any]:
 def _georeferenced(array: xr.DataArray, place: Georeference) -> xr.DataArray:
     """Write CRS, transform and ground control points where rioxarray looks for them."""
     if place.crs_wkt:
-        array = array.rio.write_crs(place.crs_wkt)
+        with warnings.catch_warnings():
+            # the attributes hold the CRS as WKT beside CF's words, which lack some parameters
+            warnings.simplefilter("ignore")
+            array = array.rio.write_crs(place.crs_wkt)
     if place.transform is not None:
         array = array.rio.write_transform(Affine(*place.transform))
     if place.gcps:
@@ -149,6 +154,8 @@ def check_fits(array: xr.DataArray, codebook: Codebook) -> None:
     UsageError
         If bands or dtype differ, or there is no coordinate `valid`.
     """
+    if array.dims != ("band", "y", "x"):
+        raise UsageError(f"the array has dimensions {array.dims}; (band, y, x) is needed")
     if "valid" not in array.coords:
         raise UsageError("the array has no coordinate 'valid'; open rasters with pipeline.open_raster")
     if problem := mismatch(array.sizes["band"], str(array.dtype), codebook):

@@ -27,7 +27,25 @@ _ABOUT = {
     "inspect": "describe a raster, a label file or a codebook",
     "demo": "make the built-in scene, segment it, and compare with its known truth",
 }
-_FIT_OPTIONS = ("method", "segments", "resolution", "bands", "scale", "fit", "seed", "workers", "progress")
+_FIT_OPTIONS = (
+    "method",
+    "segments",
+    "resolution",
+    "model",
+    "upsample",
+    "device",
+    "extent",
+    "aoi",
+    "mosaic",
+    "overlap",
+    "stack",
+    "bands",
+    "scale",
+    "fit",
+    "seed",
+    "workers",
+    "progress",
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.function(arguments))
     except TilewrightError as error:
-        _say(error, debug=arguments.debug)
+        _say(error, debug=getattr(arguments, "debug", False))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("interrupted; run the same command again to finish", file=sys.stderr)
@@ -54,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:  # noqa: BLE001  (the last resort: still one line, unless --debug)
-        _say(error, debug=arguments.debug)
+        _say(error, debug=getattr(arguments, "debug", False))
         return 1
 
 
@@ -72,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, function: Any) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=_ABOUT[name], description=_ABOUT[name], epilog=_EPILOG)
-        sub.set_defaults(function=function, debug=False)
+        sub.set_defaults(function=function)
         return sub
 
     sub = command("run", _run)
@@ -87,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("path", metavar="PATH", help="a raster, a label file or a codebook")
     _add_options(sub, ("debug",))
     sub = command("demo", _demo)
-    _add_options(sub, ("workers", "progress", "debug"))
+    _add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
     sub.add_argument("-o", "--out", required=True, metavar="OUT", help="folder for the scene and its labels")
     return parser
 
@@ -135,8 +153,6 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
         values |= load_file(path)
         build(values, path)
     given = {k: v for k, v in vars(arguments).items() if k in arguments.fields and v not in (None, [])}
-    if given.get("debug") is False:
-        del given["debug"]
     return build({**values, **given})
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pipeline import durable, progress, workers
 from pipeline.config import RunConfig
-from pipeline.errors import UsageError
+from pipeline.errors import NoRasterError, UsageError
 from pipeline.fit import fit_codebook
-from pipeline.raster import open_segmentable
+from pipeline.inputs import Opened, open_inputs, sampled
 from pipeline.run import kernel_for
-from pipeline.sources import resolve
-from pipeline.view import View
 
 
 def fit_to_file(config: RunConfig, path: Path) -> str:
@@ -24,14 +23,19 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     UsageError
         If the sources differ, or `path` cannot be written.
     """
-    rasters = [View.whole(open_segmentable(s.path, config.bands)) for s in resolve(config.sources)]
     display = progress.chosen(config.progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with workers.open_pool(workers.parse(config.workers)) as pool:
+            kernel = kernel_for(config)
+            opened = open_inputs(config, pool, kernel.cell_px)
+            for _, error in opened.failures:
+                if not isinstance(error, NoRasterError):
+                    raise error
+            _refuse_inputs(path, opened)
             codebook = fit_codebook(
-                rasters,
-                kernel_for(config),
+                sampled(opened.inputs),
+                kernel,
                 config.segments,
                 seed=config.seed,
                 method=config.fit,
@@ -47,6 +51,12 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     return (
         f"{path}: codebook {codebook.content_hash[:12]}, {codebook.segments} segments, {_seen(codebook.fit)}"
     )
+
+
+def _refuse_inputs(path: Path, opened: Opened) -> None:
+    files = {os.path.realpath(file) for source in opened.sources for file in source.files}
+    if os.path.realpath(path) in files:
+        raise UsageError(f"{path}: the codebook would overwrite this raster; choose another name")
 
 
 def _seen(report: dict[str, int]) -> str:

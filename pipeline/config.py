@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from engine.kernel import MAX_SEGMENTS
-from engine.kmeans import MAX_RESOLUTION
+from engine.codebook import Band
+from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
+from pipeline.band_options import read_bands, read_stack
 from pipeline.errors import UsageError
 from pipeline.workers import parse as parse_workers
 
 _CONFIG_LIMIT_BYTES = 4 << 20
+_RECORD_LIMIT_BYTES = 256 << 20
 _DEPTH_LIMIT = 16
 
 
@@ -27,6 +31,11 @@ def _numbers(kind: type[int | float]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _whole(value: object) -> object:
+    """Accept "2" where one of a few numbers is wanted."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 class RunConfig(BaseModel):
     """Everything that decides what a run does; unknown keys are refused."""
 
@@ -34,17 +43,43 @@ class RunConfig(BaseModel):
 
     sources: tuple[str, ...] = Field((), description="files, folders, globs or @list.txt")
     out: str | None = Field(None, description="folder for the outputs")
-    method: Literal["kmeans"] = Field("kmeans", description="kernel")
+    method: Literal["kmeans", "cnn"] = Field("kmeans", description="kernel")
     segments: int = Field(8, ge=2, le=MAX_SEGMENTS, description="number of labels K, 2 to 254")
-    resolution: int = Field(4, ge=1, le=MAX_RESOLUTION, description="side of a pixel block, 1 to 32")
-    bands: Annotated[tuple[int, ...] | None, _numbers(int)] = Field(
-        None, description="band numbers to use, such as 4,3,2 (default: all but alpha)"
+    resolution: int = Field(
+        4,
+        ge=1,
+        le=MAX_RESOLUTION,
+        description="kmeans: side of a pixel block, 1 to 32; cnn: stride of the built-in network, 4, 8 or 16",
+    )
+    model: str | None = Field(None, description="cnn: TorchScript file of a network (wins over --resolution)")
+    upsample: Literal["nearest", "bilinear"] = Field("bilinear", description="cnn: between features")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="cnn: auto, cpu, cuda, cuda:N or mps"
+    )
+    mosaic: bool = Field(default=False, description="treat all sources as one raster, without seams")
+    overlap: Literal["first", "nearest-centre"] = Field(
+        "first", description="mosaic: which of several tiles a pixel is taken from"
+    )
+    output_tiles: int | None = Field(
+        None, ge=512, le=1 << 24, description="mosaic: several outputs of this side, a multiple of 512 px"
+    )
+    stack: Annotated[tuple[tuple[str, str], ...] | None, BeforeValidator(read_stack)] = Field(
+        None, description="NAME=FILE,... : one raster whose bands are single-band files, in place of SOURCE"
+    )
+    bands: Annotated[tuple[Band, ...] | None, BeforeValidator(read_bands)] = Field(
+        None,
+        description="bands to use: numbers (4,3,2), names, or expressions such as (nir-red)/(nir+red) "
+        "(default: all but alpha)",
     )
     scale: Annotated[tuple[float, ...] | Literal["none"] | None, _numbers(float)] = Field(
         None,
         description="LOW,HIGH (once or for each band) that become 0 and 255, or none "
         "(default: uint8 as it is, wider dtypes by limits found in the fit)",
     )
+    extent: Annotated[tuple[float, float, float, float] | None, _numbers(float)] = Field(
+        None, description="X0,Y0,X1,Y1 in the raster's CRS: labels only there"
+    )
+    aoi: str | None = Field(None, description="vector file of polygons (any CRS): labels only there")
     fit: Literal["sample", "exact"] = Field(
         "sample", description="fit on a fixed-size sample, or on every pixel of 1 to 3 uint8 bands"
     )
@@ -55,6 +90,10 @@ class RunConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the sample and the starts")
     chunk_size: int = Field(
         2048, ge=1, le=1 << 16, description="side of a chunk in pixels, rounded up to whole cells of 512"
+    )
+    format: Literal["cog", "zarr"] = Field("cog", description="format of the labels")
+    zarr_version: Annotated[Literal[3, 2], BeforeValidator(_whole)] = Field(
+        3, description="zarr: 3, in shards of a chunk, or 2 for older readers, without shards"
     )
     workers: str = Field("auto", description="auto, N, threads:N or processes:N")
     overwrite: bool = Field(default=False, description="delete what another run left in OUT")
@@ -69,16 +108,32 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         parse_workers(self.workers)
-        if self.bands is not None and (not self.bands or min(self.bands) < 1):
-            raise UsageError("--bands: give band numbers from 1 on, such as 1,2,3")
+        if self.stack and (self.sources or self.mosaic):
+            raise UsageError("--stack names the files of one raster; leave SOURCE and --mosaic out")
+        if not self.mosaic and (self.output_tiles or self.overlap != "first"):
+            raise UsageError("--overlap and --output-tiles belong to --mosaic; give it too")
+        if self.output_tiles and (self.output_tiles % 512 or self.codebook_scope == "raster"):
+            raise UsageError(
+                "--output-tiles: give a multiple of 512 px, and leave --codebook-scope raster out: "
+                "the tiles share a codebook"
+            )
         if isinstance(self.scale, tuple) and (not self.scale or len(self.scale) % 2):
             raise UsageError("--scale: give LOW,HIGH once or for each band, or none")
+        if isinstance(self.scale, tuple) and not all(map(math.isfinite, self.scale)):
+            raise UsageError("--scale: each limit must be a number")
         return self
 
     @property
     def meaning(self) -> dict[str, Any]:
         """The part that decides the labels: a run with another one is another run."""
-        keep = {"method", "segments", "resolution", "bands", "scale", "fit", "codebook_scope", "seed"}
+        keep = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
+        keep |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
+        return self.model_dump(mode="json", include=keep)
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """The part that decides what files hold the labels: a folder holds one kind of them."""
+        keep = {"format", "zarr_version"} if self.format == "zarr" else {"format"}
         return self.model_dump(mode="json", include=keep)
 
 
@@ -117,18 +172,18 @@ def load_file(path: str) -> dict[str, Any]:
         If it cannot be read, is no mapping, or is nested or large beyond reason.
     """
     try:
-        if Path(path).stat().st_size > _CONFIG_LIMIT_BYTES:
-            raise UsageError(
-                f"{path}: a configuration of more than {_CONFIG_LIMIT_BYTES >> 20} MiB is refused"
-            )
+        # the record of a large batch names every raster, and JSON reads fast
+        limit = _RECORD_LIMIT_BYTES if path.endswith(".json") else _CONFIG_LIMIT_BYTES
+        if Path(path).stat().st_size > limit:
+            raise UsageError(f"{path}: a configuration of more than {limit >> 20} MiB is refused")
         text = Path(path).read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=_PlainLoader)  # noqa: S506  (a SafeLoader)
+        values = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=_PlainLoader)  # noqa: S506  (a SafeLoader)
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not text; a configuration is a YAML file") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot read this configuration ({error.strerror})") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+        raise UsageError(f"{path}: not valid YAML or JSON ({' '.join(str(error).split())[:160]})") from None
     if isinstance(values, dict) and isinstance(values.get("config"), dict) and "rasters" in values:
         values = values["config"]
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):

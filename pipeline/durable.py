@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +28,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     StorageError
         If the disk is full or not writable; nothing stands under the final name then.
     """
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    # long names are cut, so what tells them apart has to stand in the rest
+    digest = hashlib.blake2b(os.fsencode(path.name), digest_size=6).hexdigest()
+    part = path.with_name(f".{path.name[:40]}.{digest}.{os.getpid()}.part")
     try:
         try:
             with part.open("wb") as file:
@@ -70,19 +74,77 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file durably and atomically."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    try:
+        data = json.dumps(value, indent=1, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # a file's name need not be Unicode; JSON's escapes hold it all the same
+        data = json.dumps(value, indent=1).encode()
+    write_bytes(path, data + b"\n")
+
+
+def write_synced(files: Iterable[tuple[Path, bytes]], root: Path) -> None:
+    """Write files whose bytes and names are on disk at the end, but each of which may be torn till then.
+
+    One sync of each folder serves all its files; something written later has to say that they are whole.
+
+    Parameters
+    ----------
+    files
+        Names below `root` with their bytes.
+    root
+        Folder that exists.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or not writable.
+    """
+    folders: set[Path] = set()
+    path = root
+    try:
+        for path, data in files:
+            if path.parent not in folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                folders.update(p for p in (path.parent, *path.parent.parents) if p.is_relative_to(root))
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise storage_error(path, error) from error
+    for folder in sorted(folders, reverse=True):
+        sync_folder(folder)
+
+
+def sync_tree(root: Path) -> None:
+    """Make the names of everything below a folder durable; the files' bytes are so already."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        sync_folder(Path(folder))
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a whole, synced file its final name.
+    """Give a whole, synced file or folder its final name, in the place of what stands there.
 
     Raises
     ------
     StorageError
         If the target folder is not writable.
     """
+    # a folder cannot be renamed over another one, so that goes into the workspace first
+    aside = source.with_name(".replaced")
     try:
+        if target.is_dir():
+            target.replace(aside)
         source.replace(target)
+        remove(aside)
     except OSError as error:
         raise storage_error(target, error) from error
     sync_folder(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that is in it, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -31,6 +31,36 @@ class RasterError(TilewrightError):
         return f"{self.path}: {self.reason}"
 
 
+class NoRasterError(RasterError):
+    """A part of a container that holds no raster (coordinates, bounds, text): passed over, no failure."""
+
+
+class ContainerError(RasterError):
+    """A file or store that is no raster itself and holds several.
+
+    Parameters
+    ----------
+    path
+        The container.
+    parts
+        What to open instead.
+    """
+
+    def __init__(self, path: str, parts: tuple[str, ...]) -> None:
+        some = "; ".join(parts[:3]) + ("; ..." if len(parts) > 3 else "")
+        holds = f"{len(parts)} rasters or more in it: name one ({some})" if parts else "no raster in it"
+        super().__init__(path, f"has no bands of its own, and {holds}")
+        self.parts = parts
+
+    @property
+    def nothing(self) -> str:
+        """The reason where none of the parts is a raster."""
+        return f"has no bands of its own, and none of its {len(self.parts)} parts is a raster"
+
+    def __reduce__(self) -> tuple[type[ContainerError], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.path, self.parts)
+
+
 class StorageError(TilewrightError):
     """OUT cannot be written any more: the run ends, nothing half-written under a final name."""
 

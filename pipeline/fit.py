@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ import numpy.typing as npt
 from engine.cluster import Clustering, cluster
 from engine.codebook import Codebook, Scaling
 from engine.grid import Window, tiles
-from engine.kernel import MAX_SEGMENTS, Kernel
+from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
+from engine.kmeans import BlockKMeans
 from pipeline import sampling
 from pipeline.errors import RasterError, UsageError
+from pipeline.kernels import make_kernel, provenance
 from pipeline.workers import Pool, Workers, open_pool
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ NO_VALID_PIXEL = "no valid pixel (all is nodata); there is nothing to segment"
 
 _EXACT_WINDOW_PX = 2048
 
-Vectors = npt.NDArray[np.float64]
 Scale = tuple[float, ...] | str | None
 Advance = Callable[[int, int], None]
 
@@ -45,6 +47,9 @@ def fit(
     method: str = "kmeans",
     fit: str = "sample",
     scale: Scale = None,
+    model: str | None = None,
+    upsample: str = "bilinear",
+    device: str = "auto",
 ) -> Codebook:
     """Fit one codebook on some rasters.
 
@@ -55,16 +60,19 @@ def fit(
     segments
         K, 2 to 254; fewer are found where there are fewer distinct values.
     resolution
-        Side of a block in pixels, 1 to 32.
+        kmeans: side of a block in pixels, 1 to 32. cnn: stride of the built-in filters, 4, 8 or 16.
     seed
         Seeds the sample and the starts.
     method
-        The kernel.
+        "kmeans" or "cnn".
     fit
         "sample", or "exact" (every pixel of 1 to 3 bands of uint8).
     scale
         None: uint8 as it is, wider dtypes by robust limits of the sample. "none": as it is.
         (low, high), once or for each band: these become 0 and 255.
+    model, upsample, device
+        For "cnn": TorchScript file (default: built-in filters of stride `resolution`), "nearest" or
+        "bilinear" between features, and the torch device.
 
     Returns
     -------
@@ -79,8 +87,7 @@ def fit(
         If rasters differ in bands or dtype, or an option is out of range.
     """
     from pipeline.array import ArrayPixels
-    from pipeline.kernels import kernel_named
-    from pipeline.raster import open_segmentable
+    from pipeline.opening import open_segmentable
     from pipeline.view import View
 
     pixels: list[sampling.Pixels] = [
@@ -88,7 +95,7 @@ def fit(
     ]
     if not pixels:
         raise UsageError("no raster to fit a codebook on")
-    kernel = kernel_named({"name": method, "resolution": resolution, "cell_px": 512})
+    kernel = make_kernel(method, resolution, model=model, upsample=upsample, device=device)
     with open_pool(Workers("threads", 1)) as pool:
         return fit_codebook(pixels, kernel, segments, seed=seed, method=fit, scale=scale, pool=pool)
 
@@ -107,27 +114,63 @@ def fit_codebook(
     """Fit one codebook with given workers; see `fit`. `advance(done, total)` hears of progress."""
     if not 2 <= segments <= MAX_SEGMENTS:
         raise UsageError(f"segments {segments}; K-Means takes 2 to {MAX_SEGMENTS}")
+    if method not in ("sample", "exact"):
+        raise UsageError(f"fit {method!r}; it is sample or exact")
     check_alike(rasters)
     first = rasters[0]
+    check_bands(kernel, first)
+
+    def sample(by: Kernel, known: BandStatistics | None, heard: Advance) -> tuple[Vectors, dict[str, Any]]:
+        places = _Places(rasters, seed, kernel.sample_px, kernel.sample_vectors)
+        return _sample(places, by, known, pool, heard)
+
+    vectors: Vectors
+    weights = None
     if method == "exact":
+        if kernel.needs_statistics:
+            raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
         vectors, weights, report = _every_pixel(rasters, pool, advance)
+    elif kernel.needs_statistics:
+        # pixels first, from the same cells: what stands for invalid ones has to be known
+        vectors, report = sample(BlockKMeans(1), None, _unheard)
     else:
-        vectors, report = _sample(rasters, kernel, seed, pool, advance)
-        weights = None
-    if len(vectors) == 0:
-        raise RasterError(", ".join(r.path for r in rasters[:3]), NO_VALID_PIXEL)
-    scaling = _scaling(vectors, first.dtype, scale)
-    scaled = vectors if scaling is None else scaling.apply(vectors)
-    found = cluster(scaled, segments, seed, weights)
+        vectors, report = sample(kernel, None, advance)
+    _refuse_empty(vectors, rasters)
+    values = np.asarray(vectors, np.float64)
+    statistics = BandStatistics(
+        np.asarray(np.average(values, axis=0, weights=weights)), _scaling(values, first.dtype, scale)
+    )
+    if kernel.needs_statistics:
+        vectors, report = sample(kernel, statistics, advance)
+        _refuse_empty(vectors, rasters)
+    elif statistics.scaling is not None:
+        vectors = statistics.scaling.apply(values)
+    found = cluster(vectors, segments, seed, weights)
     return Codebook(
         centres=found.centres,
         kernel=kernel.identity,
         bands=first.bands,
         dtype=first.dtype,
-        band_mean=np.average(vectors, axis=0, weights=weights),
-        scaling=scaling,
-        fit={**report, "method": method, "seed": seed, **_outcome(found, segments)},
+        band_mean=statistics.mean,
+        scaling=statistics.scaling,
+        fit={**report, "method": method, "seed": seed, **_outcome(found, segments), **provenance(kernel)},
     )
+
+
+def check_bands(kernel: Kernel, raster: sampling.Pixels) -> None:
+    """A network takes a given number of bands.
+
+    Raises
+    ------
+    UsageError
+        If the raster has another number.
+    """
+    if kernel.bands is not None and kernel.bands != len(raster.bands):
+        some = ",".join(map(str, raster.bands[: kernel.bands]))
+        raise UsageError(
+            f"{raster.path}: {len(raster.bands)} bands, but the network takes {kernel.bands}; "
+            f"choose them with --bands, such as --bands {some}"
+        )
 
 
 def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
@@ -153,27 +196,43 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
         )
 
 
+def _refuse_empty(vectors: Vectors, rasters: Sequence[sampling.Pixels]) -> None:
+    if len(vectors) == 0:
+        raise RasterError(", ".join(r.path for r in rasters[:3]), NO_VALID_PIXEL)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a sample is taken: cells of some side of some rasters, and how many vectors of them."""
+
+    rasters: Sequence[sampling.Pixels]
+    seed: int
+    cell_px: int
+    vectors: int
+
+
 def _sample(
-    rasters: Sequence[sampling.Pixels], kernel: Kernel, seed: int, pool: Pool, advance: Advance
+    places: _Places, kernel: Kernel, statistics: BandStatistics | None, pool: Pool, advance: Advance
 ) -> tuple[Vectors, dict[str, Any]]:
     """Feature vectors of the hash sample, in hash order, and what was seen."""
-    total = sampling.cells_total(rasters, kernel.cell_px)
-    quota = sampling.quota(total)
+    rasters, count = places.rasters, places.vectors
+    total = sampling.cells_total(rasters, places.cell_px)
+    quota = sampling.quota(total, count)
     samples: list[sampling.CellSample] = []
     waiting: list[sampling.Cell] = []
     looked_at = 0
-    for cell in sampling.cells(rasters, seed, kernel.cell_px):
+    for cell in sampling.cells(rasters, places.seed, places.cell_px):
         waiting.append(cell)
         looked_at += 1
         # batches of a fixed size: how far the sample reaches must not depend on the workers
         if len(waiting) < sampling.CELLS and looked_at < total:
             continue
-        calls = [(rasters[c.raster], kernel, c, quota) for c in waiting]
+        calls = [(rasters[c.raster], kernel, statistics, c, quota) for c in waiting]
         for sample in pool.each(sampling.sample_cell, calls):
             samples.append(sample)
             advance(len(samples), min(total, max(sampling.CELLS, len(samples))))
         waiting.clear()
-        if sampling.enough(samples):
+        if sampling.enough(samples, count):
             break
     hashes = np.concatenate([s.hashes for s in samples])
     vectors = np.concatenate([s.vectors for s in samples])
@@ -190,7 +249,7 @@ def _sample(
 
 def _every_pixel(
     rasters: Sequence[sampling.Pixels], pool: Pool, advance: Advance
-) -> tuple[Vectors, npt.NDArray[np.float64], dict[str, Any]]:
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], dict[str, Any]]:
     """All distinct colours, their counts, and what was seen; integer sums, so in any order the same."""
     from engine import hashing
 
@@ -241,14 +300,15 @@ def _scaling(vectors: Vectors, dtype: str, scale: Scale) -> Scaling | None:
     if scale is None:
         low, high = np.percentile(vectors, ROBUST_PERCENTILES, axis=0)
         return Scaling(low.astype(np.float64), high.astype(np.float64))
+    given = scale if isinstance(scale, str) else ",".join(map(str, scale))
+    if isinstance(scale, str) or not scale or len(scale) % 2:
+        raise UsageError(f"--scale {given}: give LOW,HIGH once or for each band, or none")
     limits = np.asarray(scale, np.float64).reshape(-1, 2)
     if len(limits) not in (1, dims):
         raise UsageError(f"--scale gives {len(limits)} pairs of limits for {dims} bands; give 1 or {dims}")
     low, high = np.broadcast_to(limits, (dims, 2)).T.copy()
-    if (high <= low).any():
-        raise UsageError(
-            f"--scale {','.join(map(str, limits.ravel()))}: each low limit must be below its high"
-        )
+    if not (np.isfinite(limits).all() and (high > low).all()):
+        raise UsageError(f"--scale {given}: each low limit must be below its high, and both numbers")
     return Scaling(low, high)
 
 

@@ -13,6 +13,7 @@ from pipeline import durable
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.job import Outputs
+from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
 
 FORMAT = "tilewright-run-1"
@@ -56,7 +57,7 @@ class Folder:
 
     def outputs(self, source: Source) -> Outputs:
         """Output files of a raster."""
-        return Outputs(self.path, source.name)
+        return self._outputs(source.name, self._config.format)
 
     def is_done(self, source: Source, fingerprint: str) -> bool:
         """True if a raster was done from this very input, and its outputs are there.
@@ -69,12 +70,12 @@ class Folder:
         if self.states.get(source.name, {}).get("state") != "done":
             return False
         files = self.outputs(source)
-        if not (files.tif.exists() and files.json.exists()):
+        if not (files.labels.exists() and files.json.exists()):
             return False
         before = json.loads(files.json.read_text())["input"]["fingerprint"]
         if before != fingerprint:
             raise UsageError(
-                f"{source.path}: the input has changed since {files.tif} "
+                f"{source.path}: the input has changed since {files.labels} "
                 "was made; use --overwrite or another OUT"
             )
         return True
@@ -90,7 +91,8 @@ class Folder:
             for s in self._sources
         ]
         config = self._config.model_dump(mode="json", exclude={"overwrite"})
-        config["sources"] = [s.path for s in self._sources]
+        if not (self._config.mosaic or self._config.stack):
+            config["sources"] = [s.path for s in self._sources]
         value = {"format": FORMAT, "config": config, "rasters": rasters, **summary}
         durable.write_json(self.path / "run.json", value)
 
@@ -98,13 +100,20 @@ class Folder:
         """Take away the folder of work in progress, if nothing is left in it."""
         shutil.rmtree(self.path / ".partial", ignore_errors=True)
 
+    def _outputs(self, name: str, form: str) -> Outputs:
+        if Path(name).name != name:
+            # a run.json is data: it may not name what lies elsewhere for deletion
+            raise ValueError(f"{name!r} is not the name of an output")
+        return Outputs(self.path, name, sink_of(name + SUFFIXES[form]))
+
     def _start_partial(self) -> None:
         partial = self.path / ".partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
 
     def _refuse_inputs(self) -> None:
-        inputs = {os.path.realpath(s.path): s.path for s in self._sources}
+        files = {f for parts in {s.files for s in self._sources} for f in parts}
+        inputs = {os.path.realpath(f): f for f in files}
         for source in self._sources:
             for file in self.outputs(source).all():
                 if (path := os.path.realpath(file)) in inputs:
@@ -123,12 +132,16 @@ class Folder:
         try:
             former = json.loads(path.read_text())
             config, rasters = dict(former["config"]), list(former["rasters"])
-            names = [str(r["name"]) for r in rasters]
+            made = [self._outputs(str(r["name"]), config["format"]) for r in rasters]
         except (OSError, ValueError, KeyError, TypeError):
-            raise UsageError(f"{path}: not a run.json of this version; choose another OUT") from None
+            if not overwrite:
+                raise UsageError(
+                    f"{path}: not a run.json of this version; choose another OUT or --overwrite"
+                ) from None
+            made = []  # what it made cannot be known; outputs of the same names are replaced
         if overwrite:
-            for file in (path, self.codebook, *(f for n in names for f in Outputs(self.path, n).all())):
-                file.unlink(missing_ok=True)
+            for file in (path, self.codebook, *(f for one in made for f in one.all())):
+                durable.remove(file)
             return
         if difference := self._difference(config, [str(r["source"]) for r in rasters]):
             raise UsageError(
@@ -138,7 +151,8 @@ class Folder:
         self.states = {str(r["name"]): dict(r) for r in rasters}
 
     def _difference(self, config: dict[str, Any], sources: list[str]) -> str:
-        for key, value in {**self._config.meaning, "codebook": self._config.codebook}.items():
+        mine = {**self._config.meaning, **self._config.layout, "codebook": self._config.codebook}
+        for key, value in mine.items():
             if config.get(key) != value:
                 return f"{key} {config.get(key)}, not {value}"
         here = [os.path.abspath(s.path) for s in self._sources]

@@ -24,7 +24,7 @@ from pipeline.kernels import kernel_of
 if TYPE_CHECKING:
     import xarray as xr
 
-    from pipeline.raster import Raster
+    from pipeline.header import Raster
     from pipeline.view import Area, View
 
 DEFAULT_CHUNK_PX = 2048
@@ -143,12 +143,12 @@ def label_array(
     pixels: da.Array,
     valid: da.Array,
     layout: Layout,
+    kernel: Kernel,
     codebook: Codebook,
     bounds: Window,
     area: Area | None = None,
 ) -> da.Array:
     """Labels of a layout's core, lazily: shape (core.height, core.width), uint8, 255 = nodata."""
-    kernel = kernel_of(codebook)
     return overlap(partial(_label_block, kernel, codebook, bounds, area), pixels, valid, layout, np.uint8)
 
 
@@ -193,15 +193,16 @@ def _read_block(
     return raster.read_stack(Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j]))
 
 
-def label_window(view: View, codebook: Codebook, window: Window, chunk_px: int) -> da.Array:
+def label_window(view: View, kernel: Kernel, codebook: Codebook, window: Window, chunk_px: int) -> da.Array:
     """Labels of a window of a raster, in absolute pixels, lazily; its halo is read with it."""
-    kernel = kernel_of(codebook)
     layout = Layout.of(window, view.bounds, kernel.halo_px, chunk_px)
     pixels, valid = read_arrays(view.raster, layout)
-    return label_array(pixels, valid, layout, codebook, view.bounds, view.area)
+    return label_array(pixels, valid, layout, kernel, codebook, view.bounds, view.area)
 
 
-def segment(array: xr.DataArray, codebook: Codebook) -> xr.DataArray:
+def segment(
+    array: xr.DataArray, codebook: Codebook, *, model: str | None = None, device: str = "auto"
+) -> xr.DataArray:
     """Labels of a raster, lazily: nothing is read or computed until it is asked for.
 
     Parameters
@@ -211,6 +212,10 @@ def segment(array: xr.DataArray, codebook: Codebook) -> xr.DataArray:
         `row` and `column`.
     codebook
         From `fit` or `Codebook.load`.
+    model
+        For a CNN codebook: where its network is now, if it was moved.
+    device
+        Torch device for a network: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Returns
     -------
@@ -226,17 +231,21 @@ def segment(array: xr.DataArray, codebook: Codebook) -> xr.DataArray:
 
     bounds = arrays.bounds_of(array)
     arrays.check_fits(array, codebook)
-    layout = Layout.of(bounds, bounds, kernel_of(codebook).halo_px, _chunk_px(array, bounds))
-    pixels = array.data.rechunk(((array.sizes["band"],), *layout.outer_chunks))
-    valid = array.coords["valid"].data.rechunk(layout.outer_chunks)
-    return arrays.labels_like(array, label_array(pixels, valid, layout, codebook, bounds), codebook)
+    kernel = kernel_of(codebook, model=model, device=device)
+    layout = Layout.of(bounds, bounds, kernel.halo_px, _chunk_px(array, bounds, kernel.cell_px))
+    # an array that was loaded holds NumPy's, which Dask takes as well
+    pixels = da.asarray(array.data).rechunk(((array.sizes["band"],), *layout.outer_chunks))
+    valid = da.asarray(array.coords["valid"].data).rechunk(layout.outer_chunks)
+    return arrays.labels_like(array, label_array(pixels, valid, layout, kernel, codebook, bounds), codebook)
 
 
-def _chunk_px(array: xr.DataArray, bounds: Window) -> int:
-    """The array's own chunk side where its chunks lie on the grid, else the default."""
-    side = max(array.data.chunks[1] + array.data.chunks[2])
-    on_grid = array.data.chunks[1:] == (
+def _chunk_px(array: xr.DataArray, bounds: Window, cell_px: int) -> int:
+    """The array's own chunk side where its chunks are whole cells of the grid, else the default."""
+    if array.chunks is None:
+        return DEFAULT_CHUNK_PX
+    side = max(array.chunks[1] + array.chunks[2])
+    on_grid = array.chunks[1:] == (
         split(bounds.row, bounds.height, side),
         split(bounds.col, bounds.width, side),
     )
-    return side if on_grid else DEFAULT_CHUNK_PX
+    return side if on_grid and side % cell_px == 0 else DEFAULT_CHUNK_PX

@@ -1,19 +1,42 @@
-"""From sources to what a run works on: headers, fingerprints, and which part of each raster."""
+"""From the options of a run to its rasters: opened, joined where that is asked for, and cropped.
+
+`run`, `plan` and `fit` share `open_inputs`, so that they mean the same by the same options.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from pipeline.errors import RasterError
-from pipeline.fingerprint import fingerprint
-from pipeline.raster import open_segmentable
-from pipeline.sources import Source
+from engine.codebook import Band
+from engine.grid import tiles
+from pipeline import handles, mosaic_build, stack
+from pipeline.area import crop, interest
+from pipeline.computed import choose
+from pipeline.config import RunConfig
+from pipeline.errors import ContainerError, NoRasterError, RasterError
+from pipeline.fingerprint import combined, fingerprint
+from pipeline.header import Raster
+from pipeline.opening import open_numbered, open_segmentable
+from pipeline.raster import FileRaster
+from pipeline.sources import Source, numbered, part_label, resolve
 from pipeline.view import View
+from pipeline.workers import Pool
+
+_COORDINATES = re.compile(
+    r"latitude|longitude|time|(projection|grid)_[xy]_coordinate|degrees?_(north|east).*"
+)
+_BOUNDS = re.compile(r".*(_bnds|_bounds|_vertices)")
+
+Advance = Callable[[int, int], None]
+Bands = Sequence[Band] | None
 
 
 @dataclass(frozen=True)
 class Input:
-    """One raster of a run.
+    """One raster of a run, or a part of one that gets outputs of its own.
 
     Parameters
     ----------
@@ -22,20 +45,206 @@ class Input:
     view
         The raster and which part of it.
     fingerprint
-        Tells this state of the file from another.
+        Tells this state of its files from another.
+    whole
+        Of a part: all of what it is a part of.
     """
 
     source: Source
     view: View
     fingerprint: str
+    whole: View | None = None
 
 
-def open_input(source: Source, bands: tuple[int, ...] | None) -> Input | RasterError:
-    """Header and fingerprint of a source, or why it cannot be opened (never raised: others go on)."""
+class Opened(NamedTuple):
+    """What the sources of a run came to; `sources` are those of both others, in order."""
+
+    inputs: list[Input]
+    failures: list[tuple[Source, RasterError]]
+    sources: list[Source]
+
+
+_Found = tuple[Source, Raster | RasterError, str]
+
+
+def _unheard(done: int, total: int) -> None:
+    """Progress that nobody asked for."""
+
+
+def open_inputs(
+    config: RunConfig, pool: Pool, cell_px: int, bands: Bands = None, advance: Advance = _unheard
+) -> Opened:
+    """Open the rasters of a run.
+
+    Parameters
+    ----------
+    config
+        Names them, and what to make of them.
+    pool
+        Opens files.
+    cell_px
+        Side of a cell: areas of interest are cropped to whole ones.
+    bands
+        Bands to use where the configuration names none: those of a saved codebook.
+    advance
+        Hears of files opened and of their number.
+
+    Returns
+    -------
+    Opened
+        Rasters that cannot be opened are among its failures; they raise nothing. A `NoRasterError` is
+        a part of a container that is not meant to be segmented.
+
+    Raises
+    ------
+    UsageError
+        If the request cannot be carried out, such as a mosaic of files that do not fit.
+    """
+    bands = config.bands or bands
+    if config.stack:
+        found = [_stack(config.stack, bands, pool)]
+    elif config.mosaic:
+        found = [_mosaic(resolve(config.sources), bands, config.overlap, pool, advance)]
+    else:
+        sources = resolve(config.sources)
+        found = []
+        for done, some in enumerate(pool.each(_open_source, [(s, bands) for s in sources]), 1):
+            found += some
+            advance(done, len(sources))
+        names = numbered([source.name for source, _, _ in found])
+        found = [(replace(s, name=n), r, f) for (s, r, f), n in zip(found, names, strict=True)]
+    return _cropped(found, config, cell_px)
+
+
+def sampled(inputs: Sequence[Input]) -> list[View]:
+    """What a fit looks at: each raster once, however many outputs it is cut into."""
+    views = [one.whole or one.view for one in inputs]
+    return list({id(view): view for view in views}.values())
+
+
+def _cropped(found: Sequence[_Found], config: RunConfig, cell_px: int) -> Opened:
+    wanted = interest(config.extent, config.aoi)
+    opened = Opened([], [], [])
+    for source, raster, mark in found:
+        try:
+            if isinstance(raster, RasterError):
+                raise raster
+            one = Input(source, crop(View.whole(raster), wanted, cell_px), mark)
+        except RasterError as error:
+            opened.failures.append((source, error))
+            opened.sources.append(source)
+            continue
+        parts = list(_cut(one, config.output_tiles)) if config.output_tiles else [one]
+        opened.inputs.extend(parts)
+        opened.sources.extend(part.source for part in parts)
+    return opened
+
+
+def _cut(one: Input, side: int) -> Iterator[Input]:
+    """The parts of a raster at the multiples of a side, but for those where it has nothing."""
+    for region in tiles(one.view.region, side):
+        if one.view.raster.covers(region):
+            place = f"r{region.row // side:03d}_c{region.col // side:03d}"
+            source = replace(one.source, path=f"{one.source.path} {place}", name=f"{one.source.name}_{place}")
+            yield Input(source, replace(one.view, region=region), one.fingerprint, one.view)
+
+
+def _open_source(source: Source, bands: Bands) -> list[_Found]:
+    """Header and fingerprint of a source, or of the rasters in it, or why it cannot be opened."""
     try:
-        view = View.whole(open_segmentable(source.path, bands))
-        return Input(source, view, fingerprint(source.path))
+        return [_open_one(source, bands)]
+    except ContainerError as error:
+        return _open_container(source, error, bands)
+    except RasterError as error:
+        return [(source, error, "")]
+
+
+def _open_one(source: Source, bands: Bands) -> _Found:
+    try:
+        raster = open_segmentable(source.path, bands)
+        return source, raster, fingerprint(source.files[0])
+    except OSError as error:
+        raise RasterError(source.path, f"cannot be read ({error.strerror})") from None
+
+
+def _open_container(source: Source, container: ContainerError, bands: Bands) -> list[_Found]:
+    found: list[_Found] = []
+    for part in container.parts:
+        label = part_label(part.rpartition(source.path)[2] or part.rpartition(":")[2])
+        one = Source(part, f"{source.name}_{label}", source.files)
+        try:
+            opened = _open_one(one, bands)
+            _refuse_coordinates(part, opened[1])
+            found.append(opened)
+        except RasterError as error:
+            found.append((one, error, ""))
+    if all(isinstance(raster, NoRasterError) for _, raster, _ in found):
+        return [(source, RasterError(source.path, container.nothing), "")]
+    return found
+
+
+def _refuse_coordinates(path: str, raster: Raster | RasterError) -> None:
+    """Raise `NoRasterError` for what a container holds beside its rasters."""
+    if isinstance(raster, RasterError):
+        return
+    if min(raster.height, raster.width) < 2:
+        raise NoRasterError(path, f"{raster.width} x {raster.height} values are no raster")
+    tags: dict[str, str] = {}
+    if isinstance(raster, FileRaster):
+        tags = handles.opened(path, lambda dataset: {**dataset.tags(), **dataset.tags(1)})
+    said = [tags.get(key, "") for key in ("standard_name", "units")]
+    if any(_COORDINATES.fullmatch(text) for text in said) or _BOUNDS.fullmatch(path.casefold()):
+        raise NoRasterError(path, "coordinates or their bounds are no raster")
+
+
+def _open_tile(path: str, numbers: Sequence[int] | None) -> tuple[Raster, str] | RasterError:
+    try:
+        return open_numbered(path, numbers), fingerprint(path)
     except RasterError as error:
         return error
     except OSError as error:
-        return RasterError(source.path, f"cannot be read ({error.strerror})")
+        return RasterError(path, f"cannot be read ({error.strerror})")
+
+
+def _mosaic(sources: Sequence[Source], bands: Bands, overlap: str, pool: Pool, advance: Advance) -> _Found:
+    """All sources as one raster; it fails with a tile that cannot be opened, for none is left out unseen."""
+    paths = tuple(source.path for source in sources)
+    label = f"mosaic of {len(paths)} tiles ({paths[0]}{', ...' if len(paths) > 1 else ''})"
+    source = Source(label, "mosaic", tuple(f for s in sources for f in s.files))
+    marks = []
+
+    def opened(numbers: Sequence[int] | None) -> Iterator[Raster]:
+        calls = [(path, numbers) for path in paths]
+        for done, found in enumerate(pool.each(_open_tile, calls), 1):
+            if isinstance(found, RasterError):
+                raise found
+            marks.append(found[1])
+            advance(done, len(paths))
+            yield found[0]
+
+    try:
+        chosen = choose(bands, lambda: open_numbered(paths[0]))
+        raster = chosen.of(mosaic_build.build(opened(chosen.numbers), overlap, label))
+    except RasterError as error:
+        return source, RasterError(label, f"tile {error}"), ""
+    return source, raster, combined(marks)
+
+
+def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool) -> _Found:
+    """The files of a stack as one raster."""
+    label = f"stack of {', '.join(f'{name}={path}' for name, path in members)}"
+    source = Source(label, "stack", tuple(path for _, path in members))
+    layers, marks = [], []
+    for (name, _), found in zip(
+        members, pool.each(_open_tile, [(path, None) for _, path in members]), strict=True
+    ):
+        if isinstance(found, RasterError):
+            return source, RasterError(label, f"{name}: {found}"), ""
+        layers.append((name, found[0]))
+        marks.append(found[1])
+    whole = stack.build(layers, label)
+    try:
+        chosen = choose(bands, lambda: whole)
+    except RasterError as error:
+        return source, error, ""
+    return source, chosen.of(whole.only(chosen.numbers)), combined(marks)

@@ -6,7 +6,10 @@ import zipfile
 from pathlib import Path
 
 from engine.codebook import Codebook
-from pipeline.raster import Raster, open_header
+from pipeline import handles
+from pipeline.header import Georeference, Raster
+from pipeline.opening import open_any
+from pipeline.raster import FileRaster
 from pipeline.run import load_codebook
 
 
@@ -20,7 +23,7 @@ def describe(path: str) -> str:
     """
     if path.endswith(".npz") or (Path(path).is_file() and zipfile.is_zipfile(path)):
         return _codebook(load_codebook(path))
-    return _raster(open_header(path))
+    return _raster(open_any(path))
 
 
 def _codebook(codebook: Codebook) -> str:
@@ -46,22 +49,23 @@ def _codebook(codebook: Codebook) -> str:
 
 
 def _raster(raster: Raster) -> str:
-    import rasterio
-
     place = raster.georeference
-    with rasterio.open(raster.path) as dataset:
-        driver, levels, tags = dataset.driver, dataset.overviews(1), dataset.tags()
-        crs = dataset.crs.to_string() if dataset.crs else "none"
     block = f"{raster.block_shape[1]} x {raster.block_shape[0]}"
+    form, levels, masks = "Zarr", "none", ""
+    tags: dict[str, str] = {}
+    if isinstance(raster, FileRaster):
+        form = raster.driver
+        levels, tags = handles.opened(raster.path, lambda d: (str(d.overviews(1) or "none"), d.tags()))
+        masks = f", alpha in band {raster.alpha_band}" if raster.alpha_band else ""
+        masks += ", mask" if raster.mask_bands else ""
+        masks += ", palette" if raster.palette else ""
     lines = [
         raster.path,
-        f"format    {driver}, {raster.width} x {raster.height} px, blocks of {block}",
-        f"overviews {levels or 'none'}",
+        f"format    {form}, {raster.width} x {raster.height} px, blocks of {block}",
+        f"overviews {levels}",
         f"bands     {len(raster.bands)} of {raster.dtype}: {', '.join(raster.band_names[:16])}",
-        f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}"
-        + (f", alpha in band {raster.alpha_band}" if raster.alpha_band else "")
-        + (", mask" if raster.mask_band else ""),
-        f"CRS       {crs}" + (f", {len(place.gcps)} ground control points" if place.gcps else ""),
+        f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}{masks}",
+        f"CRS       {_crs(place)}" + (f", {len(place.gcps)} ground control points" if place.gcps else ""),
         f"transform {place.transform or 'none'}",
     ]
     if "TILEWRIGHT_CODEBOOK" in tags:
@@ -69,3 +73,9 @@ def _raster(raster: Raster) -> str:
             f"labels of codebook {tags['TILEWRIGHT_CODEBOOK']} ({tags.get('TILEWRIGHT_KERNEL', '')})"
         )
     return "\n".join(lines)
+
+
+def _crs(place: Georeference) -> str:
+    from rasterio.crs import CRS
+
+    return str(CRS.from_wkt(place.crs_wkt).to_string()) if place.crs_wkt else "none"

@@ -6,6 +6,7 @@ durable under its own name and the same bytes each time. Pixels never pass throu
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,20 @@ import numpy as np
 
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
+from engine.kernel import Kernel
 from pipeline import durable, style
 from pipeline.errors import RasterError
 from pipeline.fit import NO_VALID_PIXEL
-from pipeline.sinks import cog, parts, tiff
+from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage, stages
+from pipeline.sinks.sink import Sink
 from pipeline.view import View
+from pipeline.workers import cell_threads
 
 # a task of about this side: small chunks go together, so that the coordinator's cost stays small
 _WINDOW_PX = 2048
+_importing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -37,19 +42,26 @@ class Job:
         Name of the outputs.
     view
         The raster and which part of it.
-    codebook
-        Frozen centres.
+    kernel, codebook
+        What labels it, and the frozen centres.
     chunk_px
         Side of a chunk, a multiple of 512.
     out
         Folder of the outputs.
+    sink
+        What makes files of the labels.
+    threads
+        Threads of a worker's process that share the cells of costly windows.
     """
 
     name: str
     view: View
+    kernel: Kernel
     codebook: Codebook
     chunk_px: int
     out: Path
+    sink: Sink
+    threads: int = 1
 
     @property
     def folder(self) -> Path:
@@ -84,20 +96,31 @@ class WindowDone:
 
 def label_window(job: Job, window: Window) -> WindowDone:
     """Label a window and make each of its chunks durable."""
-    from pipeline import graph
+    # Dask's modules import each other: two threads that do it at once may see one of them half made
+    with _importing:
+        from dask.local import get_sync
+        from dask.threaded import get as get_threaded
+
+        from pipeline import graph
 
     start = time.perf_counter()
     place = Window(
         window.row + job.view.region.row, window.col + job.view.region.col, window.height, window.width
     )
-    lazy = graph.label_window(job.view, job.codebook, place, job.chunk_px)
-    labels = lazy.compute(scheduler="synchronous")
+    shared = job.kernel.costly and job.threads > 1
+    side = job.kernel.cell_px if shared else job.chunk_px
+    lazy = graph.label_window(job.view, job.kernel, job.codebook, place, side)
+    if shared:
+        labels = lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads))
+    else:
+        # a function and not its name: a name has Dask import all of distributed first
+        labels = lazy.compute(scheduler=get_sync)
     labelled = time.perf_counter()
     stage = job.stages[0]
     chunks = list(tiles(window, job.chunk_px))
     for chunk in chunks:
         unit = chunk.row // job.chunk_px, chunk.col // job.chunk_px
-        cog.write_unit(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
+        job.sink.write_unit(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
     return WindowDone(len(chunks), window.pixels, labelled - start, time.perf_counter() - labelled)
 
 
@@ -105,11 +128,11 @@ def merge_unit(job: Job, index: int, unit: tuple[int, int]) -> None:
     """Make one unit of a later stage durable, from the remnants of the stage below."""
     below, stage = job.stages[index - 1 : index + 1]
     labels = parts.merged_remnants(job.folder, stage, unit, below)
-    cog.write_unit(job.folder, stage, unit, labels)
+    job.sink.write_unit(job.folder, stage, unit, labels)
 
 
 def finish(job: Job, record: dict[str, Any]) -> dict[str, Any]:
-    """Join the parts, write the sidecars, move all into place; gives the raster's record.
+    """Assemble the labels, write what goes with them, move all into place; gives the raster's record.
 
     Raises
     ------
@@ -118,20 +141,18 @@ def finish(job: Job, record: dict[str, Any]) -> dict[str, Any]:
     """
     start = time.perf_counter()
     meaning = Labelled.of(job.codebook, job.view.georeference)
-    whole = job.folder / "labels.tif"
-    histogram = cog.assemble(job.folder, job.stages, meaning, whole)
+    histogram = job.sink.assemble(job.folder, job.stages, meaning)
     if histogram[:255].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
-    exact = tiff.geo_tags(job.view.georeference).exact_crs
-    wkt = None if exact else job.view.georeference.crs_wkt
-    place = Outputs(job.out, job.name)
-    durable.write_bytes(place.png, style.quicklook(whole, meaning.style))
+    place = Outputs(job.out, job.name, job.sink)
+    durable.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
     durable.write_bytes(place.qml, style.qml(meaning.style).encode())
-    durable.write_bytes(place.aux_xml, style.aux_xml(meaning.style, histogram, wkt).encode())
     # the labels take their name last of what a map shows; the record then says that all is there
-    durable.move(whole, place.tif)
+    for name in job.sink.files:
+        durable.move(job.folder / name, job.out / name)
     record = {
         **record,
+        "files": list(job.sink.files),
         "labels": {str(i): int(histogram[i]) for i in range(job.codebook.segments)},
         "nodata_pixels": int(histogram[255]),
         "finish_s": round(time.perf_counter() - start, 3),
@@ -146,16 +167,12 @@ class Outputs:
 
     out: Path
     name: str
+    sink: Sink
 
     @property
-    def tif(self) -> Path:
-        """The labels."""
-        return self.out / f"{self.name}.tif"
-
-    @property
-    def aux_xml(self) -> Path:
-        """Category names and attribute table."""
-        return self.out / f"{self.name}.tif.aux.xml"
+    def labels(self) -> Path:
+        """The labels: a file, or a Zarr store."""
+        return self.out / self.sink.files[-1]
 
     @property
     def qml(self) -> Path:
@@ -178,5 +195,6 @@ class Outputs:
         return self.out / f"{self.name}.codebook.npz"
 
     def all(self) -> tuple[Path, ...]:
-        """Every file of the raster, the record last."""
-        return self.tif, self.aux_xml, self.qml, self.png, self.codebook, self.json
+        """Every file or folder of the raster, the record last."""
+        made = (self.out / name for name in self.sink.files)
+        return *made, self.qml, self.png, self.codebook, self.json

@@ -1,7 +1,8 @@
-"""Which kernel a codebook or a method stands for."""
+"""Which kernel a method or a codebook stands for."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
@@ -9,33 +10,77 @@ from engine.kernel import Kernel
 from engine.kmeans import BlockKMeans
 from pipeline.errors import UsageError
 
-METHODS = ("kmeans",)
+METHODS = ("kmeans", "cnn")
 
 
-def kernel_named(identity: dict[str, Any]) -> Kernel:
-    """The kernel of an identity, as codebooks record it.
+def make_kernel(
+    method: str,
+    resolution: int,
+    *,
+    model: str | None = None,
+    upsample: str = "bilinear",
+    device: str = "auto",
+) -> Kernel:
+    """The kernel for the options of a run.
 
     Raises
     ------
     UsageError
-        If the kernel is unknown to this version or its parameters are out of range.
+        If an option is out of range, or the model cannot be used.
     """
-    if identity.get("name") != "kmeans":
-        raise UsageError(f"method {identity.get('name')!r}; this version knows {', '.join(METHODS)}")
     try:
-        kernel = BlockKMeans(int(identity["resolution"]))
+        if method == "kmeans":
+            return BlockKMeans(resolution)
+        if method == "cnn":
+            return _cnn(model or _builtin(resolution), upsample, device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    raise UsageError(f"method {method!r}; this version knows {', '.join(METHODS)}")
+
+
+def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "auto") -> Kernel:
+    """The kernel that a codebook was fitted with.
+
+    Parameters
+    ----------
+    codebook
+        Names the kernel and its parameters.
+    model
+        Where the network is, if not where it was when the codebook was fitted.
+    device
+        For a network.
+
+    Raises
+    ------
+    UsageError
+        If the kernel is unknown to this version, or its network is not to be found or another one.
+    """
+    identity = codebook.kernel
+    try:
+        if identity.get("name") == "kmeans":
+            kernel: Kernel = BlockKMeans(int(identity["resolution"]))
+        elif identity.get("name") == "cnn":
+            path = model or codebook.fit.get("model")
+            if not isinstance(path, str):
+                raise UsageError("the codebook does not say where its network is; name it with --model")
+            kernel = _cnn(path, str(identity["upsample"]), device)
+        else:
+            raise UsageError(f"method {identity.get('name')!r}; this version knows {', '.join(METHODS)}")
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"kernel {identity}: {error}") from None
     if kernel.identity != identity:
+        what = next(k for k in kernel.identity if kernel.identity[k] != identity.get(k))
         raise UsageError(
-            f"kernel {identity}, where this version has {kernel.identity}; fit the codebook again"
+            f"the codebook was fitted with {what} {identity.get(what)}, not {kernel.identity[what]}; "
+            "name the same network with --model, or fit again"
         )
     return kernel
 
 
-def kernel_of(codebook: Codebook) -> Kernel:
-    """The kernel that a codebook was fitted with."""
-    return kernel_named(codebook.kernel)
+def provenance(kernel: Kernel) -> dict[str, Any]:
+    """What a codebook remembers of its kernel beside the identity: where the network was."""
+    model = getattr(kernel, "model", None)
+    return {} if model is None else {"model": model, "device": getattr(kernel, "device", "cpu")}
 
 
 def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
@@ -46,3 +91,21 @@ def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
         f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
         f"{codebook.dtype}; choose bands with --bands or fit another codebook"
     )
+
+
+def _cnn(model: str, upsample: str, device: str) -> Kernel:
+    from engine.cnn import CnnKernel
+    from engine.network import choose_device, digest, geometry
+
+    path = model if model.startswith("builtin:") else str(Path(model).absolute())
+    where = choose_device(device)
+    content = digest(path)
+    return CnnKernel(path, content, geometry(path, content), upsample, where)
+
+
+def _builtin(resolution: int) -> str:
+    if resolution not in (4, 8, 16):
+        raise UsageError(
+            f"resolution {resolution}; cnn has built-in networks of stride 4, 8 and 16, or --model"
+        )
+    return f"builtin:filters-{resolution}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -14,15 +15,14 @@ import psutil
 
 from engine.codebook import Codebook
 from engine.grid import Window
+from engine.kernel import Kernel
 from pipeline import job as work
 from pipeline import workers
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
-from pipeline.fit import fit_codebook
-from pipeline.kernels import kernel_of
-from pipeline.raster import open_segmentable
+from pipeline.fit import check_alike, fit_codebook
+from pipeline.inputs import open_inputs, sampled
 from pipeline.run import job_of, kernel_for, load_codebook
-from pipeline.sources import resolve
 from pipeline.view import View
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
@@ -83,47 +83,48 @@ def plan(config: RunConfig) -> Plan:
     """
     start = time.perf_counter()
     staff = workers.parse(config.workers)
-    views = _open(config)
-    with workers.open_pool(workers.Workers("threads", 1)) as pool:
-        codebook = _codebook(config, views, pool)
+    saved = load_codebook(config.codebook) if config.codebook else None
+    kernel = kernel_for(config, saved)
+    with workers.open_pool(workers.Workers("threads", staff.count)) as pool:
+        opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)
+        inputs = opened.inputs
+        if not inputs:
+            raise opened.failures[0][1]
+        if saved is None and config.codebook_scope == "batch":
+            check_alike([i.view for i in inputs])
+        codebook = saved or _codebook(config, kernel, sampled(inputs), pool)
     set_up = time.perf_counter() - start
     with tempfile.TemporaryDirectory(prefix="tilewright-plan-") as folder:
-        jobs = [job_of(config, Path(v.path).stem, v, codebook, Path(folder)) for v in views]
+        jobs = [job_of(config, i.source.name, i.view, kernel, codebook, Path(folder)) for i in inputs]
         window_pixels, window_s = _measure(jobs[0])
-    pixels = sum(v.region.pixels for v in views)
+    pixels = sum(i.view.region.pixels for i in inputs)
     tasks = sum(len(j.windows()) + 1 + sum(s.rows * s.cols for s in j.stages[1:]) for j in jobs)
     parallel = min(staff.count, tasks)
     return Plan(
-        rasters=len(views),
+        rasters=len(inputs),
         pixels=pixels,
         chunks=sum(j.chunks for j in jobs),
         tasks=tasks,
-        halo_px=kernel_of(codebook).halo_px,
+        halo_px=kernel.halo_px,
         workers=f"{staff.count} {staff.kind}",
         seconds=set_up + window_s / window_pixels * pixels / parallel,
         peak_bytes=_peak_bytes(jobs, staff),
     )
 
 
-def _open(config: RunConfig) -> list[View]:
-    found, errors = [], []
-    for source in resolve(config.sources):
-        try:
-            found.append(View.whole(open_segmentable(source.path, config.bands)))
-        except RasterError as error:
-            errors.append(error)
-    if not found:
-        raise errors[0]
-    return found
+def _codebook(config: RunConfig, kernel: Kernel, views: Sequence[View], pool: workers.Pool) -> Codebook:
+    """A codebook like the one that would be used, fitted by sample on the first raster that allows it."""
+    *others, last = views
+    for view in others:
+        with contextlib.suppress(RasterError):
+            return _fitted(config, kernel, view, pool)
+    return _fitted(config, kernel, last, pool)
 
 
-def _codebook(config: RunConfig, views: Sequence[View], pool: workers.Pool) -> Codebook:
-    """The codebook that would be used, or one like it, fitted on the first raster by sample."""
-    if config.codebook:
-        return load_codebook(config.codebook)
+def _fitted(config: RunConfig, kernel: Kernel, view: View, pool: workers.Pool) -> Codebook:
     return fit_codebook(
-        views[:1],
-        kernel_for(config),
+        [view],
+        kernel,
         config.segments,
         seed=config.seed,
         method="sample",

@@ -7,6 +7,7 @@ and `time` (seconds since the run began); the others, by event:
 event       fields
 ==========  ==========================================================================================
 start       rasters, workers, dashboard (address or null)
+open        done, total (files; now and then, before `start`, where there are many)
 fit         done, total (cells, or windows of an exact fit), raster (name, or null for the batch)
 codebook    codebook_hash, segments, raster (name, or null), cells_read, cells_total
 raster      raster, chunks, pixels
@@ -73,7 +74,7 @@ class Plain:
     def event(self, name: str, **fields: Any) -> None:
         """Take one event."""
         now = time.monotonic()
-        if name in ("progress", "fit"):
+        if name in ("progress", "fit", "open"):
             if now - self._last < _PLAIN_EVERY_S:
                 return
         elif name == "raster":
@@ -126,15 +127,16 @@ class Bar:
 
     def event(self, name: str, **fields: Any) -> None:
         """Take one event."""
-        if name == "fit":
-            self._show("fit", fields["done"], fields["total"], f"{fields['done']}/{fields['total']} cells")
+        if name in ("fit", "open"):
+            what = "cells" if name == "fit" else "files"
+            self._show(name, fields["done"], fields["total"], f"{fields['done']}/{fields['total']} {what}")
         elif name == "progress":
             note = f"{fields['chunks_done']}/{fields['chunks']} chunks  {fields['mpx_per_s']:.1f} Mpx/s"
             self._show(fields["raster"], fields["chunks_done"], fields["chunks"], note)
             self._show("all rasters", fields["batch_done"], fields["batch_pixels"], "")
-        elif name in ("codebook", "done", "failed", "skipped"):
-            self._hide("fit" if name == "codebook" else fields["raster"])
-        if name not in ("fit", "progress", "raster") and (text := _text(name, fields)):
+        elif name in ("codebook", "done", "failed", "skipped", "start"):
+            self._hide({"codebook": "fit", "start": "open"}.get(name) or fields["raster"])
+        if name not in ("fit", "open", "progress", "raster") and (text := _text(name, fields)):
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, row: str, done: int, total: int, note: str) -> None:
@@ -155,6 +157,7 @@ def _text(name: str, fields: dict[str, Any]) -> str:
     """An event as a line for people; "" for those that need none."""
     lines = {
         "start": "dashboard: {dashboard}" if fields.get("dashboard") else "",
+        "open": "open: {done} of {total} files",
         "fit": "fit: {done} of {total}",
         "progress": "{raster}: {chunks_done} of {chunks} chunks, {mpx_per_s:.1f} Mpx/s, {eta_s:.0f} s left, "
         "{batch_eta_s:.0f} s for the batch",

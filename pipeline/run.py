@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from engine import hashing
 from engine.codebook import Codebook, CodebookError
 from engine.grid import chunk_side
 from engine.kernel import Kernel
 from pipeline import durable, schedule, workers
 from pipeline.config import RunConfig
-from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
-from pipeline.fit import check_alike, fit_codebook
+from pipeline.errors import NoRasterError, RasterError, TilewrightError, UsageError, one_line
+from pipeline.fit import NO_VALID_PIXEL, check_alike, fit_codebook
 from pipeline.folder import Folder
-from pipeline.inputs import Input, open_input
+from pipeline.inputs import Input, Opened, open_inputs, sampled
 from pipeline.job import Job
-from pipeline.kernels import kernel_named, kernel_of, mismatch
+from pipeline.kernels import kernel_of, make_kernel, mismatch
 from pipeline.progress import Progress, Silent
 from pipeline.schedule import Tally
-from pipeline.sources import Source, resolve
+from pipeline.sinks.sink import SUFFIXES, sink_of
+from pipeline.sources import Source
 from pipeline.view import View
+
+_OPENING_EVERY_S = 1.0
 
 
 @dataclass
@@ -76,10 +84,25 @@ def run(config: RunConfig, progress: Progress | None = None) -> Report:
     """
     if not config.out:
         raise UsageError("no -o OUT given; name a folder for the outputs")
-    sources = resolve(config.sources)
-    folder = Folder(config, sources)
+    progress = progress or Silent()
     with workers.open_pool(workers.parse(config.workers), dashboard=config.dashboard) as pool:
-        return _Run(config, sources, folder, pool, progress or Silent()).go()
+        named = load_codebook(config.codebook) if config.codebook else None
+        bands = named.bands if named else None
+        opened = open_inputs(config, pool, kernel_for(config, named).cell_px, bands, _Opening(progress))
+        return _Run(config, opened, Folder(config, opened.sources), pool, progress).go()
+
+
+class _Opening:
+    """Says now and then how far the opening of many files is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if (now := time.monotonic()) - self._last >= _OPENING_EVERY_S:
+            self._last = now
+            self._progress.event("open", done=done, total=total)
 
 
 class _Run:
@@ -88,13 +111,13 @@ class _Run:
     def __init__(
         self,
         config: RunConfig,
-        sources: Sequence[Source],
+        opened: Opened,
         folder: Folder,
         pool: workers.Pool,
         progress: Progress,
     ) -> None:
         self._config = config
-        self._sources = sources
+        self._opened = opened
         self._folder = folder
         self._pool = pool
         self._progress = progress
@@ -107,13 +130,18 @@ class _Run:
     def go(self) -> Report:
         """Do all of it."""
         self._progress.event(
-            "start", rasters=len(self._sources), workers=self._pool.count, dashboard=self._pool.dashboard
+            "start",
+            rasters=len(self._opened.sources),
+            workers=self._pool.count,
+            dashboard=self._pool.dashboard,
         )
         saved = self._saved_codebook()
-        inputs = self._open(saved)
+        self._kernel = kernel_for(self._config, saved)
+        inputs = self._fitting(saved)
         if self._config.codebook_scope == "batch" and saved is None and inputs:
             check_alike([i.view for i in inputs])
         todo = [i for i in inputs if not self._skip(i)]
+        self._load_graph()
         self._inputs = {i.source.name: i for i in todo}
         self._batch_pixels = sum(i.view.region.pixels for i in todo)
         self._folder.save({})
@@ -129,6 +157,16 @@ class _Run:
         self._progress.event("end", **self._counts(), seconds=self._report.seconds, mpx_per_s=self._rate())
         return self._report
 
+    def _load_graph(self) -> None:
+        """Import the chunk graph beside the fit: it takes half a second, which the fit need not wait for.
+
+        Modules that both need are imported before, for two threads that import parts of one package
+        may see it half made; nobody uses the graph until `_job` has waited for it.
+        """
+        hashing.mix(np.zeros(1, np.uint64))
+        self._graph = threading.Thread(target=importlib.import_module, args=("pipeline.graph",), daemon=True)
+        self._graph.start()
+
     def _saved_codebook(self) -> Codebook | None:
         """The codebook to use instead of a fit: the one that was named, or this OUT's own."""
         path = self._config.codebook
@@ -140,19 +178,25 @@ class _Run:
         durable.write_bytes(self._folder.codebook, codebook.to_bytes())
         return codebook
 
-    def _open(self, saved: Codebook | None) -> list[Input]:
-        """Headers of all sources; those that cannot be opened fail here."""
-        bands = self._config.bands or (saved.bands if saved and self._config.codebook else None)
-        calls = [(s, bands) for s in self._sources]
-        inputs = []
-        for source, found in zip(self._sources, self._pool.each(open_input, calls), strict=True):
-            if isinstance(found, RasterError):
-                self._fail(source, found)
-            elif saved and (problem := mismatch(len(found.view.bands), found.view.dtype, saved)):
-                self._fail(source, RasterError(source.path, problem))
+    def _fitting(self, saved: Codebook | None) -> list[Input]:
+        """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
+        for source, error in self._opened.failures:
+            if isinstance(error, NoRasterError):
+                self._pass_over(source, error.reason)
             else:
-                inputs.append(found)
+                self._fail(source, error)
+        inputs = []
+        for one in self._opened.inputs:
+            if saved and (problem := mismatch(len(one.view.bands), one.view.dtype, saved)):
+                self._fail(one.source, RasterError(one.source.path, problem))
+            else:
+                inputs.append(one)
         return inputs
+
+    def _pass_over(self, source: Source, reason: str) -> None:
+        self._report.skipped.append(source.name)
+        self._folder.note(source, "skipped", reason=reason)
+        self._progress.event("skipped", raster=source.name, reason=reason)
 
     def _skip(self, one: Input) -> bool:
         if not self._folder.is_done(one.source, one.fingerprint):
@@ -178,7 +222,9 @@ class _Run:
                     yield self._job(one, codebook)
 
     def _job(self, one: Input, codebook: Codebook) -> Job:
-        return job_of(self._config, one.source.name, one.view, codebook, self._folder.path)
+        self._graph.join()
+        job = job_of(self._config, one.source.name, one.view, self._kernel, codebook, self._folder.path)
+        return replace(job, threads=self._pool.threads)
 
     def _fit_batch(self, inputs: list[Input]) -> Codebook | None:
         """One codebook for all; rasters that fail in the fit are left out and recorded."""
@@ -208,8 +254,8 @@ class _Run:
     def _fit(self, inputs: Sequence[Input], name: str | None) -> Codebook:
         config = self._config
         codebook = fit_codebook(
-            [i.view for i in inputs],
-            kernel_for(config),
+            sampled(inputs),
+            self._kernel,
             config.segments,
             seed=config.seed,
             method=config.fit,
@@ -269,12 +315,14 @@ class _Run:
                 "height": raster.height,
                 "bands": list(raster.bands),
                 "dtype": raster.dtype,
-                "nodata": list(raster.nodata),
+                # NaN is no JSON
+                "nodata": [n if n is None or np.isfinite(n) else str(n) for n in raster.nodata],
                 "crs_wkt": raster.georeference.crs_wkt,
                 "transform": raster.georeference.transform,
+                **raster.origin,
             },
             "region": [region.row, region.col, region.height, region.width],
-            "parameters": {**self._config.meaning, "chunk_size": job.chunk_px},
+            "parameters": {**self._config.meaning, **self._config.layout, "chunk_size": job.chunk_px},
             "codebook_hash": job.codebook.content_hash,
             "kernel": job.codebook.kernel,
             "fit": job.codebook.fit,
@@ -292,12 +340,15 @@ class _Run:
         source = self._inputs[job.name].source
         self._batch_done += outcome.tally.pixels_done
         if outcome.error is not None:
+            if self._inputs[job.name].whole and getattr(outcome.error, "reason", "") == NO_VALID_PIXEL:
+                self._pass_over(source, NO_VALID_PIXEL)
+                return
             self._fail(source, outcome.error)
             self._folder.outputs(source).codebook.unlink(missing_ok=True)
             return
         self._report.done.append(job.name)
         self._report.pixels += job.view.region.pixels
-        output = self._folder.outputs(source).tif
+        output = self._folder.outputs(source).labels
         self._folder.note(source, "done", output=output.name, codebook_hash=job.codebook.content_hash)
         seconds = time.monotonic() - outcome.tally.started
         self._progress.event("done", raster=job.name, output=str(output), seconds=round(seconds, 3))
@@ -327,14 +378,23 @@ class _Run:
         }
 
 
-def kernel_for(config: RunConfig) -> Kernel:
-    """The kernel that a configuration asks for."""
-    return kernel_named({"name": config.method, "resolution": config.resolution, "cell_px": 512})
+def kernel_for(config: RunConfig, saved: Codebook | None = None) -> Kernel:
+    """The kernel that a configuration asks for, or that of a saved codebook."""
+    if saved is not None:
+        return kernel_of(saved, model=config.model, device=config.device)
+    return make_kernel(
+        config.method,
+        config.resolution,
+        model=config.model,
+        upsample=config.upsample,
+        device=config.device,
+    )
 
 
-def job_of(config: RunConfig, name: str, view: View, codebook: Codebook, out: Path) -> Job:
+def job_of(config: RunConfig, name: str, view: View, kernel: Kernel, codebook: Codebook, out: Path) -> Job:
     """The job of one raster in a run."""
-    return Job(name, view, codebook, chunk_side(config.chunk_size, kernel_of(codebook).cell_px), out)
+    sink = sink_of(name + SUFFIXES[config.format], config.zarr_version)
+    return Job(name, view, kernel, codebook, chunk_side(config.chunk_size, kernel.cell_px), out, sink)
 
 
 def load_codebook(path: str | Path) -> Codebook:
@@ -347,7 +407,6 @@ def load_codebook(path: str | Path) -> Codebook:
     """
     try:
         codebook = Codebook.load(path)
-        kernel_of(codebook)
     except CodebookError as error:
         raise UsageError(str(error)) from None
     return codebook

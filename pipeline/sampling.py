@@ -15,17 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import hashing
+from engine.codebook import Band
 from engine.grid import Window
-from engine.kernel import Features, Kernel, Patch
+from engine.kernel import BandStatistics, Kernel, Patch, Vectors
 
 CELLS = 64
 """Cells with valid pixels that a fit looks at, where there are so many."""
 
-VECTORS = 65536
-"""Feature vectors that a fit takes, about."""
-
-_ENOUGH_VECTORS = 16384
 _LIST_LENGTH = 4096
+_PLACES = 0x5851F42D4C957F2D  # tells the hash of places in a cell from that of cells
 _STRIP = 1 << 20
 
 
@@ -48,8 +46,8 @@ class Pixels(Protocol):
         ...
 
     @property
-    def bands(self) -> tuple[int, ...]:
-        """Band numbers."""
+    def bands(self) -> tuple[Band, ...]:
+        """Band numbers, names or expressions."""
         ...
 
     @property
@@ -87,7 +85,7 @@ class CellSample:
     Parameters
     ----------
     vectors
-        Shape (n, D), float64, in ascending order of `hashes`.
+        Shape (n, D), in ascending order of `hashes`.
     hashes
         Shape (n,), uint64.
     found
@@ -96,7 +94,7 @@ class CellSample:
         Valid pixels of the cell.
     """
 
-    vectors: npt.NDArray[np.float64]
+    vectors: Vectors
     hashes: npt.NDArray[np.uint64]
     found: int
     valid_pixels: int
@@ -167,35 +165,52 @@ def _cell_window(row: int, col: int, cell_px: int, bounds: Window) -> Window:
     return Window(top, left, bottom - top, right - left)
 
 
-def sample_cell(pixels: Pixels, kernel: Kernel, cell: Cell, quota: int) -> CellSample:
+def sample_cell(
+    pixels: Pixels, kernel: Kernel, statistics: BandStatistics | None, cell: Cell, quota: int
+) -> CellSample:
     """Read one cell with its halo and take the `quota` features of the smallest hashes."""
     outer = cell.window.grow(kernel.halo_px, pixels.bounds)
     data, valid = pixels.read(outer)
-    features = kernel.features(Patch(data, valid, outer, cell.window, pixels.bounds))
-    here = valid[cell.window.slices(outer)]
     inside = pixels.inside(cell.window)
+    pick = _Pick(cell, quota, inside, kernel.stride_px)
+    features = kernel.features(Patch(data, valid, outer, cell.window, pixels.bounds), statistics, pick)
+    here = valid[cell.window.slices(outer)]
     if inside is not None:
-        features = _within(features, inside, cell.window, kernel.stride_px)
         here = here & inside
-    hashes = hashing.grid_hash(cell.key ^ 0x5851F42D4C957F2D, features.rows, features.cols)
-    chosen = hashing.bottom(hashes, quota)
-    return CellSample(features.vectors[chosen], hashes[chosen], len(hashes), int(np.count_nonzero(here)))
+    return CellSample(features.vectors, pick.hashes, pick.found, int(np.count_nonzero(here)))
 
 
-def _within(features: Features, inside: npt.NDArray[np.bool_], window: Window, stride_px: int) -> Features:
-    """The features whose middle pixel is inside."""
-    row = (features.rows * stride_px + stride_px // 2 - window.row).clip(0, window.height - 1)
-    col = (features.cols * stride_px + stride_px // 2 - window.col).clip(0, window.width - 1)
-    keep = inside[row, col]
-    return Features(features.vectors[keep], features.rows[keep], features.cols[keep])
+class _Pick:
+    """Picks the places of the smallest hashes, of those that are inside; remembers their hashes."""
+
+    def __init__(self, cell: Cell, quota: int, inside: npt.NDArray[np.bool_] | None, stride_px: int) -> None:
+        self._cell = cell
+        self._quota = quota
+        self._inside = inside
+        self._stride_px = stride_px
+        self.hashes = np.empty(0, np.uint64)
+        self.found = 0
+
+    def __call__(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """Indices of the picked places, in ascending order of hash."""
+        places = np.arange(len(rows))
+        if self._inside is not None:
+            window, middle = self._cell.window, self._stride_px // 2
+            row = (rows * self._stride_px + middle - window.row).clip(0, window.height - 1)
+            col = (cols * self._stride_px + middle - window.col).clip(0, window.width - 1)
+            places = np.flatnonzero(self._inside[row, col])
+        hashes = hashing.grid_hash(self._cell.key ^ _PLACES, rows[places], cols[places])
+        chosen = hashing.bottom(hashes, self._quota)
+        self.hashes, self.found = hashes[chosen], len(places)
+        return places[chosen]
 
 
-def quota(total_cells: int) -> int:
-    """Features to take from a cell: all cells together give about `VECTORS`."""
-    return -(-VECTORS // max(1, min(CELLS, total_cells)))
+def quota(total_cells: int, vectors: int) -> int:
+    """Features to take from a cell: all cells together give about `vectors`."""
+    return -(-vectors // max(1, min(CELLS, total_cells)))
 
 
-def enough(samples: Sequence[CellSample]) -> bool:
-    """True when no more cells need to be looked at."""
+def enough(samples: Sequence[CellSample], vectors: int) -> bool:
+    """True when no more cells need to be looked at: many with valid pixels, a quarter of the vectors."""
     with_data = sum(s.found > 0 for s in samples)
-    return with_data >= CELLS and sum(len(s.hashes) for s in samples) >= _ENOUGH_VECTORS
+    return with_data >= CELLS and sum(len(s.hashes) for s in samples) >= vectors // 4

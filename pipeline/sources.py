@@ -12,16 +12,42 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 
-SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".nc"})
+SUFFIXES = frozenset({
+    ".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".j2k", ".img", ".png", ".jpg", ".jpeg", ".webp", ".gif",
+    ".bmp", ".nc", ".nc4", ".hdf", ".h5", ".hdf5", ".he5", ".grb", ".grb2", ".grib", ".grib2", ".asc",
+    ".dem", ".hgt", ".dt0", ".dt1", ".dt2", ".bil", ".bip", ".bsq", ".ntf", ".nitf", ".mrf", ".bag",
+    ".rst", ".sdat", ".grd", ".pix", ".ers", ".mbtiles",
+})  # fmt: skip
+"""What a folder is searched for: GDAL's raster formats, without sidecars and what is rarely a raster."""
+
 _LIST_LIMIT_BYTES = 64 << 20
+_OWN_FILES = frozenset({"run"})  # run.json is the batch's, so no raster may be called so
+_STORE_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+_CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One raster to do: where it is, and the name of its outputs."""
+    """One raster to do.
+
+    Parameters
+    ----------
+    path
+        What is opened, or what names it in messages if it is made of several files.
+    name
+        Name of its outputs.
+    parts
+        The files that it is made of, where that is not `path`.
+    """
 
     path: str
     name: str
+    parts: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that it is read from."""
+        return self.parts or (self.path,)
 
 
 def resolve(arguments: Sequence[str]) -> list[Source]:
@@ -35,26 +61,49 @@ def resolve(arguments: Sequence[str]) -> list[Source]:
     paths = list(dict.fromkeys(p for a in arguments for p in _expand(a)))
     if not paths:
         raise UsageError("no SOURCE given; name at least one raster, folder, glob or @list.txt")
-    return [Source(p, n) for p, n in zip(paths, _names(paths), strict=True)]
+    return [Source(p, n, _container(p)) for p, n in zip(paths, _names(paths), strict=True)]
 
 
 def _expand(argument: str) -> Iterable[str]:
+    if not argument:
+        raise UsageError("an empty SOURCE; name a raster, a folder, a glob or @list.txt")
     if argument.startswith("@"):
         return [p for line in _lines(argument[1:]) for p in _expand(line)]
-    if Path(argument).is_dir():
-        found = sorted(
-            str(p) for p in Path(argument).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()
-        )
-        if not found:
-            kinds = " ".join(sorted(SUFFIXES))
-            raise UsageError(f"{argument}: no rasters in this folder (looked for {kinds}); name the files")
-        return found
-    if not os.path.lexists(argument) and glob.has_magic(argument):
-        found = sorted(p for p in glob.glob(argument, recursive=True) if Path(p).is_file())  # noqa: PTH207
-        if not found:
-            raise UsageError(f"{argument}: no file matches this pattern")
-        return found
+    if "://" in argument or argument.startswith("/vsi"):
+        return [argument]
+    try:
+        if Path(argument).is_dir() and not is_store(argument):
+            return _folder(argument)
+        if not os.path.lexists(argument) and glob.has_magic(argument):
+            return _matching(argument)
+    except OSError:
+        # such as a name too long for the file system: it fails as one raster
+        pass
     return [argument]
+
+
+def _folder(path: str) -> list[str]:
+    """The rasters of a folder, in order: files by suffix, and Zarr stores."""
+    found = sorted(
+        str(p)
+        for p in Path(path).iterdir()
+        if (p.suffix.lower() in SUFFIXES and p.is_file()) or (p.is_dir() and is_store(str(p)))
+    )
+    if not found:
+        kinds = " ".join(sorted(SUFFIXES))
+        raise UsageError(f"{path}: no rasters in this folder (looked for {kinds}); name the files")
+    return found
+
+
+def _matching(pattern: str) -> list[str]:
+    found = sorted(
+        p
+        for p in glob.glob(pattern, recursive=True)  # noqa: PTH207  (a pattern may be absolute)
+        if Path(p).is_file() or is_store(p)
+    )
+    if not found:
+        raise UsageError(f"{pattern}: no file matches this pattern")
+    return found
 
 
 def _lines(path: str) -> list[str]:
@@ -72,35 +121,60 @@ def _names(paths: Sequence[str]) -> list[str]:
     """Output names: the file's stem, with its folder or its suffix where stems collide."""
     stems = [_stem(p) for p in paths]
     count = Counter(s.casefold() for s in stems)
+    count.update(dict.fromkeys(_OWN_FILES, 2))
     for longer in (_with_folder, _with_suffix):
         names = [longer(p) if count[s.casefold()] > 1 else s for p, s in zip(paths, stems, strict=True)]
-        if len({n.casefold() for n in names}) == len(names):
+        if len({*_OWN_FILES, *(n.casefold() for n in names)}) == len(names) + len(_OWN_FILES):
             return names
-    return _numbered([_with_folder(p) for p in paths])
+    return numbered([_with_folder(p) for p in paths])
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """A name that is safe in every file system: no separators, control or reserved characters."""
+    text = text.encode(errors="replace").decode()
     text = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', "_", text).strip(" .")
     # 200 bytes leave room for suffixes within the 255 that file systems allow
-    return text.encode()[:200].decode(errors="ignore") or "raster"
+    return text.encode()[:200].decode(errors="ignore").rstrip(" .") or "raster"
+
+
+def part_label(part: str) -> str:
+    """What tells a part of a container from the others, as a piece of a name."""
+    return clean(re.sub(r"[^\w.-]+", "_", part).strip("_")).strip("_") or "part"
+
+
+def _place(path: str) -> tuple[Path, str]:
+    """The file that a path names, and what it names within it ("" for all of it)."""
+    if "://" in path:
+        path = path.partition("://")[2].partition("?")[0]
+    elif (match := _CONTAINER.fullmatch(path)) and not os.path.lexists(path):
+        return Path(match["file"]), f"_{part_label(match['part'])}"
+    return Path(path), ""
+
+
+def _container(path: str) -> tuple[str, ...]:
+    """The file that a path names a part of, or nothing."""
+    file, part = _place(path)
+    return (str(file),) if part else ()
 
 
 def _stem(path: str) -> str:
-    return _clean(Path(path).stem)
+    file, part = _place(path)
+    return clean(file.stem + part)
 
 
 def _with_suffix(path: str) -> str:
-    return _clean(Path(path).name.replace(".", "_"))
+    file, part = _place(path)
+    return clean(file.name.replace(".", "_") + part)
 
 
 def _with_folder(path: str) -> str:
-    return _clean(f"{Path(os.path.abspath(path)).parent.name}_{Path(path).stem}")
+    file, part = _place(path)
+    return clean(f"{Path(os.path.abspath(file)).parent.name}_{file.stem}{part}")
 
 
-def _numbered(names: Iterable[str]) -> list[str]:
+def numbered(names: Iterable[str]) -> list[str]:
     """Names made distinct by a number in brackets, as file managers do."""
-    seen: set[str] = set()
+    seen: set[str] = set(_OWN_FILES)
     result = []
     for name in names:
         n, unique = 2, name
@@ -109,3 +183,11 @@ def _numbered(names: Iterable[str]) -> list[str]:
         seen.add(unique.casefold())
         result.append(unique)
     return result
+
+
+def is_store(path: str) -> bool:
+    """True for a folder that is a Zarr group or array."""
+    try:
+        return any((Path(path) / name).is_file() for name in _STORE_METADATA)
+    except (OSError, ValueError):
+        return False

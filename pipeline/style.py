@@ -143,5 +143,5 @@ def quicklook(labels: Path, style: LabelStyle, side: int = 1024) -> bytes:
     palette[: len(style.colours)] = style.colours
     image.putpalette(palette.tobytes())
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", transparency=255, optimize=True)
+    image.save(buffer, "PNG", transparency=255, compress_level=3)
     return buffer.getvalue()

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.codebook import Band
 from engine.grid import Window
-from pipeline.raster import Georeference, Raster
+from pipeline.header import Georeference, Raster
 
 Ring = tuple[tuple[float, float], ...]
 
@@ -79,8 +80,8 @@ class View:
         return self.raster.bounds
 
     @property
-    def bands(self) -> tuple[int, ...]:
-        """Band numbers."""
+    def bands(self) -> tuple[Band, ...]:
+        """Band numbers, names or expressions."""
         return self.raster.bands
 
     @property

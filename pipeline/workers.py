@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -37,11 +38,11 @@ def parse(text: str) -> Workers:
     UsageError
         If it is none of these.
     """
-    kind, _, number = text.rpartition(":")
+    kind, colon, number = text.rpartition(":")
     if text == "auto":
         return Workers("threads", usable_cores())
     if (
-        kind in ("", "threads", "processes")
+        kind in (("threads", "processes") if colon else ("",))
         and number.isascii()
         and number.isdigit()
         and 1 <= int(number) <= 1024
@@ -67,12 +68,15 @@ class Pool:
         Takes tasks.
     count
         Tasks that run at a time.
+    threads
+        Threads in each process.
     dashboard
         Address of the Dask dashboard, or None.
     """
 
     executor: Executor
     count: int
+    threads: int = 1
     dashboard: str | None = None
 
     def each(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
@@ -88,6 +92,24 @@ class Pool:
                 future.cancel()
 
 
+_cell_pools: dict[int, ThreadPoolExecutor] = {}
+_cell_lock = threading.Lock()
+
+
+def cell_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that all windows of this process share, so that the last window keeps all of them busy."""
+    with _cell_lock:
+        if count not in _cell_pools:
+            _cell_pools[count] = ThreadPoolExecutor(count, thread_name_prefix="tilewright-cells")
+        return _cell_pools[count]
+
+
+def _end_cell_threads() -> None:
+    with _cell_lock:
+        while _cell_pools:
+            _cell_pools.popitem()[1].shutdown()
+
+
 def finished(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
     """Wait for some futures; gives those that are done."""
     return wait(futures, return_when=FIRST_COMPLETED).done
@@ -99,13 +121,16 @@ def open_pool(workers: Workers, *, dashboard: bool = False) -> Iterator[Pool]:
     if workers.kind == "threads" and not dashboard:
         with ThreadPoolExecutor(workers.count, thread_name_prefix="tilewright") as executor:
             try:
-                yield Pool(executor, workers.count)
+                yield Pool(executor, workers.count, workers.count)
             except BaseException:
                 executor.shutdown(wait=True, cancel_futures=True)
                 raise
+            finally:
+                _end_cell_threads()
         return
     with _cluster(workers, dashboard=dashboard) as (client, address):
-        yield Pool(client.get_executor(), workers.count, address)
+        threads = 1 if workers.kind == "processes" else workers.count
+        yield Pool(client.get_executor(), workers.count, threads, address)
 
 
 @contextlib.contextmanager

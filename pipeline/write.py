@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -13,28 +14,33 @@ from pipeline import durable, style
 from pipeline.array import bounds_of, georeference_of
 from pipeline.errors import UsageError
 from pipeline.graph import DEFAULT_CHUNK_PX
-from pipeline.sinks import cog, parts, tiff
+from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage, stages
+from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 from pipeline.workers import Workers, open_pool, usable_cores
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def write(labels: xr.DataArray, path: str | Path, *, chunk_size: int = DEFAULT_CHUNK_PX) -> Path:
-    """Write labels as a Cloud Optimized GeoTIFF with style and category names beside it.
+def write(
+    labels: xr.DataArray, path: str | Path, *, chunk_size: int = DEFAULT_CHUNK_PX, zarr_version: int = 3
+) -> Path:
+    """Write labels as a Cloud Optimized GeoTIFF or a Zarr store, with what styles them beside it.
 
-    Chunks are computed and written one by one; the file appears whole.
+    Chunks are computed and written one by one; the file or store appears whole.
 
     Parameters
     ----------
     labels
         As `segment` gives them: (y, x), uint8, 255 = nodata.
     path
-        The .tif to make.
+        The .tif or .zarr to make; what stands there is replaced.
     chunk_size
-        Side of the pieces that are computed at a time, in pixels.
+        Side of the pieces that are computed at a time, in pixels; of a Zarr store's shards too.
+    zarr_version
+        Format of a Zarr store: 3, or 2 for older readers.
 
     Returns
     -------
@@ -44,42 +50,51 @@ def write(labels: xr.DataArray, path: str | Path, *, chunk_size: int = DEFAULT_C
     Raises
     ------
     UsageError
-        If the labels are not a (y, x) array of uint8 from `segment`.
+        If the labels are not a (y, x) array of uint8 from `segment`, or the suffix is another one.
     StorageError
         If the file cannot be written.
     """
     path = Path(path)
     if labels.dims != ("y", "x") or labels.dtype != "uint8":
         raise UsageError(f"labels with dimensions {labels.dims} of {labels.dtype}; (y, x) of uint8 is needed")
+    if path.suffix not in {*SUFFIXES.values(), ".tiff"}:
+        raise UsageError(f"{path}: labels are written as .tif (COG) or .zarr; choose one of these suffixes")
+    if zarr_version not in {2, 3}:
+        raise UsageError(f"zarr_version {zarr_version}; 3 and 2 can be written")
+    sink = sink_of(path.name, zarr_version)
     bounds = bounds_of(labels)
     folder = path.parent / ".partial" / f"{path.name}.write"
     plan = stages(bounds.height, bounds.width, chunk_side(chunk_size))
-    place = georeference_of(labels)
     segments = int(labels.attrs.get("segments", NODATA))
-    meaning = Labelled(place, str(labels.attrs.get("codebook_hash", "")), "", style.LabelStyle.of(segments))
+    meaning = Labelled(
+        georeference_of(labels),
+        str(labels.attrs.get("codebook_hash", "")),
+        "",
+        style.LabelStyle.of(segments),
+    )
     try:
         shutil.rmtree(folder, ignore_errors=True)
         with open_pool(Workers("threads", usable_cores())) as pool:
-            for _ in pool.each(_label_unit, ((labels, folder, plan[0], u) for u in plan[0].units())):
+            for _ in pool.each(_label_unit, ((labels, sink, folder, plan[0], u) for u in plan[0].units())):
                 pass
             for below, stage in pairwise(plan):
-                for _ in pool.each(_merge_unit, ((folder, stage, u, below) for u in stage.units())):
+                for _ in pool.each(_merge_unit, ((sink, folder, stage, u, below) for u in stage.units())):
                     pass
-        histogram = cog.assemble(folder, plan, meaning, folder / "labels.tif")
-        geo = tiff.geo_tags(place)
-        sidecar = style.aux_xml(meaning.style, histogram, None if geo.exact_crs else place.crs_wkt)
-        durable.write_bytes(path.with_name(f"{path.name}.aux.xml"), sidecar.encode())
+        sink.assemble(folder, plan, meaning)
         durable.write_bytes(path.with_suffix(".qml"), style.qml(meaning.style).encode())
-        durable.move(folder / "labels.tif", path)
+        for name in sink.files:
+            durable.move(folder / name, path.with_name(name))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another write's is not empty
+            folder.parent.rmdir()
     return path
 
 
-def _label_unit(labels: xr.DataArray, folder: Path, stage: Stage, unit: tuple[int, int]) -> None:
+def _label_unit(labels: xr.DataArray, sink: Sink, folder: Path, stage: Stage, unit: tuple[int, int]) -> None:
     rows, cols = stage.window(unit).slices()
-    cog.write_unit(folder, stage, unit, labels[rows, cols].data.compute(scheduler="synchronous"))
+    sink.write_unit(folder, stage, unit, labels[rows, cols].data.compute(scheduler="synchronous"))
 
 
-def _merge_unit(folder: Path, stage: Stage, unit: tuple[int, int], below: Stage) -> None:
-    cog.write_unit(folder, stage, unit, parts.merged_remnants(folder, stage, unit, below))
+def _merge_unit(sink: Sink, folder: Path, stage: Stage, unit: tuple[int, int], below: Stage) -> None:
+    sink.write_unit(folder, stage, unit, parts.merged_remnants(folder, stage, unit, below))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import deflate
@@ -22,8 +23,8 @@ from pipeline import durable
 from pipeline.sinks import tiff
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
-from pipeline.sinks.pyramid import TILE_PX, Stage, level_shapes, unit_pyramid
-from pipeline.style import LabelStyle, statistics
+from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
+from pipeline.style import LabelStyle, aux_xml, statistics
 
 Labels = npt.NDArray[np.uint8]
 
@@ -39,6 +40,42 @@ _LEVEL = 2
 Sizes = list[npt.NDArray[np.uint32]]
 
 
+@dataclass(frozen=True, slots=True)
+class Cog:
+    """Labels as a Cloud Optimized GeoTIFF, and what TIFF tags cannot hold in a sidecar.
+
+    Parameters
+    ----------
+    file
+        Name of the GeoTIFF.
+    """
+
+    file: str
+
+    @property
+    def raster(self) -> str:
+        """The GeoTIFF."""
+        return self.file
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The sidecar, then the GeoTIFF."""
+        return f"{self.file}.aux.xml", self.file
+
+    def write_unit(self, folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> None:
+        """Make a unit durable: its tiles, encoded, in its part."""
+        write_unit(folder, stage, unit, labels)
+
+    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: Labelled) -> npt.NDArray[np.int64]:
+        """Join the parts and write the sidecar; gives the pixels of each label."""
+        counts = assemble(folder, stages, meaning, folder / self.file)
+        place = meaning.georeference
+        wkt = None if tiff.geo_tags(place).exact_crs else place.crs_wkt
+        sidecar, _ = self.files
+        durable.write_bytes(folder / sidecar, aux_xml(meaning.style, counts, wkt).encode())
+        return counts
+
+
 def write_unit(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> None:
     """Encode a unit's tiles of all the stage's levels and make them durable.
 
@@ -52,7 +89,7 @@ def write_unit(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels
         Its labels at the stage's first level, uint8, of the unit's window.
     """
     pyramid = unit_pyramid(stage, unit, labels)
-    tiles = [[[encode_tile(t) for t in line] for line in _tiles(level)] for level in pyramid.levels]
+    tiles = [[[encode_tile(t) for t in line] for line in cut_tiles(level)] for level in pyramid.levels]
     write_part(folder, stage, unit, pyramid, tiles)
 
 
@@ -65,18 +102,6 @@ def encode_tile(tile: Labels) -> bytes:
         return b""
     data = bytes(deflate.zlib_compress(np.ascontiguousarray(tile), _LEVEL))
     return struct.pack("<I", len(data)) + data + data[-4:]
-
-
-def _tiles(labels: Labels) -> list[list[Labels]]:
-    """Whole tiles of a level, edge tiles padded with nodata."""
-    height, width = labels.shape
-    down, across = -(-height // TILE_PX), -(-width // TILE_PX)
-    if (height, width) != (down * TILE_PX, across * TILE_PX):
-        padded = np.full((down * TILE_PX, across * TILE_PX), NODATA, np.uint8)
-        padded[:height, :width] = labels
-        labels = padded
-    lines = labels.reshape(down, TILE_PX, across, TILE_PX).swapaxes(1, 2)
-    return [[lines[i, j] for j in range(across)] for i in range(down)]
 
 
 def assemble(folder: Path, stages: tuple[Stage, ...], meaning: Labelled, path: Path) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import durable
-from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid
+from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid, count_labels
 
 _MAGIC = b"TWPART01"
 _TAIL = struct.Struct("<I8s")
@@ -110,7 +110,7 @@ def write_part(
         height, width = pyramid.remnant.shape
         remnant = (offset, len(data), height, width)
         body.append(data)
-    histogram = np.bincount(pyramid.levels[0].ravel(), minlength=256).tolist()
+    histogram = count_labels(pyramid.levels[0]).tolist()
     index = PartIndex(stored, histogram, remnant)
     text = json.dumps(asdict(index), separators=(",", ":")).encode()
     path = part_path(folder, stage, unit)

@@ -134,6 +134,20 @@ def halve(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return out
 
 
+@numba.njit(nogil=True, cache=True)
+def _count(labels: Any, counts: Any) -> None:
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            counts[labels[y, x]] += 1
+
+
+def count_labels(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Pixels of each value, shape (256,)."""
+    counts = np.zeros(256, np.int64)
+    _count(labels, counts)
+    return counts
+
+
 @dataclass(frozen=True)
 class UnitPyramid:
     """A unit's labels at every level of its stage.
@@ -165,3 +179,15 @@ def unit_pyramid(stage: Stage, unit: tuple[int, int], labels: npt.NDArray[np.uin
     for _ in range(stage.levels - 1 if stage.last else stage.levels):
         levels.append(halve(levels[-1]))
     return UnitPyramid(tuple(levels[: stage.levels]), None if stage.last else levels[-1])
+
+
+def cut_tiles(labels: npt.NDArray[np.uint8]) -> list[list[npt.NDArray[np.uint8]]]:
+    """Whole tiles of a level, edge tiles padded with nodata."""
+    height, width = labels.shape
+    down, across = -(-height // TILE_PX), -(-width // TILE_PX)
+    if (height, width) != (down * TILE_PX, across * TILE_PX):
+        padded = np.full((down * TILE_PX, across * TILE_PX), 255, np.uint8)
+        padded[:height, :width] = labels
+        labels = padded
+    lines = labels.reshape(down, TILE_PX, across, TILE_PX).swapaxes(1, 2)
+    return [[lines[i, j] for j in range(across)] for i in range(down)]

@@ -44,6 +44,13 @@ def outcome(source: Path, out: Path, **options) -> tuple[str, list[bytes], str]:
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 SHAPES = st.tuples(st.integers(1, 1300), st.integers(1, 1300))
+# map coordinates of the rasters below, whose first pixels they always hold
+EXTENTS = st.none() | st.tuples(
+    st.just(499999.0),
+    st.floats(4.9993e6, 4.99999e6),
+    st.floats(500001.0, 500700.0),
+    st.just(5.000001e6),
+)
 DTYPES = st.sampled_from(["uint8", "int8", "uint16", "int16", "int32", "float32", "float64"])
 
 
@@ -60,13 +67,37 @@ def cases(draw):
         "nodata": draw(st.sampled_from([None, 0])),
         "holes": draw(st.integers(0, 3)),
         "tiled": draw(st.booleans()),
-        "options": {
-            "segments": draw(st.integers(2, 12)),
-            "resolution": draw(st.integers(1, 32)),
-            "seed": draw(st.integers(0, 99)),
-            "scale": draw(st.sampled_from([None, "none", (10.0, 90.0)])),
-        },
+        "options": draw(kmeans_options()),
     }
+
+
+@st.composite
+def kmeans_options(draw):
+    """Options of a run with K-Means."""
+    return {
+        "segments": draw(st.integers(2, 12)),
+        "resolution": draw(st.integers(1, 32)),
+        "seed": draw(st.integers(0, 99)),
+        "scale": draw(st.sampled_from([None, "none", (10.0, 90.0)])),
+        "extent": draw(EXTENTS),
+    }
+
+
+@st.composite
+def cnn_cases(draw):
+    """A raster of three bands, and the options of a run with a built-in network."""
+    case = draw(cases())
+    case["shape"] = (3, *case["shape"][1:])
+    case["options"] = {
+        "method": "cnn",
+        "segments": draw(st.integers(2, 6)),
+        "resolution": draw(st.sampled_from([4, 8, 16])),
+        "upsample": draw(st.sampled_from(["nearest", "bilinear"])),
+        "seed": draw(st.integers(0, 99)),
+        "device": "cpu",
+        "extent": draw(EXTENTS),
+    }
+    return case
 
 
 def write_raster(path: Path, case) -> None:
@@ -125,6 +156,7 @@ def test_lazy_labels_equal_the_run_and_slices_lie_on_the_same_grid(tmp_path_fact
     folder = tmp_path_factory.mktemp("case")
     source = folder / "r.tif"
     write_raster(source, case)
+    case["options"]["extent"] = None  # an array is cut by slicing it
     outcome(source, folder / "o", **case["options"])
     with rasterio.open(folder / "o" / "r.tif") as dataset:
         whole = dataset.read(1)

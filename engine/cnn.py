@@ -1,0 +1,276 @@
+"""The CNN kernel: dense features of a network, assigned to frozen centres.
+
+Every cell is evaluated on an input of one fixed shape (cell and halo; reflected at the raster's
+edge), so its features are the same bits in every chunking. Features are placed by the centre of
+their receptive field; nothing is stretched over a cell, rotated or padded with zeros, as the old
+system did. Between features, squared distances are interpolated bilinearly: they differ from the
+distances of interpolated features by a term that all centres share, at a fraction of the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from engine import blocks
+from engine.codebook import Codebook
+from engine.grid import CELL_PX, Window, tiles
+from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
+from engine.network import Geometry, network
+
+F32 = npt.NDArray[np.float32]
+UPSAMPLING = ("nearest", "bilinear")
+_SAMPLE_PX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class CnnKernel:
+    """K-Means over the dense features of a network.
+
+    Parameters
+    ----------
+    model
+        TorchScript file, or the name of a built-in network.
+    digest
+        SHA-256 of the model.
+    geometry
+        How its features lie on the image.
+    upsample
+        "nearest" (each block of a stride gets its feature's label) or "bilinear".
+    device
+        Torch device that features are computed on.
+    """
+
+    model: str
+    digest: str
+    geometry: Geometry
+    upsample: str = "bilinear"
+    device: str = "cpu"
+
+    @property
+    def halo_px(self) -> int:
+        """From the receptive field, and a ring of features more where distances are interpolated."""
+        return self.geometry.halo_px(self._ring)
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels from one feature to the next."""
+        return self.geometry.stride_px
+
+    @property
+    def cell_px(self) -> int:
+        """Side of a cell: larger for long strides, whose halo would else cost more than the cell's tenth."""
+        return CELL_PX if self.halo_px < CELL_PX // 20 else 2 * CELL_PX
+
+    @property
+    def sample_px(self) -> int:
+        """Side of a sampled cell: small ones, so that many places are seen at the cost of a few cells."""
+        return -(-_SAMPLE_PX // self.stride_px) * self.stride_px
+
+    @property
+    def sample_vectors(self) -> int:
+        """Feature vectors that a fit takes, about."""
+        return 1 << 14
+
+    @property
+    def needs_statistics(self) -> bool:
+        """True: invalid pixels are shown as the band's mean, wide dtypes scaled."""
+        return True
+
+    @property
+    def costly(self) -> bool:
+        """True: a cell takes a second."""
+        return True
+
+    @property
+    def bands(self) -> int:
+        """Bands that the network takes."""
+        return self.geometry.channels
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name, model and parameters; no path, no device."""
+        return {
+            "name": "cnn",
+            "model_sha256": self.digest,
+            "channels": self.geometry.channels,
+            "features": self.geometry.features,
+            "stride_px": self.geometry.stride_px,
+            "field_px": self.geometry.field_px,
+            "offset_px": self.geometry.offset_px,
+            "upsample": self.upsample,
+            "cell_px": self.cell_px,
+        }
+
+    @property
+    def _ring(self) -> int:
+        return 1 if self.upsample == "bilinear" else 0
+
+    def features(
+        self, patch: Patch, statistics: BandStatistics | None = None, select: Select = every
+    ) -> Features:
+        """Features of the core's blocks of which at least half of the pixels are valid."""
+        if statistics is None:
+            raise ValueError("the CNN kernel needs the bands' statistics")
+        core, stride = patch.core, self.stride_px
+        first_row, first_col = -(-core.row // stride), -(-core.col // stride)
+        row, col = core.row - core.row % stride, core.col - core.col % stride
+        side = self.sample_px if max(core.height, core.width) <= self.sample_px else self.cell_px
+        found = self._evaluate(patch, Window(row, col, side, side), statistics)
+        ring = self._ring
+        found = found[:, ring : found.shape[1] - ring, ring : found.shape[2] - ring]
+        valid, inside = (
+            blocks.block_means(
+                m[None], np.ones(m.shape, bool), patch.outer.row % stride, patch.outer.col % stride, stride
+            )
+            for m in (patch.valid.astype(np.uint8), np.ones(patch.valid.shape, np.uint8))
+        )
+        return _kept(found, valid[0][0] >= 0.5 * inside[0][0], patch, stride, (first_row, first_col), select)
+
+    def labels(self, patch: Patch, codebook: Codebook) -> Labels:
+        """Labels of the core, cell by cell."""
+        statistics = BandStatistics(codebook.band_mean, codebook.scaling)
+        core = patch.core
+        rows, cols = core.slices(patch.outer)
+        valid = patch.valid[rows, cols]
+        out = np.full((core.height, core.width), 255, np.uint8)
+        for cell, part in self._cells(core):
+            inside = part.slices(core)
+            if not valid[inside].any():
+                continue
+            found = self._evaluate(patch, cell, statistics)
+            place = part.row - cell.row, part.col - cell.col
+            if self.upsample == "bilinear":
+                near = _interpolated(
+                    _distances(found, codebook.centres), self.stride_px, *place, part.height, part.width
+                )
+            else:
+                seen = np.ones(found.shape[1:], bool)
+                few = blocks.nearest(found, codebook.centres, seen)
+                near = blocks.spread(few, valid[inside], *place, self.stride_px)
+            out[inside] = np.where(valid[inside], near, np.uint8(255))
+        return out
+
+    def _cells(self, core: Window) -> Iterator[tuple[Window, Window]]:
+        """Whole cells of the absolute grid that a core touches, each with the part in the core."""
+        side = self.cell_px
+        for part in tiles(core, side):
+            yield Window(part.row - part.row % side, part.col - part.col % side, side, side), part
+
+    def _evaluate(self, patch: Patch, cell: Window, statistics: BandStatistics) -> F32:
+        """Features (D, n, n) of a cell's blocks, and the ring around them where there is one."""
+        image = _image(patch, cell, self.halo_px, statistics)
+        found = network(self.model, self.digest, self.device).features(image)
+        skip, count = self.geometry.pad, cell.height // self.stride_px + 2 * self._ring
+        return np.ascontiguousarray(found[:, skip : skip + count, skip : skip + count])
+
+
+def _image(patch: Patch, cell: Window, halo_px: int, statistics: BandStatistics) -> F32:
+    """The network's input for a cell, (band, cell + 2 halo, cell + 2 halo), float32 in 0 to 1.
+
+    What lies beyond the raster is a reflection of the cell's own surroundings, so the input depends
+    on the cell alone and not on the chunk it is in.
+    """
+    there = Window(
+        cell.row - halo_px, cell.col - halo_px, cell.height + 2 * halo_px, cell.width + 2 * halo_px
+    )
+    row, col = max(there.row, patch.bounds.row), max(there.col, patch.bounds.col)
+    row_end, col_end = min(there.row_end, patch.bounds.row_end), min(there.col_end, patch.bounds.col_end)
+    rows, cols = Window(row, col, row_end - row, col_end - col).slices(patch.outer)
+    pixels, valid = patch.pixels[:, rows, cols], patch.valid[rows, cols]
+    if statistics.scaling is None:
+        values = pixels.astype(np.float32)
+        mean = statistics.mean
+    else:
+        low, gain = statistics.scaling.low, statistics.scaling.gain
+        with np.errstate(invalid="ignore"):  # NaN stands only where a pixel is invalid
+            values = np.clip((pixels - low[:, None, None]) * gain[:, None, None], 0, 255).astype(np.float32)
+        mean = np.clip((statistics.mean - low) * gain, 0, 255)
+    shown = np.where(valid, values, mean.astype(np.float32)[:, None, None]) / np.float32(255)
+    down = _reflected(np.arange(there.row, there.row_end) - row, row_end - row)
+    across = _reflected(np.arange(there.col, there.col_end) - col, col_end - col)
+    return np.asarray(shown[:, down[:, None], across], np.float32)
+
+
+def _reflected(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """Indices into an axis of `size`, reflected at its ends as often as needed."""
+    if size == 1:
+        return np.zeros_like(index)
+    period = 2 * (size - 1)
+    folded = index % period
+    return np.where(folded < size, folded, period - folded)
+
+
+def _kept(
+    found: F32,
+    keep: npt.NDArray[np.bool_],
+    patch: Patch,
+    stride: int,
+    first: tuple[int, int],
+    select: Select,
+) -> Features:
+    """The features of blocks that begin in the core and are kept, with their place on the feature grid.
+
+    `keep` is on the grid of blocks that the patch's outer window touches.
+    """
+    core = patch.core
+    rows = np.arange(first[0], -(-core.row_end // stride))
+    cols = np.arange(first[1], -(-core.col_end // stride))
+    here = keep[np.ix_(rows - patch.outer.row // stride, cols - patch.outer.col // stride)]
+    at_row, at_col = np.nonzero(here)
+    from_row, from_col = core.row // stride, core.col // stride
+    chosen = select(rows[at_row], cols[at_col])
+    row, col = rows[at_row][chosen], cols[at_col][chosen]
+    return Features(np.ascontiguousarray(found[:, row - from_row, col - from_col].T), row, col)
+
+
+@numba.njit(nogil=True, cache=True)
+def _distances(features: Any, centres: Any) -> Any:
+    """Squared distances (K, h, w) in float32 of features (D, h, w) to centres (K, D)."""
+    dims, height, width = features.shape
+    out = np.zeros((centres.shape[0], height, width), np.float32)
+    for y in range(height):
+        for k in range(centres.shape[0]):
+            for d in range(dims):
+                c = centres[k, d]
+                for x in range(width):
+                    t = features[d, y, x] - c
+                    out[k, y, x] += t * t
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _interpolated(distances: Any, stride: int, row: int, col: int, height: int, width: int) -> Any:
+    """Label of the smallest interpolated distance at each pixel centre, shape (height, width).
+
+    `distances` has a ring of one feature around the cell; `row` and `col` are the offset of the
+    wanted pixels in the cell.
+    """
+    k = distances.shape[0]
+    out = np.empty((height, width), np.uint8)
+    best = np.empty(width, np.float32)
+    left = np.empty(width, np.int64)
+    weight = np.empty(width, np.float32)
+    for x in range(width):
+        place = (np.float32(col + x) + np.float32(0.5)) / np.float32(stride) + np.float32(0.5)
+        left[x] = np.int64(place)
+        weight[x] = place - np.float32(left[x])
+    line = np.empty(distances.shape[2], np.float32)
+    for y in range(height):
+        place = (np.float32(row + y) + np.float32(0.5)) / np.float32(stride) + np.float32(0.5)
+        top = np.int64(place)
+        down = place - np.float32(top)
+        for c in range(k):
+            for j in range(line.size):
+                line[j] = distances[c, top, j] * (np.float32(1) - down) + distances[c, top + 1, j] * down
+            for x in range(width):
+                d = line[left[x]] * (np.float32(1) - weight[x]) + line[left[x] + 1] * weight[x]
+                if c == 0 or d < best[x]:
+                    best[x] = d
+                    out[y, x] = c
+    return out

@@ -1,0 +1,289 @@
+"""Convolutional networks from TorchScript files: loading, geometry, and running one cell.
+
+A network is loaded once per process, runs on one intra-op thread per cell (parallelism is over
+cells), and its geometry is probed, not trusted: where NaN in one line of pixels shows in the
+output tells stride, receptive field and offset exactly.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine import filters
+
+F32 = npt.NDArray[np.float32]
+
+# heights and widths of the image that geometry is probed with: the first that is large enough
+_PROBES = ((160, 64), (320, 160), (640, 448))
+_CHANNELS = (3, 1, 4, 2, *range(5, 17))
+_LIMIT_BYTES = 4 << 30
+
+
+class NetworkError(ValueError):
+    """A model file that cannot be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a network's features lie on its input, in pixels.
+
+    Parameters
+    ----------
+    channels
+        Bands that it takes.
+    features
+        Length D of a feature vector.
+    stride_px
+        Pixels from one feature to the next.
+    field_px
+        Side of the receptive field.
+    offset_px
+        First pixel of the receptive field of feature 0 (negative where the network pads).
+    """
+
+    channels: int
+    features: int
+    stride_px: int
+    field_px: int
+    offset_px: int
+
+    def halo_px(self, ring: int) -> int:
+        """Pixels to add on each side of a cell so that each block of `stride_px` has its feature.
+
+        With this halo the centre of a feature's receptive field is the centre of its block (half a
+        pixel off where field and stride differ by an odd number), and no feature that is used sees
+        the network's own padding. `ring` more features on each side serve interpolation.
+        """
+        return self.lead + self.pad * self.stride_px + ring * self.stride_px
+
+    @property
+    def lead(self) -> int:
+        """Pixels from the start of a feature's receptive field to its block, if there is no padding."""
+        return self.offset_px + (self.field_px - self.stride_px) // 2
+
+    @property
+    def pad(self) -> int:
+        """Features at each side that see the network's own padding, and are dropped."""
+        reach = -(-(self.field_px - self.stride_px) // 2)
+        return -(-max(0, reach - self.lead) // self.stride_px)
+
+
+class Network:
+    """A loaded network.
+
+    Parameters
+    ----------
+    path
+        TorchScript file; ``forward(x)`` gives features (1, D, h, w), or a tuple that ends with them.
+    device
+        Torch device.
+
+    Raises
+    ------
+    NetworkError
+        If the file is not such a network.
+    """
+
+    def __init__(self, path: str, device: str) -> None:
+        self.path = path
+        self._torch = import_torch()
+        self._device = device
+        self._module = _load(self._torch, path, device)
+
+    def features(self, image: F32) -> F32:
+        """Features of one image.
+
+        Parameters
+        ----------
+        image
+            Shape (band, y, x), float32, 0 to 1.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (D, h, w), float32.
+        """
+        torch = self._torch
+        with torch.inference_mode():
+            x = torch.from_numpy(np.ascontiguousarray(image))[None]
+            # channels last: 1.7 times as fast as the default layout for the old networks on a CPU
+            found = self._forward(x.to(self._device, memory_format=torch.channels_last))
+        result: F32 = found[0].float().cpu().numpy()
+        return result
+
+    def _forward(self, x: Any) -> Any:
+        out = self._module(x)
+        if isinstance(out, (tuple, list)):
+            out = next((o for o in reversed(out) if o is not None), None)
+        if not isinstance(out, self._torch.Tensor) or out.ndim != 4 or out.shape[0] != x.shape[0]:
+            shape = tuple(out.shape) if isinstance(out, self._torch.Tensor) else type(out).__name__
+            raise NetworkError(
+                f"{self.path}: forward gives {shape}; features of shape (1, D, h, w) are needed"
+            )
+        return out
+
+
+def probe(network: Network) -> Geometry:
+    """Geometry of a network, from where NaN in one row of pixels shows up in its features.
+
+    Raises
+    ------
+    NetworkError
+        If it takes no images of 1 to 16 bands, or its features depend on the whole image.
+    """
+    for height, width in _PROBES:
+        channels = next((c for c in _CHANNELS if _size(network, c, height, width)), None)
+        if channels is not None and (found := _probed(network, channels, height, width)):
+            return found
+    if channels is None:
+        raise NetworkError(f"{network.path}: takes no image of 1 to 16 bands; it is no network for images")
+    raise NetworkError(
+        f"{network.path}: each feature depends on the whole image (or on none of it), so labels would "
+        "depend on how it is cut; use a network without global pooling or group norm"
+    )
+
+
+def _size(network: Network, channels: int, height: int, width: int) -> int:
+    """Rows of features for an image of a size; 0 if the network does not take it."""
+    try:
+        return int(network.features(np.zeros((channels, height, width), np.float32)).shape[1])
+    except NetworkError:
+        raise
+    except Exception:  # noqa: BLE001  (whatever a foreign network raises, it does not take this)
+        return 0
+
+
+def _probed(network: Network, channels: int, height: int, width: int) -> Geometry | None:
+    """Geometry as an image of this size shows it, or None if it is too small to tell."""
+    rows = _size(network, channels, height, width)
+    begins: list[tuple[int, int]] = []
+    ends: list[tuple[int, int]] = []
+    before: tuple[int, int] | None = None
+    for row in range(height // 2, height):
+        image = np.full((channels, height, width), 0.5, np.float32)
+        image[:, row] = np.nan
+        features = network.features(image)
+        hit = np.flatnonzero(np.isnan(features).any(axis=(0, 2)))
+        if len(hit) == 0 or hit[0] == 0 or hit[-1] == rows - 1:
+            return None
+        first, last = int(hit[0]), int(hit[-1])
+        if before is not None and last > before[1]:
+            begins.append((row, last))  # the receptive field of feature `last` begins at this row
+        if before is not None and first > before[0]:
+            ends.append((row, before[0]))  # that of the feature before ended at the row above
+        before = first, last
+        if len(begins) > 1 and ends:
+            stride = begins[1][0] - begins[0][0]
+            offset = begins[0][0] - stride * begins[0][1]
+            field = ends[0][0] - offset - stride * ends[0][1]
+            return Geometry(channels, len(features), stride, field, offset)
+    return None
+
+
+def import_torch() -> Any:
+    """torch, with one intra-op thread: parallelism is over cells."""
+    import torch
+
+    torch.set_num_threads(1)
+    return torch
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a model: of its file, or of a built-in network's name and version.
+
+    Raises
+    ------
+    NetworkError
+        If it cannot be read.
+    """
+    if path.startswith(filters.PREFIX):
+        return hashlib.sha256(filters.describe(path)).hexdigest()
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise NetworkError(f"{path}: cannot read this model ({error.strerror}); check --model") from None
+
+
+def _load(torch: Any, path: str, device: str) -> Any:
+    """A TorchScript module; pickles and other files are refused before anything is unpickled."""
+    if path.startswith(filters.PREFIX):
+        return filters.build(path).to(device)
+    try:
+        if Path(path).stat().st_size > _LIMIT_BYTES:
+            raise NetworkError(f"{path}: larger than {_LIMIT_BYTES >> 30} GiB; not a network for this use")
+        with zipfile.ZipFile(path) as archive:
+            names = {n.split("/", 1)[-1] for n in archive.namelist()}
+    except OSError as error:
+        raise NetworkError(f"{path}: cannot read this model ({error.strerror}); check --model") from None
+    except zipfile.BadZipFile:
+        names = set()
+    if "constants.pkl" not in names:
+        raise NetworkError(
+            f"{path}: not a TorchScript model (pickled weights are refused: they can run code); "
+            "save it with torch.jit.script or torch.jit.trace"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch 2.13 calls TorchScript deprecated; it still loads
+            module = torch.jit.load(path, map_location=device).eval()
+            return module.to(memory_format=torch.channels_last)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()
+        raise NetworkError(
+            f"{path}: not a TorchScript model that torch can load ({reason[0][:120]})"
+        ) from None
+
+
+_lock = threading.Lock()
+
+
+@functools.cache
+def _loaded(path: str, content: str, device: str) -> Network:
+    if digest(path) != content:
+        raise NetworkError(f"{path}: the model file has changed since the run began; run again")
+    return Network(path, device)
+
+
+def network(path: str, content: str, device: str) -> Network:
+    """The network of a file with a given digest, loaded once per process."""
+    with _lock:
+        return _loaded(path, content, device)
+
+
+@functools.cache
+def geometry(path: str, content: str) -> Geometry:
+    """The geometry of a network, probed once per process."""
+    return probe(network(path, content, "cpu"))
+
+
+def choose_device(wanted: str) -> str:
+    """The torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises
+    ------
+    NetworkError
+        If that device is not there.
+    """
+    if wanted == "cpu":
+        return wanted
+    torch = import_torch()
+    mps = torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    kind, _, number = wanted.partition(":")
+    if kind == "cuda" and torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count():
+        return f"cuda:{int(number or 0)}"
+    if wanted == "mps" and mps:
+        return wanted
+    raise NetworkError(f"--device {wanted}: torch sees no such device here; use --device auto or cpu")

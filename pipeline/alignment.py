@@ -1,0 +1,85 @@
+"""Whether two rasters lie on one pixel grid: same CRS, pixels of whole ratios, no part of a pixel between."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TOLERANCE_PX = 0.05
+"""What grids may be off: far more than rounding does, far less than shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where a raster lies on the pixel grid of another one.
+
+    Parameters
+    ----------
+    row, col
+        Its upper-left corner, in pixels of the other.
+    height, width
+        Side of its pixels, in pixels of the other.
+    skew
+        How far its axes stray from the other's, in pixels over its whole size.
+    """
+
+    row: float
+    col: float
+    height: float
+    width: float
+    skew: float
+
+    @classmethod
+    def of(cls, transform: Sequence[float], size: tuple[int, int], other: Sequence[float]) -> Alignment:
+        """The alignment of a raster of (height, width) pixels on the grid of another transform."""
+        a, b, c, d, e, f = transform
+        oa, ob, oc, od, oe, of = other
+        scale = oa * oe - ob * od
+        height, width = size
+        skew = max(abs(oe * b - ob * e) * height, abs(oa * d - od * a) * width) / abs(scale)
+        return cls(
+            row=(oa * (f - of) - od * (c - oc)) / scale,
+            col=(oe * (c - oc) - ob * (f - of)) / scale,
+            height=(oa * e - od * b) / scale,
+            width=(oe * a - ob * d) / scale,
+            skew=skew,
+        )
+
+    def ratio(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        """Whole-numbered (height, width) of its pixels, or None where they are none over its size."""
+        whole = round(self.height), round(self.width)
+        drift = max(
+            abs(self.height - whole[0]) * size[0],
+            abs(self.width - whole[1]) * size[1],
+            self.skew,
+        )
+        return whole if min(whole) >= 1 and drift <= TOLERANCE_PX else None
+
+    @property
+    def corner(self) -> tuple[int, int] | None:
+        """Whole-numbered (row, col), or None where it lies within a pixel."""
+        whole = round(self.row), round(self.col)
+        off = max(abs(self.row - whole[0]), abs(self.col - whole[1]))
+        return whole if off <= TOLERANCE_PX else None
+
+
+@functools.lru_cache(maxsize=256)
+def same_crs(one: str | None, other: str | None) -> bool:
+    """True if two CRSs, as WKT, are the same."""
+    if one == other:
+        return True
+    if one is None or other is None:
+        return False
+    from rasterio.crs import CRS
+
+    return bool(CRS.from_wkt(one) == CRS.from_wkt(other))
+
+
+def crs_name(wkt: str | None) -> str:
+    """A CRS in a few words, for messages."""
+    if wkt is None:
+        return "none"
+    from rasterio.crs import CRS
+
+    return " ".join(str(CRS.from_wkt(wkt).to_string()).split())[:60]

@@ -1,0 +1,200 @@
+"""What a raster is, whatever it is made of: its header, and windows of its pixels with their validity.
+
+A file, a palette, a mosaic of files, a stack of bands or an expression of bands is a `Raster`; the rest
+of Tilewright does not tell them apart.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.codebook import Band
+from engine.grid import Window
+
+Stack = npt.NDArray[Any]
+"""Pixels with validity (1 or 0) as one more band: shape (band + 1, y, x)."""
+
+Transform = tuple[float, float, float, float, float, float]
+"""Affine coefficients (a, b, c, d, e, f): x = a * col + b * row + c, y = d * col + e * row + f."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroundControlPoint:
+    """One ground control point: pixel (row, col) and where it lies (x, y, z)."""
+
+    row: float
+    col: float
+    x: float
+    y: float
+    z: float
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a raster lies on the ground, carried through to outputs unchanged.
+
+    Parameters
+    ----------
+    crs_wkt
+        WKT of the CRS (of the ground control points, where there are some), or None.
+    transform
+        Affine coefficients (a, b, c, d, e, f), rotated and south-up included, or None.
+    gcps
+        Ground control points of a raster without a transform.
+    area_or_point
+        GDAL's AREA_OR_POINT.
+    """
+
+    crs_wkt: str | None = None
+    transform: Transform | None = None
+    gcps: tuple[GroundControlPoint, ...] = ()
+    area_or_point: str = "Area"
+
+    def shifted(self, row: int, col: int) -> Georeference:
+        """The georeference of the part that begins at a pixel offset."""
+        if (row, col) == (0, 0):
+            return self
+        gcps = tuple(GroundControlPoint(p.row - row, p.col - col, p.x, p.y, p.z) for p in self.gcps)
+        transform = self.transform
+        if transform is not None:
+            a, b, c, d, e, f = transform
+            transform = (a, b, a * col + b * row + c, d, e, d * col + e * row + f)
+        return Georeference(self.crs_wkt, transform, gcps, self.area_or_point)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raster(ABC):
+    """A raster with the bands that are used: a small value that pickles.
+
+    Parameters
+    ----------
+    path
+        Names it in messages and records; what GDAL opens, if it is one file.
+    width, height
+        Size in pixels.
+    bands
+        The bands used, in order, as a codebook remembers them: 1-based numbers, names or expressions.
+    band_names
+        Descriptions of those bands.
+    dtype
+        Dtype of the pixels (common to the bands used).
+    nodata
+        Nodata value of each band used, or None.
+    block_shape
+        (height, width) of the blocks that are read at once.
+    georeference
+        CRS, transform, ground control points.
+    """
+
+    path: str
+    width: int
+    height: int
+    bands: tuple[Band, ...]
+    band_names: tuple[str, ...]
+    dtype: str
+    nodata: tuple[float | None, ...]
+    block_shape: tuple[int, int]
+    georeference: Georeference
+
+    @property
+    def bounds(self) -> Window:
+        """All pixels."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel in memory: its bands and its validity."""
+        return np.dtype(self.dtype).itemsize * (len(self.bands) + 1)
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What the hash sample is seeded with: never a path."""
+        transform = self.georeference.transform
+        return (self.height, self.width, transform, len(self.bands), self.dtype)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What its record says of how its pixels come about, beside the header; {} for a plain file."""
+        return {}
+
+    def covers(self, window: Window) -> bool:  # noqa: ARG002  (those made of several need it)
+        """False where it is known without reading that no pixel of a window is valid."""
+        return True
+
+    def moved(self, path: str, height: int, width: int) -> Self:
+        """The same kind of raster elsewhere: in another file, of another size, without a georeference."""
+        place = Georeference()
+        return replace(self, path=path, height=height, width=width, block_shape=(1, 1), georeference=place)
+
+    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Pixels (band, y, x) and validity (y, x) of a window.
+
+        Raises
+        ------
+        RasterError
+            If the window cannot be read, after retries.
+        """
+        stack = self.read_stack(window)
+        return stack[:-1], stack[-1] != 0
+
+    def read_stack(self, window: Window) -> Stack:
+        """Pixels with validity (1 or 0) as one more band: shape (band + 1, y, x)."""
+        stack = self.read_masked(window)
+        has_data(stack, self.nodata)
+        return stack
+
+    @abstractmethod
+    def read_masked(self, window: Window) -> Stack:
+        """As `read_stack`, but valid as far as masks say; nodata values and NaN are still to be told.
+
+        Raises
+        ------
+        RasterError
+            If the window cannot be read, after retries.
+        """
+
+
+def described(window: Window) -> str:
+    """A window in words, for messages."""
+    rows = f"rows {window.row} to {window.row_end - 1}"
+    return f"{rows}, columns {window.col} to {window.col_end - 1}"
+
+
+def has_data(stack: Stack, nodata: Sequence[float | None]) -> None:
+    """Make what is nodata or not finite invalid in a stack.
+
+    In 8-bit imagery the nodata value is an ordinary grey value too (a black roof with nodata 0), so
+    there a pixel is nodata only where all its bands are; in wider dtypes one band that has no
+    measurement is enough.
+
+    Parameters
+    ----------
+    stack
+        Pixels and validity; the last band is changed.
+    nodata
+        Value of each band, or None.
+    """
+    pixels, valid = stack[:-1], stack[-1]
+    if pixels.dtype.kind == "f":
+        valid *= np.isfinite(pixels).all(axis=0)
+    there = [
+        band != np.asarray(value).astype(pixels.dtype)
+        for band, value in zip(pixels, nodata, strict=True)
+        if value is not None and not np.isnan(value)
+    ]
+    if pixels.dtype.itemsize > 1:
+        for here in there:
+            valid *= here
+    elif len(there) == len(pixels):
+        valid *= np.logical_or.reduce(there)

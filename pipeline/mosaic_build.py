@@ -1,0 +1,142 @@
+"""Making a mosaic of headers: each tile's place on one pixel grid, or why it has none."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.alignment import Alignment, crs_name, same_crs
+from pipeline.errors import UsageError
+from pipeline.header import Raster, Transform
+from pipeline.mosaic import Mosaic, Numbers, Tiles
+
+_SIDE_LIMIT = 2**31 - 1
+_SPARSE_PIXELS = 10**10
+_SPARSE_SHARE = 1e-3
+
+
+def build(tiles: Iterable[Raster], overlap: str, path: str) -> Mosaic:
+    """The mosaic of some rasters, in the order in which they win where they overlap.
+
+    Parameters
+    ----------
+    tiles
+        Headers, taken one by one and not kept.
+    overlap
+        One of `OVERLAPS`.
+    path
+        Names the mosaic in messages.
+
+    Raises
+    ------
+    UsageError
+        At the first tile that does not lie on the first one's grid, or has other bands or another dtype.
+    """
+    rest = iter(tiles)
+    first = next(rest)
+    windows, corners, of_kind, paths = [], [], [], []
+    # by their text: a nodata value may be NaN, which is not equal to itself
+    kinds: dict[str, Raster] = {}
+    numbers: dict[str, int] = {}
+    for tile in itertools.chain([first], rest):
+        windows.append((*_place(tile, first), tile.height, tile.width))
+        transform = tile.georeference.transform
+        corners.append((transform[2], transform[5]) if transform else (0.0, 0.0))
+        kind = tile.moved("", 1, 1)
+        kinds.setdefault(repr(kind), kind)
+        of_kind.append(numbers.setdefault(repr(kind), len(numbers)))
+        paths.append(tile.path)
+    place = np.array(windows, np.int64)
+    transform = _transform(first, place, np.array(corners))
+    place[:, :2] -= place[:, :2].min(axis=0)
+    height, width = (int(v) for v in (place[:, :2] + place[:, 2:]).max(axis=0))
+    _refuse_scattered(height, width, int((place[:, 2] * place[:, 3]).sum()))
+    order = np.argsort(place[:, 0], kind="stable")
+    rows, cols, heights, widths = place[order].T.copy()
+    return Mosaic(
+        path=path,
+        width=width,
+        height=height,
+        bands=first.bands,
+        band_names=first.band_names,
+        dtype=first.dtype,
+        # each tile's own nodata is told when it is read
+        nodata=(None,) * len(first.bands),
+        block_shape=first.block_shape,
+        georeference=replace(first.georeference, transform=transform),
+        tiles=Tiles(
+            rows=rows,
+            cols=cols,
+            heights=heights,
+            widths=widths,
+            ranks=order,
+            kinds=np.array(of_kind, np.int64)[order],
+            paths=tuple(paths[i] for i in order),
+        ),
+        kinds=tuple(kinds.values()),
+        overlap=overlap,
+    )
+
+
+def _place(tile: Raster, first: Raster) -> tuple[int, int]:
+    """Where a tile lies on the grid of the first one: row and column.
+
+    Raises
+    ------
+    UsageError
+        If it does not lie on it.
+    """
+    transform, grid = tile.georeference.transform, first.georeference.transform
+    if transform is None or grid is None:
+        raise _misfit(tile, first, "it has no transform that would say where it lies")
+    if not same_crs(tile.georeference.crs_wkt, first.georeference.crs_wkt):
+        names = [crs_name(r.georeference.crs_wkt) for r in (tile, first)]
+        raise _misfit(tile, first, f"its CRS is {names[0]}, not {names[1]}")
+    if len(tile.bands) != len(first.bands):
+        raise _misfit(tile, first, f"it has {len(tile.bands)} bands, not {len(first.bands)}")
+    if tile.dtype != first.dtype:
+        raise _misfit(tile, first, f"its dtype is {tile.dtype}, not {first.dtype}")
+    alignment = Alignment.of(transform, (tile.height, tile.width), grid)
+    if alignment.ratio((tile.height, tile.width)) != (1, 1):
+        sizes = [f"{t[0]:.9g} x {t[4]:.9g}" for t in (transform, grid)]
+        raise _misfit(tile, first, f"its pixel size is {sizes[0]}, not {sizes[1]}")
+    if alignment.corner is None:
+        off = [v - math.floor(v) for v in (alignment.col, alignment.row)]
+        raise _misfit(tile, first, f"its grid offset is {off[0]:.2f}, {off[1]:.2f} of a pixel")
+    return alignment.corner
+
+
+def _misfit(tile: Raster, first: Raster, why: str) -> UsageError:
+    return UsageError(
+        f"--mosaic: {tile.path} does not fit {first.path}: {why}; leave it out, or warp it to that grid first"
+    )
+
+
+def _transform(first: Raster, place: Numbers, corners: npt.NDArray[np.float64]) -> Transform | None:
+    """The transform of the whole, exact to the bit where tiles at its edges have it."""
+    if first.georeference.transform is None:
+        return None
+    a, b, c, d, e, f = first.georeference.transform
+    top, left = place[:, :2].min(axis=0)
+    if b == d == 0:
+        c, f = corners[np.argmin(place[:, 1]), 0], corners[np.argmin(place[:, 0]), 1]
+    elif (at := np.flatnonzero((place[:, 0] == top) & (place[:, 1] == left))).size:
+        c, f = corners[at[0]]
+    else:
+        c, f = a * left + b * top + c, d * left + e * top + f
+    return a, b, float(c), d, e, float(f)
+
+
+def _refuse_scattered(height: int, width: int, covered: int) -> None:
+    """Refuse tiles that lie so far apart that their mosaic is nearly empty, or too large for any format."""
+    whole = height * width
+    if max(height, width) > _SIDE_LIMIT or (whole > _SPARSE_PIXELS and covered < whole * _SPARSE_SHARE):
+        raise UsageError(
+            f"--mosaic: a raster of {width} x {height} px, of which the tiles cover {covered / whole:.2%}; "
+            "they lie too far apart: make a mosaic of each group, or run them without --mosaic"
+        )

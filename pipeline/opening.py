@@ -1,0 +1,61 @@
+"""Opening a raster, whatever holds it: as it is, or as what can be segmented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.codebook import Band
+from pipeline import stores
+from pipeline.computed import choose
+from pipeline.header import Raster
+from pipeline.palette import open_intensities
+from pipeline.raster import open_header
+
+
+def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:
+    """A raster as it is: a palette's colour numbers stay numbers.
+
+    Parameters
+    ----------
+    path
+        Anything GDAL opens, or a Zarr store.
+    numbers
+        1-based band numbers to use (default: all but alpha).
+
+    Raises
+    ------
+    RasterError
+        If it cannot be opened, has no grid of real numbers, or lacks a band.
+    """
+    path = str(path)
+    if stores.store_of(path) is not None:
+        return stores.open_store(path, numbers)
+    return open_header(path, numbers)
+
+
+def open_numbered(path: str, numbers: Sequence[int] | None = None) -> Raster:
+    """`open_any` of a raster that is to be segmented: its values are intensities."""
+    if stores.store_of(path) is not None:
+        return stores.open_store(path, numbers)
+    return open_intensities(path, numbers)
+
+
+def open_segmentable(path: str | Path, bands: Sequence[Band] | None = None) -> Raster:
+    """A raster to be segmented.
+
+    Parameters
+    ----------
+    path
+        Anything GDAL opens, or a Zarr store.
+    bands
+        Band numbers, names or expressions (default: all but alpha).
+
+    Raises
+    ------
+    RasterError
+        As `open_any`, or if bands are chosen that are not there or hold colour numbers.
+    """
+    path = str(path)
+    chosen = choose(bands, lambda: open_numbered(path))
+    return chosen.of(open_numbered(path, chosen.numbers))

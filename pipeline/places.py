@@ -1,0 +1,107 @@
+"""Where an array of a Zarr store lies on the ground: CF's grid mapping, GeoZarr, GDAL's own, coordinates."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.header import Georeference, Transform
+
+_TOLERANCE = 1e-3  # of a pixel: what coordinates may stray from even spacing
+
+
+def georeference(group: Any, array: Any, dims: tuple[str, str] | None, axes: tuple[int, int]) -> Georeference:
+    """CRS and transform of an array, as far as its store tells.
+
+    Parameters
+    ----------
+    group
+        The group that the array is in, or None.
+    array
+        The array.
+    dims
+        Names of the dimensions of rows and columns, or None.
+    axes
+        Their axes.
+    """
+    attributes = dict(array.attrs)
+    mapping = _grid_mapping(group, attributes)
+    lengths = (array.shape[axes[0]], array.shape[axes[1]])
+    transform = _written(mapping, attributes) or _spaced(group, dims, lengths)
+    return Georeference(
+        crs_wkt=_wkt(mapping, attributes),
+        transform=transform,
+        area_or_point=str(attributes.get("AREA_OR_POINT", "Area")),
+    )
+
+
+def _grid_mapping(group: Any, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of the grid mapping variable that an array names, or of one with the usual names."""
+    named = str(attributes.get("grid_mapping", "")).partition(":")[0].split(" ")[0]
+    for name in filter(None, (named, "spatial_ref", "crs")):
+        with contextlib.suppress(KeyError, TypeError):
+            return dict(group[name].attrs)
+    return {}
+
+
+def _written(mapping: dict[str, Any], attributes: dict[str, Any]) -> Transform | None:
+    """The transform that GDAL or GeoZarr wrote."""
+    with contextlib.suppress(ValueError, AttributeError):
+        c, a, b, f, d, e = (float(v) for v in mapping.get("GeoTransform", "").split())
+        return a, b, c, d, e, f
+    with contextlib.suppress(ValueError, TypeError):
+        a, b, c, d, e, f = (float(v) for v in attributes.get("spatial:transform", ())[:6])
+        return a, b, c, d, e, f
+    return None
+
+
+def _spaced(group: Any, dims: tuple[str, str] | None, lengths: Sequence[int]) -> Transform | None:
+    """The transform that evenly spaced coordinates of pixel centres stand for."""
+    if group is None or dims is None:
+        return None
+    found = []
+    for name, length in zip(dims, lengths, strict=True):
+        try:
+            values = np.asarray(group[name][...], np.float64)
+        except (KeyError, TypeError, ValueError):
+            return None
+        if values.shape != (length,) or length < 2:
+            return None
+        step = (values[-1] - values[0]) / (length - 1)
+        straying = np.abs(values - (values[0] + step * np.arange(length))).max()
+        if not step or not straying <= abs(step) * _TOLERANCE:
+            return None
+        found.append((float(values[0] - step / 2), float(step)))
+    (f, e), (c, a) = found
+    return a, 0.0, c, 0.0, e, f
+
+
+def _wkt(mapping: dict[str, Any], attributes: dict[str, Any]) -> str | None:
+    """WKT of the CRS, from the first of its descriptions that can be read."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    own = attributes.get("_CRS")
+    own = own if isinstance(own, dict) else {}
+    texts = [mapping.get("crs_wkt"), mapping.get("spatial_ref"), own.get("wkt")]
+    texts += [attributes.get("proj:wkt2"), attributes.get("proj:code"), attributes.get("crs")]
+    for text in texts:
+        if text and isinstance(text, str):
+            with contextlib.suppress(CRSError):
+                return str(CRS.from_user_input(text).to_wkt())
+    return _from_cf(mapping)
+
+
+def _from_cf(mapping: dict[str, Any]) -> str | None:
+    """WKT of a grid mapping that has CF's own parameters alone."""
+    if "grid_mapping_name" not in mapping:
+        return None
+    import pyproj
+    from pyproj.exceptions import ProjError
+
+    with contextlib.suppress(ProjError, KeyError, ValueError):
+        return str(pyproj.CRS.from_cf(mapping).to_wkt("WKT1_GDAL"))
+    return None

@@ -1,0 +1,128 @@
+"""VRTs that give a Zarr store what GDAL does not find in it: colours, names, overviews, the mosaic of shards.
+
+A VRT names its sources relative to itself, so that it moves with the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.grid import Window
+from engine.kernel import NODATA
+from pipeline.header import Georeference
+from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.pyramid import TILE_PX
+from pipeline.style import statistics
+
+
+def labels_vrt(
+    meaning: Labelled, shape: tuple[int, int], counts: npt.NDArray[np.int64], levels: list[str]
+) -> str:
+    """The labels as QGIS shows them by themselves: a palette with names, statistics, overviews.
+
+    Parameters
+    ----------
+    meaning
+        Georeference, provenance and style.
+    shape
+        (height, width) of full resolution.
+    counts
+        Pixels of each label, shape (256,).
+    levels
+        What GDAL opens for each level, relative to the VRT.
+    """
+    style, bounds = meaning.style, Window(0, 0, *shape)
+    colours = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>\n' for r, g, b in style.colours)
+    names = "".join(f"      <Category>{escape(n)}</Category>\n" for n in style.names)
+    overviews = "".join(
+        f"    <Overview>\n{_file(level, '      ')}      <SourceBand>1</SourceBand>\n    </Overview>\n"
+        for level in levels[1:]
+    )
+    items = {
+        "AREA_OR_POINT": meaning.georeference.area_or_point,
+        "TILEWRIGHT_CODEBOOK": meaning.codebook_hash,
+        "TILEWRIGHT_KERNEL": meaning.kernel,
+    }
+    return "".join(
+        (
+            _head(shape),
+            _place(meaning.georeference),
+            _metadata(items, "  "),
+            _BAND,
+            _metadata(statistics(counts), "    "),
+            f"    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n{colours}    </ColorTable>\n",
+            f"    <CategoryNames>\n{names}    </CategoryNames>\n",
+            _source(levels[0], bounds),
+            overviews,
+            _TAIL,
+        )
+    )
+
+
+def mosaic_vrt(shape: tuple[int, int], files: Iterable[tuple[str, Window]]) -> Iterator[str]:
+    """Text, piece by piece, of a VRT that puts files side by side.
+
+    Parameters
+    ----------
+    shape
+        (height, width) of all.
+    files
+        Name and place of each file; what no file covers is nodata.
+    """
+    yield _head(shape) + _BAND
+    for file, window in files:
+        yield _source(file, window)
+    yield _TAIL
+
+
+_BAND = (
+    f'  <VRTRasterBand dataType="Byte" band="1" blockXSize="{TILE_PX}" blockYSize="{TILE_PX}">\n'
+    f"    <NoDataValue>{NODATA}</NoDataValue>\n"
+)
+_TAIL = "  </VRTRasterBand>\n</VRTDataset>\n"
+
+
+def _head(shape: tuple[int, int]) -> str:
+    return f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">\n'
+
+
+def _file(name: str, indent: str) -> str:
+    return f'{indent}<SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename>\n'
+
+
+def _source(name: str, window: Window) -> str:
+    """All of a file at a window. With its properties given, GDAL opens it only when it is read."""
+    size = f'xSize="{window.width}" ySize="{window.height}"'
+    return (
+        f"    <SimpleSource>\n{_file(name, '      ')}      <SourceBand>1</SourceBand>\n"
+        f'      <SourceProperties RasterXSize="{window.width}" RasterYSize="{window.height}" DataType="Byte" '
+        f'BlockXSize="{TILE_PX}" BlockYSize="{TILE_PX}"/>\n'
+        f'      <SrcRect xOff="0" yOff="0" {size}/>\n'
+        f'      <DstRect xOff="{window.col}" yOff="{window.row}" {size}/>\n    </SimpleSource>\n'
+    )
+
+
+def _metadata(items: dict[str, str], indent: str) -> str:
+    lines = "".join(
+        f"{indent}  <MDI key={quoteattr(k)}>{escape(v)}</MDI>\n" for k, v in sorted(items.items())
+    )
+    return f"{indent}<Metadata>\n{lines}{indent}</Metadata>\n" if items else ""
+
+
+def _place(place: Georeference) -> str:
+    wkt = place.crs_wkt or ""
+    if place.gcps:
+        points = "".join(
+            f'    <GCP Id="{i}" Pixel="{p.col!r}" Line="{p.row!r}" X="{p.x!r}" Y="{p.y!r}" Z="{p.z!r}"/>\n'
+            for i, p in enumerate(place.gcps, 1)
+        )
+        return f"  <GCPList Projection={quoteattr(wkt)}>\n{points}  </GCPList>\n"
+    text = f"  <SRS>{escape(wkt)}</SRS>\n" if wkt else ""
+    if place.transform is not None:
+        a, b, c, d, e, f = (float(v) for v in place.transform)
+        text += f"  <GeoTransform>{c!r}, {a!r}, {b!r}, {f!r}, {d!r}, {e!r}</GeoTransform>\n"
+    return text

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.cnn import CnnKernel, _reflected
+from engine.codebook import Codebook, Scaling
+from engine.grid import Window, tiles
+from engine.kernel import BandStatistics, Patch
+from engine.network import digest, geometry, network
+from tests.conftest import DATA
+from tests.engine import networks
+from tests.engine.test_network import Valid
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(networks.save(Valid(), tmp_path_factory.mktemp("model") / "small.pt"))
+
+
+def kernel_of(model, upsample="bilinear"):
+    content = digest(model)
+    return CnnKernel(model, content, geometry(model, content), upsample)
+
+
+def patch_of(pixels, valid=None, core=None, outer=None):
+    """The part `outer` of a raster, of which `core` is wanted."""
+    bounds = Window(0, 0, *pixels.shape[1:])
+    outer = outer or bounds
+    valid = np.ones(pixels.shape[1:], bool) if valid is None else valid
+    rows, cols = outer.slices()
+    return Patch(pixels[:, rows, cols], valid[rows, cols], outer, core or outer, bounds)
+
+
+def codebook_for(kernel, pixels, k=4, valid=None, scaling=None):
+    """A codebook of some of the raster's own features."""
+    mean = pixels.reshape(len(pixels), -1).mean(axis=1)
+    patch = patch_of(pixels, valid, Window(0, 0, 128, 128), Window(0, 0, 128 + 64, 128 + 64))
+    vectors = kernel.features(patch, BandStatistics(mean, scaling)).vectors
+    centres = vectors[:: max(1, len(vectors) // k)][:k]
+    return Codebook(
+        np.asarray(centres, np.float32), kernel.identity, (1, 2, 3), str(pixels.dtype), mean, scaling
+    )
+
+
+def scene(height, width, seed=0, dtype="uint8"):
+    """Blobs and noise, so that labels vary."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 200, (3, height // 40 + 2, width // 40 + 2))
+    pixels = coarse.repeat(40, 1).repeat(40, 2)[:, :height, :width] + rng.integers(0, 50, (3, height, width))
+    return pixels.astype(dtype)
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+@settings(max_examples=8)
+@given(data=st.data())
+def test_labels_of_a_part_are_those_of_the_whole(model, upsample, data):
+    kernel = kernel_of(model, upsample)
+    height, width = data.draw(st.integers(200, 1100)), data.draw(st.integers(200, 1100))
+    pixels = scene(height, width, data.draw(st.integers(0, 99)))
+    valid = np.random.default_rng(1).random((height, width)) < 0.98
+    valid[: height // 5, : width // 3] = False
+    codebook = codebook_for(kernel, pixels)
+    bounds = Window(0, 0, height, width)
+    whole = kernel.labels(patch_of(pixels, valid), codebook)
+    for chunk in tiles(bounds, 512):
+        part = kernel.labels(patch_of(pixels, valid, chunk, chunk.grow(kernel.halo_px, bounds)), codebook)
+        np.testing.assert_array_equal(part, whole[chunk.slices()])
+    assert (whole[~valid] == 255).all()
+    assert (whole[valid] < codebook.segments).all()
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+def test_cells_equal_one_evaluation_of_the_whole_image(model, upsample):
+    kernel = kernel_of(model, upsample)
+    pixels = scene(1024, 1024)
+    codebook = codebook_for(kernel, pixels)
+    labels = kernel.labels(patch_of(pixels), codebook)
+    halo, ring = kernel.halo_px, 1 if upsample == "bilinear" else 0
+    image = np.pad(pixels, ((0, 0), (halo, halo), (halo, halo)), mode="reflect").astype(np.float32) / 255
+    features = network(model, digest(model), "cpu").features(image)
+    distances = ((features[None] - codebook.centres[:, :, None, None].astype(np.float64)) ** 2).sum(axis=1)
+    if ring:
+        place = (np.arange(1024) + 0.5) / 4 + 0.5
+        low, part = place.astype(int), place % 1
+        across = distances[:, :, low] * (1 - part) + distances[:, :, low + 1] * part
+        near = across[:, low] * (1 - part[:, None]) + across[:, low + 1] * part[:, None]
+    else:
+        near = distances.repeat(4, 1).repeat(4, 2)
+    want = near.argmin(axis=0)
+    # near-ties may fall either way between two evaluations in float32
+    ordered = np.sort(near, axis=0)
+    clear = (ordered[1] - ordered[0]) > 1e-5 * ordered[1]
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(labels[clear], want[clear])
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+def test_a_step_edge_stays_within_a_stride(model, upsample):
+    kernel = kernel_of(model, upsample)
+    for at in (128, 301, 512, 515):
+        pixels = np.full((3, 640, 700), 40, np.uint8)
+        pixels[:, :, at:] = 200
+        statistics = BandStatistics(np.full(3, 120.0), None)
+        sides = []
+        for col in (0, 560):
+            core = Window(0, col, 128, 128)
+            patch = patch_of(pixels, None, core, core.grow(kernel.halo_px, Window(0, 0, 640, 700)))
+            sides.append(kernel.features(patch, statistics).vectors.mean(axis=0))
+        codebook = Codebook(
+            np.asarray(sides, np.float32), kernel.identity, (1, 2, 3), "uint8", statistics.mean
+        )
+        labels = kernel.labels(patch_of(pixels), codebook)
+        row = labels[320].astype(int)
+        edges = np.flatnonzero(np.diff(row)) + 1
+        assert len(edges) >= 1
+        assert np.abs(edges - at).max() <= kernel.stride_px
+
+
+def test_sampled_features_are_those_of_their_blocks_and_each_once(model):
+    kernel = kernel_of(model)
+    pixels = scene(300, 260)
+    valid = np.ones((300, 260), bool)
+    valid[:50] = False
+    statistics = BandStatistics(np.full(3, 100.0), None)
+    bounds, seen = Window(0, 0, 300, 260), []
+    for cell in tiles(bounds, kernel.sample_px):
+        patch = patch_of(pixels, valid, cell, cell.grow(kernel.halo_px, bounds))
+        found = kernel.features(patch, statistics)
+        seen += list(zip(found.rows.tolist(), found.cols.tolist(), strict=True))
+        assert found.vectors.shape == (len(found.rows), 12)
+    # blocks of at least half valid pixels: row 12 (48 to 51) has two valid rows of four
+    assert sorted(seen) == [(r, c) for r in range(12, 75) for c in range(65)]
+
+
+def test_invalid_pixels_are_shown_as_the_band_mean(model):
+    kernel = kernel_of(model)
+    pixels = scene(200, 200)
+    codebook = codebook_for(kernel, pixels)
+    valid = np.ones((200, 200), bool)
+    valid[90:110, 90:110] = False
+    filled = pixels.astype(np.float32)
+    filled[:, 90:110, 90:110] = codebook.band_mean[:, None, None]
+    other = pixels.copy()
+    other[:, 90:110, 90:110] = 7
+    want = kernel.labels(patch_of(filled), codebook)
+    got = kernel.labels(patch_of(other, valid), codebook)
+    np.testing.assert_array_equal(got[valid], want[valid])
+
+
+def test_wide_dtypes_are_scaled_to_what_the_network_knows(model):
+    kernel = kernel_of(model)
+    pixels = scene(200, 200)
+    wide = (pixels.astype(np.uint16) * 16) + 1000
+    scaling = Scaling(np.full(3, 1000.0), np.full(3, 1000.0 + 255 * 16))
+    narrow_book = codebook_for(kernel, pixels)
+    wide_book = Codebook(
+        narrow_book.centres, kernel.identity, (1, 2, 3), "uint16", narrow_book.band_mean * 16 + 1000, scaling
+    )
+    np.testing.assert_array_equal(
+        kernel.labels(patch_of(wide), wide_book), kernel.labels(patch_of(pixels), narrow_book)
+    )
+
+
+@given(size=st.integers(1, 30))
+def test_reflection_is_numpys_where_numpy_can(size):
+    index = np.arange(-60, size + 60)
+    values = np.arange(size)
+    want = np.pad(values, 60, mode="reflect") if size > 1 else np.zeros(121, int)
+    np.testing.assert_array_equal(values[_reflected(index, size)], want)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [4, 8, 16])
+def test_the_old_networks_label_chunks_as_the_whole(stride):
+    path = DATA / "models" / "legacy" / f"model_{stride}.pth"
+    if not path.exists():
+        pytest.skip(f"no old networks here: {path} is absent")
+    kernel = kernel_of(str(path))
+    pixels = scene(1100, 1030)
+    codebook = codebook_for(kernel, pixels)
+    bounds = Window(0, 0, 1100, 1030)
+    whole = kernel.labels(patch_of(pixels), codebook)
+    for chunk in tiles(bounds, kernel.cell_px):
+        part = kernel.labels(patch_of(pixels, None, chunk, chunk.grow(kernel.halo_px, bounds)), codebook)
+        np.testing.assert_array_equal(part, whole[chunk.slices()])

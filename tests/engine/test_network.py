@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from engine import filters
+from engine.network import Geometry, Network, NetworkError, choose_device, digest, geometry, probe
+from tests.conftest import DATA
+from tests.engine import networks
+
+
+class Valid(networks.Valid):
+    """The old shape without None in its answer, which a trace cannot hold."""
+
+    def forward(self, x):
+        return super().forward(x)[1]
+
+
+def test_geometry_of_a_valid_network_is_that_of_its_layers(tmp_path):
+    path = networks.save(Valid(), tmp_path / "n.pt")
+    found = probe(Network(str(path), "cpu"))
+    assert found == Geometry(channels=3, features=12, stride_px=4, field_px=10, offset_px=0)
+    # a halo of s - 1 puts features on their blocks, 2s - 1 leaves a ring for interpolation
+    assert (found.halo_px(0), found.halo_px(1)) == (3, 7)
+
+
+def test_geometry_of_a_padding_network_keeps_its_padding_out(tmp_path):
+    path = networks.save(networks.Padded(), tmp_path / "n.pt")
+    found = probe(Network(str(path), "cpu"))
+    assert (found.stride_px, found.field_px, found.offset_px) == (4, 7, -3)
+    network, halo = Network(str(path), "cpu"), found.halo_px(0)
+    rng = np.random.default_rng(0)
+    image = rng.random((3, 96 + 2 * halo, 96 + 2 * halo), np.float32)
+    near = network.features(image)[:, found.pad : found.pad + 24, found.pad : found.pad + 24]
+    wide = np.pad(image, ((0, 0), (8, 8), (8, 8)), mode="wrap")
+    skip = found.pad + 2
+    far = network.features(wide)[:, skip : skip + 24, skip : skip + 24]
+    np.testing.assert_allclose(near, far, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [4, 8, 16])
+def test_geometry_of_the_old_networks_is_as_their_papers_say(stride):
+    path = DATA / "models" / "legacy" / f"model_{stride}.pth"
+    if not path.exists():
+        pytest.skip(f"no old networks here: {path} is absent")
+    found = geometry(str(path), digest(str(path)))
+    assert (found.stride_px, found.field_px, found.offset_px) == (stride, 3 * stride - 2, 0)
+
+
+@pytest.mark.parametrize("stride", filters.STRIDES)
+def test_built_in_filters_have_their_stride(stride):
+    name = f"{filters.PREFIX}{stride}"
+    found = geometry(name, digest(name))
+    assert (found.stride_px, found.field_px) == (stride, 12 + 2 * stride)
+
+
+def test_built_in_filters_see_edges_and_not_flat_ground():
+    bank = filters.kernels()
+    np.testing.assert_allclose(bank.sum(axis=(1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(np.abs(bank).sum(axis=(1, 2)), 1, atol=1e-5)
+
+
+def test_a_network_whose_features_depend_on_the_whole_image_is_refused(tmp_path):
+    path = networks.save(networks.Normed(), tmp_path / "n.pt")
+    with pytest.raises(NetworkError, match="depends on the whole image"):
+        probe(Network(str(path), "cpu"))
+
+
+def test_a_network_without_a_feature_map_is_refused(tmp_path):
+    path = networks.save(networks.Flat(), tmp_path / "n.pt")
+    with pytest.raises(NetworkError, match="features of shape"):
+        probe(Network(str(path), "cpu"))
+
+
+class Evil:
+    """A pickle that would leave a mark."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return self.marker.touch, ()
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path):
+    marker = tmp_path / "marker"
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil(marker)))
+    torch.save({"w": torch.zeros(3)}, tmp_path / "weights.pth")
+    with zipfile.ZipFile(tmp_path / "zip.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Evil(marker)))
+    for name in ("evil.pth", "weights.pth", "zip.pth"):
+        with pytest.raises(NetworkError, match=f"{name}: not a TorchScript model"):
+            Network(str(tmp_path / name), "cpu")
+    assert not marker.exists()
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(NetworkError, match=r"nowhere\.pth: cannot read this model"):
+        digest("nowhere.pth")
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(NetworkError, match="--device cuda:99"):
+        choose_device("cuda:99")
+    assert choose_device("cpu") == "cpu"

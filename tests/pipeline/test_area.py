@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+
+from engine.grid import Window
+from pipeline.area import crop, interest
+from pipeline.config import RunConfig
+from pipeline.errors import RasterError, UsageError
+from pipeline.raster import open_header
+from pipeline.run import run
+from pipeline.view import View
+from tests.rasters import noise, write_geotiff
+
+
+@pytest.fixture(scope="module")
+def raster(tmp_path_factory):
+    """Blobs, 1300 x 1100 px of half a metre from 500000, 5800000 in UTM 33."""
+    coarse = noise(3, 28, 33, seed=3).repeat(40, axis=1).repeat(40, axis=2)[:, :1100, :1300]
+    return write_geotiff(tmp_path_factory.mktemp("area") / "r.tif", coarse + noise(3, 1100, 1300, high=40))
+
+
+def labels(path):
+    with rasterio.open(path) as dataset:
+        return dataset.read(1), dataset.transform
+
+
+def go(raster, out, **options):
+    report = run(RunConfig(sources=(str(raster),), out=str(out), segments=4, **options))
+    assert not report.failed, report.failed
+    return labels(out / "r.tif")
+
+
+def geojson(path, *rings, crs=None):
+    """A vector file of one polygon, in longitude and latitude unless said otherwise."""
+    value = {"type": "FeatureCollection", "features": [
+        {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": list(rings)}}
+    ]}  # fmt: skip
+    if crs:
+        value["crs"] = {"type": "name", "properties": {"name": crs}}
+    path.write_text(json.dumps(value))
+    return str(path)
+
+
+def ring_of(x0, y0, x1, y1):
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+
+
+@pytest.mark.parametrize("options", [{"resolution": 3}, {"method": "cnn", "resolution": 8, "device": "cpu"}])
+def test_labels_in_an_extent_are_those_of_the_whole_raster(raster, tmp_path, options):
+    whole, _ = go(raster, tmp_path / "whole", **options)
+    box = (500120.3, 5799600.2, 500480.7, 5799790.4)
+    codebook = str(tmp_path / "whole" / "codebook.npz")
+    part, place = go(raster, tmp_path / "part", extent=box, codebook=codebook, **options)
+    col, row = round((place.c - 500000) / 0.5), round((5800000 - place.f) / 0.5)
+    assert row % 512 == col % 512 == 0
+    same = whole[row : row + part.shape[0], col : col + part.shape[1]]
+    x = 500000 + 0.5 * (np.arange(part.shape[1]) + col + 0.5)
+    y = 5800000 - 0.5 * (np.arange(part.shape[0]) + row + 0.5)
+    inside = ((x > box[0]) & (x < box[2]))[None] & ((y > box[1]) & (y < box[3]))[:, None]
+    np.testing.assert_array_equal(part[inside], same[inside])
+    assert (part[~inside] == 255).all()
+    assert inside.sum() > 100_000
+
+
+def test_a_polygon_of_another_crs_is_reprojected_and_its_hole_left_out(raster, tmp_path):
+    outer = ring_of(500100, 5799700, 500400, 5799900)
+    hole = ring_of(500200, 5799750, 500300, 5799850)
+    rings = []
+    for ring in (outer, hole):
+        lon, lat = transform("EPSG:32633", "EPSG:4326", *zip(*ring, strict=True))
+        rings.append([list(p) for p in zip(lon, lat, strict=True)])
+    part, place = go(raster, tmp_path / "o", aoi=geojson(tmp_path / "a.geojson", *rings))
+    row, col = np.nonzero(part != 255)
+    x, y = place.c + 0.5 * (col + 0.5), place.f - 0.5 * (row + 0.5)
+    assert x.min() == pytest.approx(500100, abs=1)
+    assert x.max() == pytest.approx(500400, abs=1)
+    assert y.min() == pytest.approx(5799700, abs=1)
+    assert not ((x > 500201) & (x < 500299) & (y > 5799751) & (y < 5799849)).any()
+    assert len(row) == pytest.approx((300 * 200 - 100 * 100) * 4, rel=0.01)
+
+
+def test_the_fit_sees_the_area_alone(tmp_path):
+    pixels = np.full((3, 600, 600), 20, np.uint8)
+    pixels[:, :, :100] = noise(3, 600, 100, low=100, high=250)
+    source = write_geotiff(tmp_path / "r.tif", pixels)
+    box = (500100.0, 5799750.0, 500290.0, 5799990.0)
+    part, _ = go(source, tmp_path / "o", extent=box)
+    # the only value there is one label; had the fit seen the noise, the flat part would still be one of four
+    record = json.loads((tmp_path / "o" / "r.json").read_text())
+    assert record["fit"]["share"] == [1.0]
+    assert set(np.unique(part)) == {0, 255}
+
+
+def test_an_area_that_misses_the_raster_fails_that_raster_alone(raster, tmp_path):
+    report = run(RunConfig(sources=(str(raster),), out=str(tmp_path / "o"), extent=(0.0, 0.0, 10.0, 10.0)))
+    assert report.exit_code == 1
+    assert "r.tif: --extent misses this raster" in report.failed["r"]
+    assert not (tmp_path / "o" / "r.tif").exists()
+
+
+def test_the_region_is_whole_cells_and_a_pixel_is_inside_by_its_centre(raster):
+    view = View.whole(open_header(raster))
+    # from the middle of pixel (600, 530) on: that pixel's centre is on the border
+    box = (500000 + 0.5 * 530.6, 5800000 - 0.5 * 700, 500000 + 0.5 * 600, 5800000 - 0.5 * 600.4)
+    part = crop(view, interest(box, None), 512)
+    assert part.region == Window(512, 512, 512, 512)
+    inside = part.inside(part.region)
+    rows, cols = np.nonzero(inside)
+    assert (cols.min() + 512, cols.max() + 512) == (531, 599)
+    assert (rows.min() + 512, rows.max() + 512) == (600, 699)
+
+
+def test_a_rotated_raster_takes_an_extent_too(tmp_path):
+    turned = from_origin(500000, 5800000, 0.5, 0.5) @ rasterio.Affine.rotation(30)
+    source = write_geotiff(tmp_path / "r.tif", noise(3, 300, 300), transform=turned)
+    corner = turned @ (100, 100)
+    part, _ = go(
+        source, tmp_path / "o", extent=(corner[0] - 10, corner[1] - 10, corner[0] + 10, corner[1] + 10)
+    )
+    assert (part != 255).sum() == pytest.approx(40 * 40, rel=0.02)
+    assert part[100, 100] != 255
+
+
+@pytest.mark.parametrize(
+    ("extent", "aoi", "message"),
+    [
+        ((1.0, 1.0, 1.0, 2.0), None, "with some area"),
+        ((0.0, 0.0, float("nan"), 2.0), None, "with some area"),
+        ((0.0, 0.0, 1.0, 1.0), "x.geojson", "give one of them"),
+        (None, "nowhere.gpkg", r"nowhere\.gpkg: no such vector file"),
+    ],
+)
+def test_areas_that_make_no_sense_are_refused(extent, aoi, message):
+    with pytest.raises(UsageError, match=message):
+        interest(extent, aoi)
+
+
+def test_a_file_that_is_no_vector_file_or_holds_no_polygons_is_refused(tmp_path):
+    (tmp_path / "text.geojson").write_text("not json")
+    with pytest.raises(UsageError, match="not a vector file"):
+        interest(None, str(tmp_path / "text.geojson"))
+    point = {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [1, 2]}}
+    (tmp_path / "point.geojson").write_text(json.dumps(point))
+    with pytest.raises(UsageError, match="holds no polygons"):
+        interest(None, str(tmp_path / "point.geojson"))
+
+
+def test_a_raster_without_a_place_cannot_take_an_area(tmp_path):
+    source = write_geotiff(
+        tmp_path / "r.tif", noise(1, 50, 50), crs=None, transform=rasterio.Affine.identity()
+    )
+    with pytest.raises(RasterError, match="has no transform"):
+        crop(View.whole(open_header(source)), interest((0.0, 0.0, 9.0, 9.0), None), 512)

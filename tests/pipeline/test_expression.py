@@ -1,0 +1,298 @@
+"""Band arithmetic: what expressions are worth, and what is not one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.codebook import Codebook
+from engine.grid import Window
+from pipeline.band_options import read_bands, read_stack
+from pipeline.computed import Computed
+from pipeline.config import RunConfig, build
+from pipeline.errors import RasterError, UsageError
+from pipeline.expression import MAX_DEPTH, MAX_LENGTH, MAX_PARTS, evaluate, names, parse, split
+from pipeline.opening import open_segmentable
+from pipeline.run import run
+from tests.rasters import noise, write_geotiff
+
+NAMES = ("red", "nir", "b1", "_x9", "größe")
+
+
+@pytest.fixture(scope="module")
+def bands():
+    rng = np.random.default_rng(3)
+    found = {n: rng.normal(0, 50, (7, 9)).round(1) for n in NAMES}
+    found["red"][0, :3] = [0, np.nan, np.inf]
+    found["nir"][0, :2] = [0, -0.0]
+    return found
+
+
+def binary(mark, function):
+    return lambda a, b: (f"({a[0]}{mark}{b[0]})", lambda v: function(a[1](v), b[1](v)))
+
+
+def called(name, function):
+    return lambda *a: (f"{name}({' , '.join(x[0] for x in a)})", lambda v: function(*(x[1](v) for x in a)))
+
+
+LEAVES = st.sampled_from(NAMES).map(lambda n: (n, lambda v: v[n])) | st.sampled_from(
+    ["0", "1", "2.5", ".5", "1e3", "1.5E-2", "7."]
+).map(lambda t: (t, lambda v: np.float64(t)))
+
+
+def grown(part):
+    two = st.tuples(part, part)
+    return st.one_of(
+        two.map(lambda p: binary("+", np.add)(*p)),
+        two.map(lambda p: binary(" - ", np.subtract)(*p)),
+        two.map(lambda p: binary("*", np.multiply)(*p)),
+        two.map(lambda p: binary("/", np.divide)(*p)),
+        two.map(lambda p: called("min", np.minimum)(*p)),
+        two.map(lambda p: called("max", np.maximum)(*p)),
+        part.map(called("sqrt", np.sqrt)),
+        part.map(called("abs", np.abs)),
+        part.map(lambda a: (f"-{a[0]}", lambda v: -a[1](v))),
+        part.map(lambda a: (f"+{a[0]}", a[1])),
+    )
+
+
+@given(st.recursive(LEAVES, grown, max_leaves=12))
+def test_an_expression_is_worth_what_numpy_says(bands, drawn):
+    text, wanted = drawn
+    node = parse(text)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(evaluate(node, bands), wanted(bands))
+    assert set(names(node)) == {n for n in NAMES if n in text}
+
+
+@pytest.mark.parametrize(
+    ("text", "worth"),
+    [
+        ("1+2*3", 7),
+        ("1-2-3", -4),
+        ("8/2/2", 2),
+        ("-2*-3", 6),
+        ("--2", 2),
+        ("-(1+2)/3", -1),
+        ("2*(3+4)", 14),
+        ("1 - -1", 2),
+        ("max(1,2,3)-min(4,5)", -1),
+        ("sqrt(abs(-9))", 3),
+    ],
+)
+def test_operators_bind_as_everywhere(text, worth):
+    assert evaluate(parse(text), {}) == worth
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "a b", "a+", "*a", "(a", "a)", "()", "a,b", "f(a)", "min(a)", "sqrt(a,b)", "sqrt()", "a.b",
+        "a[0]", "a**b", "a//b", "a%b", "a if b else c", "lambda: 0", "__import__('os')", "a;b", "a=b", "1 2",
+        "2a", "1e999", "'a'", "a\\b", "{a}", "a\n+", "0x1f", "1_000",
+    ],
+)  # fmt: skip
+def test_what_is_no_expression_is_refused_on_one_line(text):
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert "expression" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("+".join(["a"] * (MAX_LENGTH // 2 + 1)), "characters"),
+        ("(" * (MAX_DEPTH + 1) + "a" + ")" * (MAX_DEPTH + 1), "nested deeper"),
+        ("abs(" * (MAX_DEPTH + 1) + "a" + ")" * (MAX_DEPTH + 1), "nested deeper"),
+        ("-" * 999 + "a", "signs"),
+        ("+".join(["a"] * (MAX_PARTS + 2)), "parts"),
+    ],
+)
+def test_expressions_are_bounded(text, limit):
+    with pytest.raises(UsageError, match=limit):
+        parse(text)
+    # what is just within the bounds is worth something
+    assert evaluate(parse("(" * (MAX_DEPTH - 1) + "1" + ")" * (MAX_DEPTH - 1)), {}) == 1
+
+
+@given(st.text("ab1.(),+-*/ e\n_é\x00'\"[]{}=", max_size=40))
+def test_any_text_is_an_expression_or_refused(text):
+    try:
+        node = parse(text)
+    except UsageError:
+        return
+    assert set(names(node)) <= set(
+        "".join(c if c.isidentifier() or c.isdigit() else " " for c in text).split()
+    )
+
+
+def test_a_list_is_split_at_the_commas_outside_of_parentheses():
+    assert split("a,min(b,c),d") == ["a", "min(b,c)", "d"]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("4,3, 2", (4, 3, 2)),
+        (3, (3,)),
+        ([1, "b2", "3"], (1, "b2", 3)),
+        ("red,( nir - red ) / (nir+red)", ("red", "(nir-red)/(nir+red)")),
+        ("max(b1, b2)", ("max(b1,b2)",)),
+        (None, None),
+    ],
+)
+def test_bands_are_numbers_names_and_expressions(said, meant):
+    assert read_bands(said) == meant
+    assert read_bands(None if meant is None else list(meant)) == meant
+
+
+@pytest.mark.parametrize(
+    "said", ["", "1,,2", "0", "-1", "a b", [], [True], [1.5], {"a": 1}, "9" * 30, [None]]
+)
+def test_bands_that_mean_nothing_are_refused_and_the_option_is_named(said):
+    with pytest.raises(UsageError, match=r"^--bands"):
+        build({"bands": said})
+
+
+def test_plain_numbers_in_a_configuration_and_in_a_codebook_stay_what_they_were(tmp_path):
+    config = RunConfig(bands=(3, 1))
+    assert config.bands == (3, 1)
+    assert config.meaning["bands"] == [3, 1]
+    plain = Codebook(
+        centres=np.arange(6, dtype=np.float32).reshape(2, 3),
+        kernel={"name": "kmeans", "resolution": 1},
+        bands=(1, 2, 3),
+        dtype="uint8",
+        band_mean=np.zeros(3),
+    )
+    # the hash that it had when bands were numbers only
+    assert plain.content_hash == "121edf7dcde96ef76957013125d72ba5ff2f249be4a0ee1c645cf43ad4069292"
+    named = replace(plain, bands=("red", 2, "(nir-red)/(nir+red)"))
+    assert named.content_hash != plain.content_hash
+    for book in (plain, named):
+        (tmp_path / "c.npz").write_bytes(book.to_bytes())
+        again = Codebook.load(tmp_path / "c.npz")
+        assert (again.bands, again.content_hash) == (book.bands, book.content_hash)
+
+
+@pytest.mark.parametrize("said", ["x", "a=", "=f", "a=f,a=g", "a=f,A=g", "a b=f", "sqrt=f", "", [["a"]], [1]])
+def test_a_stack_that_means_nothing_is_refused_and_the_option_is_named(said):
+    with pytest.raises(UsageError, match=r"^--stack"):
+        build({"stack": said})
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["b4=a,b.tif,b3=c d.tif", {"b4": "a,b.tif", "b3": "c d.tif"}, [["b4", "a,b.tif"], ("b3", "c d.tif")]],
+)
+def test_a_stack_is_names_and_files_however_it_is_written(said):
+    assert read_stack(said) == (("b4", "a,b.tif"), ("b3", "c d.tif"))
+
+
+# Bands of rasters by name, and computed ones
+
+
+@pytest.fixture
+def four_bands(tmp_path):
+    """A raster of uint16 with two described bands and nodata, and its pixels."""
+    pixels = noise(4, 300, 41, high=3000, dtype="uint16")
+    pixels[0, 5, 5] = pixels[1, 6, 6] = 0
+    path = write_geotiff(tmp_path / "r.tif", pixels, nodata=0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("red", None, "Near infrared", "twice")
+    return path, pixels
+
+
+def test_bands_by_name_keep_their_dtype_and_order(four_bands):
+    path, pixels = four_bands
+    raster = open_segmentable(path, ("near_infrared", "b2", "Red"))
+    assert (raster.dtype, raster.bands) == ("uint16", ("near_infrared", "b2", "Red"))
+    read, valid = raster.read(raster.bounds)
+    np.testing.assert_array_equal(read, pixels[[2, 1, 0]])
+    np.testing.assert_array_equal(valid, (pixels[:3] != 0).all(axis=0))
+
+
+def test_an_index_is_a_band_of_float32_without_what_is_not_finite(four_bands):
+    path, pixels = four_bands
+    raster = open_segmentable(path, (2, "(near_infrared-red)/(near_infrared-b2)"))
+    assert isinstance(raster, Computed)
+    assert raster.dtype == "float32"
+    assert raster.pixel_bytes > 4 * 3
+    read, valid = raster.read(raster.bounds)
+    red, second, nir = pixels[:3].astype(np.float64)
+    with np.errstate(all="ignore"):
+        wanted = ((nir - red) / (nir - second)).astype(np.float32)
+    np.testing.assert_array_equal(read[0], pixels[1])
+    np.testing.assert_array_equal(read[1], wanted)
+    np.testing.assert_array_equal(valid, (pixels[:3] != 0).all(axis=0) & np.isfinite(wanted))
+    part = Window(250, 3, 50, 20)
+    np.testing.assert_array_equal(
+        raster.read_stack(part), raster.read_stack(raster.bounds)[:, *part.slices()]
+    )
+
+
+def test_colours_are_names_where_bands_have_no_descriptions(tmp_path):
+    path = write_geotiff(tmp_path / "r.tif", noise(3, 9, 9), photometric="RGB")
+    assert (
+        open_segmentable(path, ("green",)).read(Window(0, 0, 9, 9))[0].tolist()
+        == noise(3, 9, 9)[1:2].tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("bands", "said"),
+    [
+        (("blue",), "has no band 'blue'; it has b1 red, b2 band 2"),
+        (("red*2+green",), "has no band 'green'"),
+        (("b9/b1",), "has bands 1 to 4, not 9"),
+        (("1+1",), "names no band of it"),
+    ],
+)
+def test_a_name_that_is_no_band_is_refused_with_those_that_are(four_bands, bands, said):
+    path, _ = four_bands
+    with pytest.raises(RasterError) as caught:
+        open_segmentable(path, bands)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert said in str(caught.value)
+
+
+def test_a_name_of_two_bands_is_refused(tmp_path):
+    path = write_geotiff(tmp_path / "r.tif", noise(2, 5, 5))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("red", "Red")
+    with pytest.raises(RasterError, match="say b1 or b2"):
+        open_segmentable(path, ("red",))
+
+
+def test_a_run_on_an_index_has_the_same_labels_in_every_chunking(four_bands, tmp_path):
+    path, _ = four_bands
+    found = []
+    for i, (chunk, workers) in enumerate([(512, "1"), (2048, "2"), (512, "processes:1")]):
+        out = tmp_path / str(i)
+        config = RunConfig(
+            sources=(str(path),),
+            out=str(out),
+            bands="red,(near_infrared-red)/(near_infrared+red)",
+            chunk_size=chunk,
+            workers=workers,
+            segments=4,
+            resolution=2,
+        )
+        assert not run(config).failed
+        with rasterio.open(out / "r.tif") as dataset:
+            found.append((Codebook.load(out / "codebook.npz").content_hash, dataset.read(1).tobytes()))
+    assert len(set(found)) == 1
+    # the codebook remembers what its bands are, and asks for them again
+    config = RunConfig(
+        sources=(str(path),), out=str(tmp_path / "again"), codebook=str(tmp_path / "0" / "codebook.npz")
+    )
+    assert not run(config).failed
+    with rasterio.open(tmp_path / "again" / "r.tif") as dataset:
+        assert dataset.read(1).tobytes() == found[0][1]

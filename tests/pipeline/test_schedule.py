@@ -1,0 +1,259 @@
+"""The coordinator with fake jobs: phases in order, a bounded window, failures that stay their own."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import schedule
+from pipeline.errors import RasterError, StorageError
+from pipeline.job import WindowDone
+from pipeline.workers import Pool
+
+
+@dataclass(frozen=True)
+class FakeStage:
+    """A stage of so many units."""
+
+    index: int
+    count: int
+
+    def units(self):
+        return ((self.index, i) for i in range(self.count))
+
+
+class FakeJob:
+    """A raster of so many windows and merges, which may fail in one of its tasks."""
+
+    def __init__(self, name, windows=3, merges=(), fails=None, error=None, folder=None):
+        self.name = name
+        self.stages = [FakeStage(0, windows), *(FakeStage(i, n) for i, n in enumerate(merges, 1))]
+        self._windows = windows
+        self.fails = fails
+        self.error = error or RasterError(name, "damaged")
+        self.folder = folder or Path("/nonexistent") / name
+        self.view = SimpleNamespace(path=name)
+
+    def windows(self):
+        return list(range(self._windows))
+
+
+class Record:
+    """What was done, in order; the fake tasks and callbacks that the coordinator gets."""
+
+    def __init__(self, monkeypatch):
+        self.events = []
+        self.lock = threading.Lock()
+        monkeypatch.setattr(schedule.work, "label_window", lambda job, w: self._task(job, "label", w))
+        monkeypatch.setattr(schedule.work, "merge_unit", lambda job, i, unit: self._task(job, "merge", unit))
+        monkeypatch.setattr(schedule.work, "finish", lambda job, record: self._task(job, "finish", record))
+
+    def _task(self, job, kind, what):
+        with self.lock:
+            self.events.append((job.name, kind, what))
+        if job.fails in ((kind, what), kind):
+            raise job.error
+        return {"label": WindowDone(1, 100, 0.5, 0.25), "merge": None, "finish": {"of": job.name}}[kind]
+
+    def drive(self, jobs, pool):
+        return list(self.outcomes(jobs, pool))
+
+    def outcomes(self, jobs, pool):
+        return schedule.drive(
+            jobs,
+            pool,
+            record=lambda tally: {"chunks": tally.chunks_done, "pixels": tally.pixels_done},
+            advanced=lambda tally: self.events.append((tally.job.name, "advanced", tally.chunks_done)),
+            started=lambda job: self.events.append((job.name, "started", None)),
+        )
+
+    def kinds(self, name, *wanted):
+        return [kind for who, kind, _ in self.events if who == name and (not wanted or kind in wanted)]
+
+
+@pytest.fixture
+def record(monkeypatch):
+    return Record(monkeypatch)
+
+
+class AtOnce:
+    """An executor that does each task when it is submitted, and counts those not yet taken back."""
+
+    def __init__(self):
+        self.futures = []
+        self.most = 0
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:  # noqa: BLE001  (as an executor does)
+            future.set_exception(error)
+        self.futures.append(future)
+        return future
+
+
+def at_once(count=2):
+    return Pool(AtOnce(), count)
+
+
+def test_a_raster_is_labelled_then_merged_stage_by_stage_then_finished(record):
+    (outcome,) = record.drive([FakeJob("a", 4, (2, 1))], at_once())
+    assert record.kinds("a", "label", "merge", "finish") == ["label"] * 4 + ["merge"] * 3 + ["finish"]
+    assert [w for _, kind, w in record.events if kind == "merge"] == [(1, 0), (1, 1), (2, 0)]
+    assert outcome.error is None
+    assert outcome.record == {"of": "a"}
+
+
+def test_the_record_is_made_when_all_chunks_are_counted(record):
+    (outcome,) = record.drive([FakeJob("a", 5)], at_once())
+    assert [w for _, kind, w in record.events if kind == "finish"] == [{"chunks": 5, "pixels": 500}]
+    tally = outcome.tally
+    assert (tally.chunks_done, tally.pixels_done, tally.label_s, tally.encode_s) == (5, 500, 2.5, 1.25)
+    assert [n for _, kind, n in record.events if kind == "advanced"] == [1, 2, 3, 4, 5]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.lists(st.integers(1, 3), max_size=2)), max_size=5),
+    st.integers(1, 4),
+)
+def test_no_phase_begins_before_the_one_before_has_ended(shapes, count):
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(count) as executor:
+        record = Record(patch)
+        jobs = [FakeJob(f"r{i}", w, m) for i, (w, m) in enumerate(shapes)]
+        outcomes = record.drive(jobs, Pool(executor, count))
+        assert {o.tally.job.name for o in outcomes} == {j.name for j in jobs}
+        for job in jobs:
+            tasks = record.kinds(job.name, "label", "merge", "finish")
+            merges = sum(s.count for s in job.stages[1:])
+            assert tasks == ["label"] * len(job.windows()) + ["merge"] * merges + ["finish"]
+            stages = [w[0] for who, kind, w in record.events if who == job.name and kind == "merge"]
+            assert stages == sorted(stages)
+
+
+@pytest.mark.parametrize("fails", [("label", 0), ("label", 1), ("label", 2), ("merge", (1, 0)), "finish"])
+def test_a_raster_that_fails_drops_its_own_tasks_and_the_others_go_on(record, fails):
+    jobs = [FakeJob("a", 3), FakeJob("b", 3, (1,), fails=fails), FakeJob("c", 3, (1,))]
+    outcomes = {o.tally.job.name: o for o in record.drive(jobs, at_once(1))}
+    assert {n: o.error is None for n, o in outcomes.items()} == {"a": True, "b": False, "c": True}
+    assert outcomes["b"].record is None
+    assert str(outcomes["b"].error) == "b: damaged"
+    assert record.kinds("c", "label", "finish") == ["label"] * 3 + ["finish"]
+    if fails != "finish":
+        assert "finish" not in record.kinds("b")
+
+
+def test_a_raster_that_fails_early_does_not_do_the_rest_of_its_windows(record):
+    (outcome,) = record.drive([FakeJob("a", 1000, fails=("label", 0))], at_once())
+    assert outcome.error is not None
+    assert len(record.kinds("a", "label")) < 10
+
+
+@pytest.mark.parametrize("error", [KeyError("bug"), MemoryError(), OSError(errno.EMFILE, "too many files")])
+def test_whatever_a_task_raises_is_its_raster_s_failure(record, error):
+    bad, good = record.drive([FakeJob("a", 2, fails="label", error=error), FakeJob("b", 2)], at_once())
+    assert bad.error is error
+    assert good.error is None
+
+
+@pytest.mark.parametrize("fails", [("label", 1), "finish"])
+def test_a_disk_that_is_full_ends_the_run(record, fails):
+    jobs = [FakeJob("a", 3, fails=fails, error=StorageError("full")), *(FakeJob(f"r{i}") for i in range(50))]
+    outcomes = []
+    with pytest.raises(StorageError, match="full"):
+        outcomes += record.outcomes(iter(jobs), at_once(1))
+    begun = {name for name, kind, _ in record.events if kind == "started"}
+    assert len(begun) < 10
+
+
+def test_the_raster_that_met_the_full_disk_is_told_before_the_run_ends(record):
+    outcomes = record.outcomes([FakeJob("a", 3, fails="label", error=StorageError("full"))], at_once())
+    assert isinstance(next(outcomes).error, StorageError)
+    with pytest.raises(StorageError):
+        next(outcomes)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_more_tasks_are_under_way_than_keep_the_workers_busy(record, count):
+    most, lock, under_way = 0, threading.Lock(), 0
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            nonlocal under_way, most
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            future = super().submit(function, *arguments)
+            future.add_done_callback(done)
+            return future
+
+    def done(_):
+        nonlocal under_way
+        with lock:
+            under_way -= 1
+
+    with Counting(count) as executor:
+        record.drive([FakeJob(f"r{i}", 20, (2,)) for i in range(5)], Pool(executor, count))
+    assert 1 <= most <= 2 * count
+
+
+def test_a_raster_is_begun_only_when_those_before_leave_workers_idle(record):
+    taken = []
+
+    def jobs():
+        for i in range(50):
+            taken.append(i)
+            yield FakeJob(f"r{i}", 6)
+
+    ahead = 0
+    for number, _ in enumerate(record.outcomes(jobs(), at_once(1)), 1):
+        ahead = max(ahead, len(taken) - number)
+    assert number == 50
+    assert ahead <= 3
+
+
+def test_the_last_tasks_of_one_raster_overlap_with_the_first_of_the_next(record):
+    release = threading.Event()
+
+    def label(job, window):
+        if job.name == "a":
+            assert release.wait(20)  # until the other one has begun
+        else:
+            release.set()
+        return WindowDone(1, 1, 0, 0)
+
+    schedule.work.label_window = label  # the fixture puts it back
+    with ThreadPoolExecutor(2) as executor:
+        outcomes = record.drive([FakeJob("a", 1), FakeJob("b", 1)], Pool(executor, 2))
+    assert [o.error for o in outcomes] == [None, None]
+
+
+@pytest.mark.parametrize("fails", [None, ("label", 1)])
+def test_the_folder_of_work_in_progress_goes_with_its_raster(record, tmp_path, fails):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "part").touch()
+    record.drive([FakeJob("a", 2, fails=fails, folder=folder)], at_once())
+    assert not folder.exists()
+
+
+def test_an_error_while_a_raster_is_begun_comes_out(record):
+    def jobs():
+        yield FakeJob("a")
+        raise StorageError("no room for a codebook")
+
+    with pytest.raises(StorageError, match="no room for a codebook"):
+        record.drive(jobs(), at_once())
+
+
+def test_no_rasters_are_no_work(record):
+    assert record.drive([], at_once()) == []
