@@ -18,7 +18,7 @@ from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import Labels, Patch
 from engine.kmeans import BlockKMeans
-from pipeline.fit import fit
+from pipeline.fitting import fit
 from pipeline.header import Raster
 from pipeline.raster import open_header
 from pipeline.sinks import cog

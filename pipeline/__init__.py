@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from engine.codebook import Codebook
     from pipeline.array import open_raster
     from pipeline.config import RunConfig
-    from pipeline.fit import fit
+    from pipeline.fitting import fit
     from pipeline.graph import segment
-    from pipeline.run import run
-    from pipeline.write import write
+    from pipeline.running import run
+    from pipeline.writing import write
 
 __all__ = ["Codebook", "RunConfig", "fit", "open_raster", "run", "segment", "write"]
 
 _HOMES = {
     "Codebook": "engine.codebook",
     "RunConfig": "pipeline.config",
-    "fit": "pipeline.fit",
+    "fit": "pipeline.fitting",
     "open_raster": "pipeline.array",
-    "run": "pipeline.run",
+    "run": "pipeline.running",
     "segment": "pipeline.graph",
-    "write": "pipeline.write",
+    "write": "pipeline.writing",
 }
 
 

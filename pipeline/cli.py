@@ -158,7 +158,7 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
 
 def _run(arguments: argparse.Namespace) -> int:
     from pipeline import progress
-    from pipeline.run import run
+    from pipeline.running import run
 
     config = _config(arguments)
     arguments.debug = config.debug
@@ -183,7 +183,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     from pipeline.commands import fit_to_file
 
     config = _config(arguments)
-    print(fit_to_file(config, Path(arguments.output)))
+    if said := fit_to_file(config, Path(arguments.output)):
+        print(said)
     return 0
 
 

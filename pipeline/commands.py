@@ -8,13 +8,13 @@ from pathlib import Path
 from pipeline import durable, progress, workers
 from pipeline.config import RunConfig
 from pipeline.errors import NoRasterError, UsageError
-from pipeline.fit import fit_codebook
+from pipeline.fitting import fit_codebook
 from pipeline.inputs import Opened, open_inputs, sampled
-from pipeline.run import kernel_for
+from pipeline.running import kernel_for
 
 
 def fit_to_file(config: RunConfig, path: Path) -> str:
-    """Fit a codebook on the sources of a configuration and save it; gives a line about it.
+    """Fit a codebook on the sources of a configuration and save it; gives a line, "" with events on stdout.
 
     Raises
     ------
@@ -44,10 +44,20 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 advance=lambda done, total: display.event("fit", done=done, total=total, raster=None),
             )
         durable.write_bytes(path, codebook.to_bytes())
+        display.event(
+            "codebook",
+            codebook_hash=codebook.content_hash,
+            segments=codebook.segments,
+            raster=None,
+            cells_read=codebook.fit.get("cells_read"),
+            cells_total=codebook.fit.get("cells_total"),
+        )
     except OSError as error:
         raise UsageError(f"{path}: cannot write there ({error.strerror})") from None
     finally:
         display.close()
+    if config.progress == "json":
+        return ""  # stdout belongs to the events then
     return (
         f"{path}: codebook {codebook.content_hash[:12]}, {codebook.segments} segments, {_seen(codebook.fit)}"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline import progress, scene, truth
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
-from pipeline.run import run
+from pipeline.running import run
 
 
 def demo(config: RunConfig, out: Path) -> str:

@@ -67,5 +67,9 @@ class StorageError(TilewrightError):
 
 def one_line(error: BaseException) -> str:
     """An error's message on one line, with its kind where it says nothing itself."""
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text that any stream takes: a file's name need not be Unicode, and then shows its bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -12,13 +12,14 @@ import os
 import re
 import threading
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import rasterio
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.session import DummySession
 
 from pipeline.errors import RasterError, one_line
@@ -41,6 +42,9 @@ os.environ.update(
         if name not in os.environ
     }
 )
+
+# a raster without georeference is as good as any other, and nothing to warn people of
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 READ_ERRORS = (RasterioError, OSError, ValueError)
 """What a read or an open raises that is the raster's fault."""

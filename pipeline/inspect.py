@@ -10,7 +10,7 @@ from pipeline import handles
 from pipeline.header import Georeference, Raster
 from pipeline.opening import open_any
 from pipeline.raster import FileRaster
-from pipeline.run import load_codebook
+from pipeline.running import load_codebook
 
 
 def describe(path: str) -> str:

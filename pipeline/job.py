@@ -19,7 +19,7 @@ from engine.grid import Window, tiles
 from engine.kernel import Kernel
 from pipeline import durable, style
 from pipeline.errors import RasterError
-from pipeline.fit import NO_VALID_PIXEL
+from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage, stages

@@ -20,9 +20,9 @@ from pipeline import job as work
 from pipeline import workers
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
-from pipeline.fit import check_alike, fit_codebook
+from pipeline.fitting import check_alike, fit_codebook
 from pipeline.inputs import open_inputs, sampled
-from pipeline.run import job_of, kernel_for, load_codebook
+from pipeline.running import job_of, kernel_for, load_codebook
 from pipeline.view import View
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts

@@ -27,6 +27,8 @@ import sys
 import time
 from typing import IO, Any, Protocol
 
+from pipeline.errors import printable
+
 _QUIET_S = 0.1
 _PLAIN_EVERY_S = 5.0
 
@@ -173,4 +175,4 @@ def _text(name: str, fields: dict[str, Any]) -> str:
             f" from {fields['cells_read']} of {fields['cells_total']} cells" if fields["cells_read"] else ""
         )
         return f"codebook {fields['codebook_hash'][:12]}{where}: {fields['segments']} segments{seen}"
-    return lines.get(name, "").format(**fields)
+    return printable(lines.get(name, "").format(**fields))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import hashing
+from engine.blocks import block_means
 from engine.codebook import Band
 from engine.grid import Window
 from engine.kernel import BandStatistics, Kernel, Patch, Vectors
@@ -171,38 +172,41 @@ def sample_cell(
     """Read one cell with its halo and take the `quota` features of the smallest hashes."""
     outer = cell.window.grow(kernel.halo_px, pixels.bounds)
     data, valid = pixels.read(outer)
-    inside = pixels.inside(cell.window)
-    pick = _Pick(cell, quota, inside, kernel.stride_px)
+    inside = pixels.inside(outer)
+    pick = _Pick(cell, quota, inside, outer, kernel.stride_px)
     features = kernel.features(Patch(data, valid, outer, cell.window, pixels.bounds), statistics, pick)
-    here = valid[cell.window.slices(outer)]
-    if inside is not None:
-        here = here & inside
+    here = (valid if inside is None else valid & inside)[cell.window.slices(outer)]
     return CellSample(features.vectors, pick.hashes, pick.found, int(np.count_nonzero(here)))
 
 
 class _Pick:
-    """Picks the places of the smallest hashes, of those that are inside; remembers their hashes."""
+    """Picks the places of the smallest hashes, of those that touch the inside; remembers their hashes."""
 
-    def __init__(self, cell: Cell, quota: int, inside: npt.NDArray[np.bool_] | None, stride_px: int) -> None:
+    def __init__(
+        self, cell: Cell, quota: int, inside: npt.NDArray[np.bool_] | None, outer: Window, stride_px: int
+    ) -> None:
         self._cell = cell
         self._quota = quota
-        self._inside = inside
-        self._stride_px = stride_px
+        self._touched = None if inside is None else _touched(inside, outer, stride_px)
+        self._first = outer.row // stride_px, outer.col // stride_px
         self.hashes = np.empty(0, np.uint64)
         self.found = 0
 
     def __call__(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Indices of the picked places, in ascending order of hash."""
         places = np.arange(len(rows))
-        if self._inside is not None:
-            window, middle = self._cell.window, self._stride_px // 2
-            row = (rows * self._stride_px + middle - window.row).clip(0, window.height - 1)
-            col = (cols * self._stride_px + middle - window.col).clip(0, window.width - 1)
-            places = np.flatnonzero(self._inside[row, col])
+        if self._touched is not None:
+            places = np.flatnonzero(self._touched[rows - self._first[0], cols - self._first[1]])
         hashes = hashing.grid_hash(self._cell.key ^ _PLACES, rows[places], cols[places])
         chosen = hashing.bottom(hashes, self._quota)
         self.hashes, self.found = hashes[chosen], len(places)
         return places[chosen]
+
+
+def _touched(inside: npt.NDArray[np.bool_], outer: Window, stride_px: int) -> npt.NDArray[np.bool_]:
+    """True for each feature's block that has a pixel inside; on the blocks that `outer` touches."""
+    row, col = outer.row % stride_px, outer.col % stride_px
+    return block_means(inside[None].view(np.uint8), inside, row, col, stride_px)[1]
 
 
 def quota(total_cells: int, vectors: int) -> int:

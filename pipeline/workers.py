@@ -155,6 +155,8 @@ def _cluster(workers: Workers, *, dashboard: bool) -> Iterator[tuple[Any, str | 
             threads_per_worker=1 if processes else workers.count,
             processes=processes,
             dashboard_address="127.0.0.1:8787" if dashboard else None,
+            # without a dashboard Dask serves its metrics all the same, on a port that others may have
+            scheduler_kwargs={} if dashboard else {"dashboard_address": "127.0.0.1:0"},
             memory_limit=0,
             silence_logs=logging.ERROR,
         ) as cluster,

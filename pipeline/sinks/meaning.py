@@ -31,5 +31,5 @@ class Labelled:
     @classmethod
     def of(cls, codebook: Codebook, georeference: Georeference) -> Labelled:
         """Of a codebook's labels."""
-        kernel = " ".join(f"{k}={v}" for k, v in codebook.kernel.items())
+        kernel = " ".join(f"{k}={v}" for k, v in sorted(codebook.kernel.items()))
         return cls(georeference, codebook.content_hash, kernel, LabelStyle.of(codebook.segments))

@@ -13,7 +13,7 @@ from pipeline.area import crop, interest
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.raster import open_header
-from pipeline.run import run
+from pipeline.running import run
 from pipeline.view import View
 from tests.rasters import noise, write_geotiff
 

@@ -20,10 +20,10 @@ from engine.grid import Window
 from pipeline.array import bounds_of, georeference_of, open_raster
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
-from pipeline.fit import fit
+from pipeline.fitting import fit
 from pipeline.graph import segment
-from pipeline.run import run
-from pipeline.write import write
+from pipeline.running import run
+from pipeline.writing import write
 from tests.rasters import PLACE, level_arrays, noise, write_geotiff
 from tests.strategies import codebook
 
@@ -287,9 +287,9 @@ def test_what_are_no_labels_is_not_written(scene, made, tmp_path, change):
 
 @pytest.mark.parametrize("name", pipeline.__all__)
 def test_a_public_name_stays_what_it_is_however_often_and_after_whatever_it_is_used(name):
-    # `pipeline.fit` is a function and a module of that name holds it
+    # a module named as a function would take its place in the package once it is imported
     first = getattr(pipeline, name)
-    for module in ("array", "fit", "run", "write", "graph", "config", "cli"):
+    for module in ("array", "fitting", "running", "writing", "graph", "config", "cli"):
         importlib.import_module(f"pipeline.{module}")
     assert callable(first)
     assert getattr(pipeline, name) is first

@@ -20,7 +20,7 @@ from PIL import Image
 from engine.codebook import Codebook
 from pipeline import cli, progress
 from pipeline import handles as raster_module
-from pipeline import run as run_module
+from pipeline import running as run_module
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -18,7 +18,7 @@ from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
 from pipeline.expression import MAX_DEPTH, MAX_LENGTH, MAX_PARTS, evaluate, names, parse, split
 from pipeline.opening import open_segmentable
-from pipeline.run import run
+from pipeline.running import run
 from tests.rasters import noise, write_geotiff
 
 NAMES = ("red", "nir", "b1", "_x9", "größe")

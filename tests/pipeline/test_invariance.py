@@ -19,7 +19,7 @@ from engine.codebook import Codebook
 from pipeline.array import open_raster
 from pipeline.config import RunConfig
 from pipeline.graph import segment
-from pipeline.run import run
+from pipeline.running import run
 
 
 def levels(path: Path) -> list[bytes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.array import labels_like, open_raster
-from pipeline.write import write
+from pipeline.writing import write
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook
 

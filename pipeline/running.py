@@ -19,8 +19,8 @@ from engine.grid import chunk_side
 from engine.kernel import Kernel
 from pipeline import durable, schedule, workers
 from pipeline.config import RunConfig
-from pipeline.errors import NoRasterError, RasterError, TilewrightError, UsageError, one_line
-from pipeline.fit import NO_VALID_PIXEL, check_alike, fit_codebook
+from pipeline.errors import NoRasterError, RasterError, TilewrightError, UsageError, one_line, printable
+from pipeline.fitting import NO_VALID_PIXEL, check_alike, fit_codebook
 from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs, sampled
 from pipeline.job import Job
@@ -89,7 +89,8 @@ def run(config: RunConfig, progress: Progress | None = None) -> Report:
         named = load_codebook(config.codebook) if config.codebook else None
         bands = named.bands if named else None
         opened = open_inputs(config, pool, kernel_for(config, named).cell_px, bands, _Opening(progress))
-        return _Run(config, opened, Folder(config, opened.sources), pool, progress).go()
+        # the folder comes last: with --overwrite it deletes, which has to be right by then
+        return _Run(config, opened, named, Folder(config, opened.sources), pool, progress).go()
 
 
 class _Opening:
@@ -112,12 +113,14 @@ class _Run:
         self,
         config: RunConfig,
         opened: Opened,
+        named: Codebook | None,
         folder: Folder,
         pool: workers.Pool,
         progress: Progress,
     ) -> None:
         self._config = config
         self._opened = opened
+        self._named = named
         self._folder = folder
         self._pool = pool
         self._progress = progress
@@ -169,14 +172,12 @@ class _Run:
 
     def _saved_codebook(self) -> Codebook | None:
         """The codebook to use instead of a fit: the one that was named, or this OUT's own."""
-        path = self._config.codebook
-        if path is None and self._folder.states and self._folder.codebook.exists():
-            path = str(self._folder.codebook)
-        if path is None:
-            return None
-        codebook = load_codebook(path)
-        durable.write_bytes(self._folder.codebook, codebook.to_bytes())
-        return codebook
+        if self._named is not None:
+            durable.write_bytes(self._folder.codebook, self._named.to_bytes())
+            return self._named
+        if self._folder.states and self._folder.codebook.exists():
+            return load_codebook(self._folder.codebook)
+        return None
 
     def _fitting(self, saved: Codebook | None) -> list[Input]:
         """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
@@ -357,7 +358,8 @@ class _Run:
         if self._config.debug and not isinstance(error, TilewrightError):
             raise error
         text = one_line(error)
-        message = text if text.startswith(source.path) else f"{source.path}: {text}"
+        path = printable(source.path)
+        message = text if text.startswith(path) else f"{path}: {text}"
         self._report.failed[source.name] = message
         self._folder.note(source, "failed", error=message)
         self._progress.event("failed", raster=source.name, error=message)

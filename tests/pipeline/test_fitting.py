@@ -19,7 +19,7 @@ from engine.kmeans import BlockKMeans
 from pipeline import sampling
 from pipeline.array import open_raster
 from pipeline.errors import RasterError, UsageError
-from pipeline.fit import fit, fit_codebook
+from pipeline.fitting import fit, fit_codebook
 from pipeline.graph import segment
 from pipeline.workers import Workers, open_pool
 from tests.rasters import noise, pixel_array, write_geotiff
