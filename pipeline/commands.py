@@ -10,7 +10,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.fitting import fit_codebook
 from pipeline.inputs import Opened, open_inputs, sampled
-from pipeline.running import kernel_for
+from pipeline.kernels import kernel_for
 
 
 def fit_to_file(config: RunConfig, path: Path) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from engine.codebook import Codebook
 from pipeline import handles
 from pipeline.header import Georeference, Raster
+from pipeline.kernels import load_codebook
 from pipeline.opening import open_any
 from pipeline.raster import FileRaster
-from pipeline.running import load_codebook
 
 
 def describe(path: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.codebook import Codebook
+from engine.codebook import Codebook, CodebookError
 from engine.kernel import Kernel
 from engine.kmeans import BlockKMeans
+from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 
 METHODS = ("kmeans", "cnn")
@@ -109,3 +110,31 @@ def _builtin(resolution: int) -> str:
             f"resolution {resolution}; cnn has built-in networks of stride 4, 8 and 16, or --model"
         )
     return f"builtin:filters-{resolution}"
+
+
+def kernel_for(config: RunConfig, saved: Codebook | None = None) -> Kernel:
+    """The kernel that a configuration asks for, or that of a saved codebook."""
+    if saved is not None:
+        return kernel_of(saved, model=config.model, device=config.device)
+    return make_kernel(
+        config.method,
+        config.resolution,
+        model=config.model,
+        upsample=config.upsample,
+        device=config.device,
+    )
+
+
+def load_codebook(path: str | Path) -> Codebook:
+    """Read a codebook.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be used.
+    """
+    try:
+        codebook = Codebook.load(path)
+    except CodebookError as error:
+        raise UsageError(str(error)) from None
+    return codebook

@@ -22,7 +22,8 @@ from pipeline.config import RunConfig
 from pipeline.errors import RasterError
 from pipeline.fitting import check_alike, fit_codebook
 from pipeline.inputs import open_inputs, sampled
-from pipeline.running import job_of, kernel_for, load_codebook
+from pipeline.kernels import kernel_for, load_codebook
+from pipeline.running import job_of
 from pipeline.view import View
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine import hashing
-from engine.codebook import Codebook, CodebookError
+from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
 from pipeline import durable, schedule, workers
@@ -24,8 +23,9 @@ from pipeline.fitting import NO_VALID_PIXEL, check_alike, fit_codebook
 from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs, sampled
 from pipeline.job import Job
-from pipeline.kernels import kernel_of, make_kernel, mismatch
+from pipeline.kernels import kernel_for, load_codebook, mismatch
 from pipeline.progress import Progress, Silent
+from pipeline.record import raster_record, versions
 from pipeline.schedule import Tally
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
@@ -304,37 +304,7 @@ class _Run:
         )
 
     def _record(self, tally: Tally) -> dict[str, Any]:
-        """The record of a raster, but for what only the finished labels tell."""
-        job, one = tally.job, self._inputs[tally.job.name]
-        raster, region = job.view.raster, job.view.region
-        return {
-            "name": job.name,
-            "source": raster.path,
-            "input": {
-                "fingerprint": one.fingerprint,
-                "width": raster.width,
-                "height": raster.height,
-                "bands": list(raster.bands),
-                "dtype": raster.dtype,
-                # NaN is no JSON
-                "nodata": [n if n is None or np.isfinite(n) else str(n) for n in raster.nodata],
-                "crs_wkt": raster.georeference.crs_wkt,
-                "transform": raster.georeference.transform,
-                **raster.origin,
-            },
-            "region": [region.row, region.col, region.height, region.width],
-            "parameters": {**self._config.meaning, **self._config.layout, "chunk_size": job.chunk_px},
-            "codebook_hash": job.codebook.content_hash,
-            "kernel": job.codebook.kernel,
-            "fit": job.codebook.fit,
-            "chunks": tally.chunks_done,
-            "timings": {
-                "wall_s": round(time.monotonic() - tally.started, 3),
-                "label_s": round(tally.label_s, 3),
-                "encode_s": round(tally.encode_s, 3),
-            },
-            "versions": _versions(),
-        }
+        return raster_record(tally, self._inputs[tally.job.name].fingerprint, self._config)
 
     def _end(self, outcome: schedule.Outcome) -> None:
         job = outcome.tally.job
@@ -376,50 +346,11 @@ class _Run:
             "counts": self._counts(),
             "seconds": round(self._report.seconds, 3),
             "mpx_per_s": self._rate(),
-            "versions": _versions(),
+            "versions": versions(),
         }
-
-
-def kernel_for(config: RunConfig, saved: Codebook | None = None) -> Kernel:
-    """The kernel that a configuration asks for, or that of a saved codebook."""
-    if saved is not None:
-        return kernel_of(saved, model=config.model, device=config.device)
-    return make_kernel(
-        config.method,
-        config.resolution,
-        model=config.model,
-        upsample=config.upsample,
-        device=config.device,
-    )
 
 
 def job_of(config: RunConfig, name: str, view: View, kernel: Kernel, codebook: Codebook, out: Path) -> Job:
     """The job of one raster in a run."""
     sink = sink_of(name + SUFFIXES[config.format], config.zarr_version)
     return Job(name, view, kernel, codebook, chunk_side(config.chunk_size, kernel.cell_px), out, sink)
-
-
-def load_codebook(path: str | Path) -> Codebook:
-    """Read a codebook.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be used.
-    """
-    try:
-        codebook = Codebook.load(path)
-    except CodebookError as error:
-        raise UsageError(str(error)) from None
-    return codebook
-
-
-def _versions() -> dict[str, str]:
-    names = ("tilewright", "numpy", "numba", "dask", "rasterio")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found

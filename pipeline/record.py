@@ -1,0 +1,59 @@
+"""The record of a raster: from what, with what and by what its labels were made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import RunConfig
+from pipeline.schedule import Tally
+
+_PACKAGES = ("tilewright", "numpy", "numba", "dask", "rasterio")
+
+
+def raster_record(tally: Tally, fingerprint: str, config: RunConfig) -> dict[str, Any]:
+    """The record of a raster, but for what only the finished labels tell."""
+    job = tally.job
+    raster, region = job.view.raster, job.view.region
+    return {
+        "name": job.name,
+        "source": raster.path,
+        "input": {
+            "fingerprint": fingerprint,
+            "width": raster.width,
+            "height": raster.height,
+            "bands": list(raster.bands),
+            "dtype": raster.dtype,
+            # NaN is no JSON
+            "nodata": [n if n is None or np.isfinite(n) else str(n) for n in raster.nodata],
+            "crs_wkt": raster.georeference.crs_wkt,
+            "transform": raster.georeference.transform,
+            **raster.origin,
+        },
+        "region": [region.row, region.col, region.height, region.width],
+        "parameters": {**config.meaning, **config.layout, "chunk_size": job.chunk_px},
+        "codebook_hash": job.codebook.content_hash,
+        "kernel": job.codebook.kernel,
+        "fit": job.codebook.fit,
+        "chunks": tally.chunks_done,
+        "timings": {
+            "wall_s": round(time.monotonic() - tally.started, 3),
+            "label_s": round(tally.label_s, 3),
+            "encode_s": round(tally.encode_s, 3),
+        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what labels depend on."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
