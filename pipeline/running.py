@@ -128,6 +128,7 @@ class _Run:
         self._start = time.monotonic()
         self._batch_pixels = 0
         self._batch_done = 0
+        self._pixels_done: dict[str, int] = {}
         self._inputs: dict[str, Input] = {}
 
     def go(self) -> Report:
@@ -289,8 +290,9 @@ class _Run:
     def _advanced(self, tally: Tally) -> None:
         now = time.monotonic()
         rate = tally.pixels_done / max(1e-6, now - tally.started)
-        under_way = self._batch_done + tally.pixels_done
-        batch_rate = under_way / max(1e-6, now - self._start)
+        self._batch_done += tally.pixels_done - self._pixels_done.get(tally.job.name, 0)
+        self._pixels_done[tally.job.name] = tally.pixels_done
+        batch_rate = self._batch_done / max(1e-6, now - self._start)
         self._progress.event(
             "progress",
             raster=tally.job.name,
@@ -298,9 +300,9 @@ class _Run:
             chunks=tally.job.chunks,
             mpx_per_s=round(rate / 1e6, 2),
             eta_s=round((tally.job.view.region.pixels - tally.pixels_done) / rate, 1),
-            batch_done=under_way,
+            batch_done=self._batch_done,
             batch_pixels=self._batch_pixels,
-            batch_eta_s=round(max(0, self._batch_pixels - under_way) / batch_rate, 1),
+            batch_eta_s=round((self._batch_pixels - self._batch_done) / batch_rate, 1),
         )
 
     def _record(self, tally: Tally) -> dict[str, Any]:
@@ -309,7 +311,8 @@ class _Run:
     def _end(self, outcome: schedule.Outcome) -> None:
         job = outcome.tally.job
         source = self._inputs[job.name].source
-        self._batch_done += outcome.tally.pixels_done
+        # what a failed raster left undone will not be waited for
+        self._batch_pixels -= job.view.region.pixels - outcome.tally.pixels_done
         if outcome.error is not None:
             if self._inputs[job.name].whole and getattr(outcome.error, "reason", "") == NO_VALID_PIXEL:
                 self._pass_over(source, NO_VALID_PIXEL)
