@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.codebook import Codebook
-    from pipeline.array import open_raster
+    from pipeline.array import open_raster, segment
     from pipeline.config import RunConfig
     from pipeline.fitting import fit
-    from pipeline.graph import segment
     from pipeline.running import run
     from pipeline.writing import write
 
@@ -25,7 +24,7 @@ _HOMES = {
     "fit": "pipeline.fitting",
     "open_raster": "pipeline.array",
     "run": "pipeline.running",
-    "segment": "pipeline.graph",
+    "segment": "pipeline.array",
     "write": "pipeline.writing",
 }
 

@@ -17,11 +17,11 @@ from rasterio.control import GroundControlPoint as RasterioGcp
 from rasterio.transform import Affine
 
 from engine.codebook import Codebook
-from engine.grid import Window, chunk_side
+from engine.grid import Window, chunk_side, split
 from pipeline.errors import UsageError
-from pipeline.graph import DEFAULT_CHUNK_PX, Layout, read_arrays
+from pipeline.graph import DEFAULT_CHUNK_PX, Layout, label_array, read_arrays
 from pipeline.header import Georeference, GroundControlPoint
-from pipeline.kernels import mismatch
+from pipeline.kernels import kernel_of, mismatch
 from pipeline.opening import open_any
 
 _GRID = "tilewright_georeference"
@@ -170,6 +170,55 @@ def labels_like(array: xr.DataArray, labels: da.Array, codebook: Codebook) -> xr
         attrs[_GRID] = array.attrs[_GRID]
     result: xr.DataArray = xr.DataArray(labels, dims=("y", "x"), coords=coords, name="labels", attrs=attrs)
     return _with_nodata(result, 255)
+
+
+def segment(
+    array: xr.DataArray, codebook: Codebook, *, model: str | None = None, device: str = "auto"
+) -> xr.DataArray:
+    """Labels of a raster, lazily: nothing is read or computed until it is asked for.
+
+    Parameters
+    ----------
+    array
+        As `open_raster` gives it, or a slice of it: (band, y, x), with the coordinates `valid`,
+        `row` and `column`.
+    codebook
+        From `fit` or `Codebook.load`.
+    model
+        For a CNN codebook: where its network is now, if it was moved.
+    device
+        Torch device for a network: "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Returns
+    -------
+    xarray.DataArray
+        (y, x), uint8, labels 0 to K - 1 and 255 = nodata, on the array's grid.
+
+    Raises
+    ------
+    UsageError
+        If the array has other bands or another dtype than the codebook, or is not on the grid.
+    """
+    bounds = bounds_of(array)
+    check_fits(array, codebook)
+    kernel = kernel_of(codebook, model=model, device=device)
+    layout = Layout.of(bounds, bounds, kernel.halo_px, _chunk_px(array, bounds, kernel.cell_px))
+    # an array that was loaded holds NumPy's, which Dask takes as well
+    pixels = da.asarray(array.data).rechunk(((array.sizes["band"],), *layout.outer_chunks))
+    valid = da.asarray(array.coords["valid"].data).rechunk(layout.outer_chunks)
+    return labels_like(array, label_array(pixels, valid, layout, kernel, codebook, bounds), codebook)
+
+
+def _chunk_px(array: xr.DataArray, bounds: Window, cell_px: int) -> int:
+    """The array's own chunk side where its chunks are whole cells of the grid, else the default."""
+    if array.chunks is None:
+        return DEFAULT_CHUNK_PX
+    side = max(array.chunks[1] + array.chunks[2])
+    on_grid = array.chunks[1:] == (
+        split(bounds.row, bounds.height, side),
+        split(bounds.col, bounds.width, side),
+    )
+    return side if on_grid and side % cell_px == 0 else DEFAULT_CHUNK_PX
 
 
 class ArrayPixels:

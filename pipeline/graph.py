@@ -19,11 +19,8 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window, split
 from engine.kernel import NODATA, Kernel, Labels, Patch
-from pipeline.kernels import kernel_of
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from pipeline.header import Raster
     from pipeline.view import Area, View
 
@@ -198,54 +195,3 @@ def label_window(view: View, kernel: Kernel, codebook: Codebook, window: Window,
     layout = Layout.of(window, view.bounds, kernel.halo_px, chunk_px)
     pixels, valid = read_arrays(view.raster, layout)
     return label_array(pixels, valid, layout, kernel, codebook, view.bounds, view.area)
-
-
-def segment(
-    array: xr.DataArray, codebook: Codebook, *, model: str | None = None, device: str = "auto"
-) -> xr.DataArray:
-    """Labels of a raster, lazily: nothing is read or computed until it is asked for.
-
-    Parameters
-    ----------
-    array
-        As `open_raster` gives it, or a slice of it: (band, y, x), with the coordinates `valid`,
-        `row` and `column`.
-    codebook
-        From `fit` or `Codebook.load`.
-    model
-        For a CNN codebook: where its network is now, if it was moved.
-    device
-        Torch device for a network: "auto", "cpu", "cuda", "cuda:N" or "mps".
-
-    Returns
-    -------
-    xarray.DataArray
-        (y, x), uint8, labels 0 to K - 1 and 255 = nodata, on the array's grid.
-
-    Raises
-    ------
-    UsageError
-        If the array has other bands or another dtype than the codebook, or is not on the grid.
-    """
-    from pipeline import array as arrays
-
-    bounds = arrays.bounds_of(array)
-    arrays.check_fits(array, codebook)
-    kernel = kernel_of(codebook, model=model, device=device)
-    layout = Layout.of(bounds, bounds, kernel.halo_px, _chunk_px(array, bounds, kernel.cell_px))
-    # an array that was loaded holds NumPy's, which Dask takes as well
-    pixels = da.asarray(array.data).rechunk(((array.sizes["band"],), *layout.outer_chunks))
-    valid = da.asarray(array.coords["valid"].data).rechunk(layout.outer_chunks)
-    return arrays.labels_like(array, label_array(pixels, valid, layout, kernel, codebook, bounds), codebook)
-
-
-def _chunk_px(array: xr.DataArray, bounds: Window, cell_px: int) -> int:
-    """The array's own chunk side where its chunks are whole cells of the grid, else the default."""
-    if array.chunks is None:
-        return DEFAULT_CHUNK_PX
-    side = max(array.chunks[1] + array.chunks[2])
-    on_grid = array.chunks[1:] == (
-        split(bounds.row, bounds.height, side),
-        split(bounds.col, bounds.width, side),
-    )
-    return side if on_grid and side % cell_px == 0 else DEFAULT_CHUNK_PX

@@ -17,10 +17,9 @@ from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline import sampling
-from pipeline.array import open_raster
+from pipeline.array import open_raster, segment
 from pipeline.errors import RasterError, UsageError
 from pipeline.fitting import fit, fit_codebook
-from pipeline.graph import segment
 from pipeline.workers import Workers, open_pool
 from tests.rasters import noise, pixel_array, write_geotiff
 from tests.strategies import windows

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
 from engine.codebook import Codebook
-from pipeline.array import open_raster
+from pipeline.array import open_raster, segment
 from pipeline.config import RunConfig
-from pipeline.graph import segment
 from pipeline.running import run
 
 

@@ -262,9 +262,9 @@ def refused(paths, *said):
     [
         ({"crs": "EPSG:32634"}, "uint8", 3, "its CRS is EPSG:32634, not EPSG:32633"),
         ({"crs": None}, "uint8", 3, "its CRS is none"),
-        ({"transform": from_origin(500020, 5800000, 1, 1)}, "uint8", 3, "its pixel size is 1 x -1, not 0.5 x -0.5"),
+        ({"transform": from_origin(500020, 5800000, 1, 1)}, "uint8", 3, "size is 1 x -1, not 0.5 x -0.5"),
         ({"transform": from_origin(500020, 5800000, 0.5, 0.51)}, "uint8", 3, "pixel size is 0.5 x -0.51"),
-        ({"transform": from_origin(500020.2, 5800000.05, 0.5, 0.5)}, "uint8", 3, "grid offset is 0.40, 0.90 of a pixel"),
+        ({"transform": from_origin(500020.2, 5800000.05, 0.5, 0.5)}, "uint8", 3, "offset is 0.40, 0.90"),
         ({"transform": Affine(0.5, 0.1, 500000, 0.1, -0.5, 5800000)}, "uint8", 3, "pixel size"),
         ({"transform": Affine.identity()}, "uint8", 3, "no transform"),
         ({}, "uint8", 1, "it has 1 bands, not 3"),
