@@ -21,7 +21,7 @@ from engine import blocks
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
-from engine.network import Geometry, network
+from engine.network import Geometry, NetworkError, network
 
 F32 = npt.NDArray[np.float32]
 UPSAMPLING = ("nearest", "bilinear")
@@ -167,7 +167,14 @@ class CnnKernel:
         image = _image(patch, cell, self.halo_px, statistics)
         found = network(self.model, self.digest, self.device).features(image)
         skip, count = self.geometry.pad, cell.height // self.stride_px + 2 * self._ring
-        return np.ascontiguousarray(found[:, skip : skip + count, skip : skip + count])
+        found = np.ascontiguousarray(found[:, skip : skip + count, skip : skip + count])
+        # compiled loops trust the shape, and no label can be made of what is not a number
+        if found.shape[1:] != (count, count) or not np.isfinite(found).all():
+            raise NetworkError(
+                f"{self.model}: gives {found.shape[2]} x {found.shape[1]} finite features at most for "
+                f"{count} x {count} blocks of a cell; use another network"
+            )
+        return found
 
 
 def _image(patch: Patch, cell: Window, halo_px: int, statistics: BandStatistics) -> F32:

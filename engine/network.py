@@ -114,11 +114,16 @@ class Network:
             Shape (D, h, w), float32.
         """
         torch = self._torch
-        with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(image))[None]
-            # channels last: 1.7 times as fast as the default layout for the old networks on a CPU
-            found = self._forward(x.to(self._device, memory_format=torch.channels_last))
-        result: F32 = found[0].float().cpu().numpy()
+        try:
+            with torch.inference_mode():
+                x = torch.from_numpy(np.ascontiguousarray(image))[None]
+                # channels last: 1.7 times as fast as the default layout for the old networks on a CPU
+                found = self._forward(x.to(self._device, memory_format=torch.channels_last))
+                result: F32 = found[0].float().cpu().numpy()
+        except RuntimeError as error:  # TorchScript's own errors are of this kind, with a trace of many lines
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            shape = " x ".join(map(str, image.shape))
+            raise NetworkError(f"{self.path}: fails on an image of {shape} ({lines[-1][:160]})") from error
         return result
 
     def _forward(self, x: Any) -> Any:
@@ -139,33 +144,37 @@ def probe(network: Network) -> Geometry:
     Raises
     ------
     NetworkError
-        If it takes no images of 1 to 16 bands, or its features depend on the whole image.
+        If it takes no images of 1 to 16 bands, its features do not lie on one regular grid that
+        divides a cell, or they depend on more than their surroundings.
     """
+    failures: list[NetworkError] = []
     for height, width in _PROBES:
-        channels = next((c for c in _CHANNELS if _size(network, c, height, width)), None)
-        if channels is not None and (found := _probed(network, channels, height, width)):
+        channels = _channels(network, height, width, failures)
+        if channels and (found := _probed(network, channels, height, width)):
             return found
-    if channels is None:
-        raise NetworkError(f"{network.path}: takes no image of 1 to 16 bands; it is no network for images")
+    if failures and not channels:
+        raise failures[-1]
     raise NetworkError(
-        f"{network.path}: each feature depends on the whole image (or on none of it), so labels would "
-        "depend on how it is cut; use a network without global pooling or group norm"
+        f"{network.path}: each feature depends on the whole image, or not on all pixels of a square, so "
+        "labels would depend on how the raster is cut; use one without global pooling, group norm or gaps"
     )
 
 
-def _size(network: Network, channels: int, height: int, width: int) -> int:
-    """Rows of features for an image of a size; 0 if the network does not take it."""
-    try:
-        return int(network.features(np.zeros((channels, height, width), np.float32)).shape[1])
-    except NetworkError:
-        raise
-    except Exception:  # noqa: BLE001  (whatever a foreign network raises, it does not take this)
-        return 0
+def _channels(network: Network, height: int, width: int, failures: list[NetworkError]) -> int:
+    """Bands that a network takes; 0 if it takes no image of this size."""
+    for channels in _CHANNELS:
+        try:
+            network.features(np.zeros((channels, height, width), np.float32))
+        except NetworkError as error:
+            failures.append(error)
+        else:
+            return int(channels)
+    return 0
 
 
 def _probed(network: Network, channels: int, height: int, width: int) -> Geometry | None:
     """Geometry as an image of this size shows it, or None if it is too small to tell."""
-    rows = _size(network, channels, height, width)
+    rows = int(network.features(np.zeros((channels, height, width), np.float32)).shape[1])
     begins: list[tuple[int, int]] = []
     ends: list[tuple[int, int]] = []
     before: tuple[int, int] | None = None
@@ -177,17 +186,77 @@ def _probed(network: Network, channels: int, height: int, width: int) -> Geometr
         if len(hit) == 0 or hit[0] == 0 or hit[-1] == rows - 1:
             return None
         first, last = int(hit[0]), int(hit[-1])
-        if before is not None and last > before[1]:
-            begins.append((row, last))  # the receptive field of feature `last` begins at this row
-        if before is not None and first > before[0]:
-            ends.append((row, before[0]))  # that of the feature before ended at the row above
+        if before is not None:
+            if last - before[1] > 1 or first - before[0] > 1 or last < before[1] or first < before[0]:
+                raise NetworkError(
+                    f"{network.path}: its features do not lie on one regular grid (a decoder that "
+                    "upsamples?), so they cannot be placed; use the features before it"
+                )
+            if last > before[1]:
+                begins.append((row, last))  # the receptive field of feature `last` begins at this row
+            if first > before[0]:
+                ends.append((row, before[0]))  # that of the feature before ended at the row above
         before = first, last
-        if len(begins) > 1 and ends:
+        if len(begins) > 2 and len(ends) > 1:
             stride = begins[1][0] - begins[0][0]
+            if begins[2][0] - begins[1][0] != stride or ends[1][0] - ends[0][0] != stride:
+                raise NetworkError(f"{network.path}: its features do not lie on one regular grid")
             offset = begins[0][0] - stride * begins[0][1]
             field = ends[0][0] - offset - stride * ends[0][1]
             return Geometry(channels, len(features), stride, field, offset)
     return None
+
+
+def verify(network: Network, geometry: Geometry, side: int, halo_px: int) -> None:
+    """Evaluate a network as it will be, on a cell with its halo, and a part of it: both have to agree.
+
+    Parameters
+    ----------
+    network, geometry
+        The network, and its geometry as probed.
+    side
+        Side of a cell in pixels.
+    halo_px
+        Pixels around it.
+
+    Raises
+    ------
+    NetworkError
+        If features are missing, not finite, not repeatable, or see more than their receptive field.
+    """
+    stride, pad = geometry.stride_px, geometry.pad
+    if side % stride:
+        raise NetworkError(
+            f"{network.path}: a stride of {stride} px does not divide cells of {side} px; strides "
+            "of 1, 2, 4, 8, 16 and 32 px do"
+        )
+    rng = np.random.default_rng(0)
+    image = rng.random((geometry.channels, side + 2 * halo_px, side + 2 * halo_px), np.float32)
+    whole = network.features(image)
+    count = (side + 2 * halo_px - 2 * geometry.halo_px(0)) // stride
+    if min(whole.shape[1:]) < pad + count:
+        raise NetworkError(
+            f"{network.path}: gives {whole.shape[2]} x {whole.shape[1]} features for {count} x {count} "
+            "blocks; rows and columns have to have one stride"
+        )
+    if not np.isfinite(whole).all():
+        raise NetworkError(f"{network.path}: gives features that are not finite numbers")
+    start, half = side // 4 // stride * stride, side // 2 // stride * stride
+    cut = slice(start, start + half + 2 * halo_px)
+    part = network.features(image[:, cut, cut])
+    again = network.features(image[:, cut, cut])
+    if not np.array_equal(part, again):
+        raise NetworkError(
+            f"{network.path}: gives other features each time (dropout?); export it in eval mode"
+        )
+    inner = count - (side - half) // stride
+    at, to = slice(pad + start // stride, pad + start // stride + inner), slice(pad, pad + inner)
+    scale = float(np.abs(whole).max()) or 1.0
+    if np.abs(whole[:, at, at] - part[:, to, to]).max() > 1e-3 * scale:
+        raise NetworkError(
+            f"{network.path}: features see more of the image than their receptive field of "
+            f"{geometry.field_px} px as probed (wide dilation?); use another network"
+        )
 
 
 def import_torch() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.errors import RasterError, UsageError
 from pipeline.view import Area, Ring, View
 
 _LIMIT_BYTES = 256 << 20
+_RING_POINTS = 4096  # edges are cut so that a ring has about as many when it is reprojected
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
     if place.transform is None:
         raise RasterError(view.path, f"has no transform to place {wanted.what} on it; warp it first")
     polygons = wanted.polygons
+    if wanted.crs_wkt and not place.crs_wkt:
+        raise RasterError(
+            view.path, f"has no CRS to place {wanted.what} on it; assign one (gdal_edit -a_srs)"
+        )
     if wanted.crs_wkt and place.crs_wkt:
         polygons = tuple(_reprojected(p, wanted.crs_wkt, place.crs_wkt) for p in polygons)
     area = Area(tuple(tuple(_in_pixels(r, place.transform) for r in p) for p in polygons))
@@ -106,9 +112,20 @@ def _reprojected(polygon: tuple[Ring, ...], source: str, target: str) -> tuple[R
 
     rings = []
     for ring in polygon:
-        xs, ys = transform(CRS.from_wkt(source), CRS.from_wkt(target), *zip(*ring, strict=True))
+        points = _densified(ring)
+        xs, ys = transform(CRS.from_wkt(source), CRS.from_wkt(target), *zip(*points, strict=True))
         rings.append(tuple(zip(xs, ys, strict=True)))
     return tuple(rings)
+
+
+def _densified(ring: Ring) -> list[tuple[float, float]]:
+    """A ring with points along its edges: an edge that is straight in one CRS is bent in another."""
+    pieces = max(1, -(-_RING_POINTS // len(ring)))
+    return [
+        (x0 + (x1 - x0) * i / pieces, y0 + (y1 - y0) * i / pieces)
+        for (x0, y0), (x1, y1) in pairwise(ring)
+        for i in range(pieces)
+    ] + [ring[-1]]
 
 
 def _vector(path: str) -> Interest:

@@ -152,8 +152,9 @@ def _number_of(name: str, raster: Raster) -> int:
             raise RasterError(raster.path, f"several of its bands are called {name!r}; say {some}")
     if match := re.fullmatch(r"b0*([1-9]\d{0,4})", wanted):
         return int(match[1])
-    known = ", ".join(f"b{b} {n}" for b, n in list(zip(raster.bands, raster.band_names, strict=True))[:16])
-    raise RasterError(raster.path, f"has no band {name!r}; it has {known}: change --bands")
+    known = [f"b{b}" if n == f"band {b}" else n for b, n in zip(raster.bands, raster.band_names, strict=True)]
+    some = ", ".join(known[:16])
+    raise RasterError(raster.path, f"has no band {name!r}; it has {some}: change --bands")
 
 
 def _plain(name: str) -> str:

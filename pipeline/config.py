@@ -117,6 +117,8 @@ class RunConfig(BaseModel):
                 "--output-tiles: give a multiple of 512 px, and leave --codebook-scope raster out: "
                 "the tiles share a codebook"
             )
+        if self.model is not None and self.method != "cnn" and self.codebook is None:
+            raise UsageError("--model: only --method cnn takes a network")
         if isinstance(self.scale, tuple) and (not self.scale or len(self.scale) % 2):
             raise UsageError("--scale: give LOW,HIGH once or for each band, or none")
         if isinstance(self.scale, tuple) and not all(map(math.isfinite, self.scale)):

@@ -7,21 +7,19 @@ the user set wins.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import re
 import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.session import DummySession
 
+from pipeline import network
 from pipeline.errors import RasterError, one_line
 
 os.environ.update(
@@ -54,38 +52,7 @@ T = TypeVar("T")
 _PER_THREAD = 16
 _RETRY_AFTER_S = (0.05, 0.25)
 _NETWORK_RETRY_S = (0.25, 1.0, 3.0)
-_SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/"}
-_CURL_SCHEMES = ("http://", "https://", "ftp://")
-_NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)(_streaming)?/")
-_FAILED_REQUEST = re.compile(
-    r"CURL error.*|HTTP (error|response) code.*|.*failed with response_code.*|.*Retrying again.*"
-)
-_PERMANENT = re.compile(r"HTTP (?:error|response) code\s*:? ?(400|401|403|404|405|410|414)\b")
-_BROKEN_OFF = re.compile(r"response_code=(0|200|206)\b")
-
-
-def is_remote(path: str) -> bool:
-    """True for what is read over a network."""
-    gdal = gdal_path(path)
-    return gdal.startswith(_CURL_SCHEMES) or _NETWORK.search(gdal) is not None
-
-
-def gdal_path(path: str) -> str:
-    """What GDAL calls a path: URLs become /vsi names, so that GDAL's own settings and credentials hold."""
-    if path.startswith(_CURL_SCHEMES):
-        return f"/vsicurl/{path}"
-    scheme, separator, rest = path.partition("://")
-    return _SCHEMES[scheme] + rest if separator and scheme in _SCHEMES else path
-
-
-@contextlib.contextmanager
-def environment(path: str) -> Iterator[None]:
-    """GDAL's settings for a path: no listing of remote folders (sidecar files are asked for by name)."""
-    if not is_remote(path) or "GDAL_DISABLE_READDIR_ON_OPEN" in os.environ:
-        yield
-        return
-    with rasterio.Env(DummySession(), GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
-        yield
+_NO_RASTER = "not recognized as being in a supported file format"
 
 
 def opened(path: str, function: Callable[[Any], T]) -> T:
@@ -98,11 +65,11 @@ def opened(path: str, function: Callable[[Any], T]) -> T:
     """
 
     def use() -> T:
-        with rasterio.open(gdal_path(path)) as dataset:
+        with rasterio.open(network.gdal_path(path)) as dataset:
             return function(dataset)
 
     reason = "not a raster that GDAL can open ({}); is it complete?"
-    return _attempt(path, use, reason, _NETWORK_RETRY_S if is_remote(path) else ())
+    return _attempt(path, use, reason, _NETWORK_RETRY_S if network.is_remote(path) else ())
 
 
 def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = True) -> T:
@@ -125,82 +92,39 @@ def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = Tr
         If it fails each time.
     """
     reason = f"cannot read {what} ({{}}); the file is damaged or gone: repair or fetch it again"
-    retry_s = _NETWORK_RETRY_S if is_remote(path) else _RETRY_AFTER_S
+    retry_s = _NETWORK_RETRY_S if network.is_remote(path) else _RETRY_AFTER_S
     return _attempt(path, lambda: function(_handle(path)), reason, retry_s if again else ())
 
 
 def _attempt(path: str, use: Callable[[], T], reason: str, retry_s: tuple[float, ...]) -> T:
     """Call a function until it succeeds, with growing pauses; a network's failures are named as such."""
-    remote = is_remote(path)
-    delays = iter(retry_s)
-    tries = 0
-    _EAR.listen()
-    while True:
-        tries += 1
+    remote = network.is_remote(path)
+    network.listen()
+    for tries, delay in enumerate((*retry_s, None), 1):
         try:
-            with environment(path):
+            with network.environment(path, afresh=tries > 1):
                 return use()
         except READ_ERRORS as error:
             forget(path)
-            failure = _network_failure(error)
-            delay = next(delays, None)
-            if remote and failure and _PERMANENT.search(failure):
+            failure = network.failure(error)
+            if remote and network.is_permanent(failure):
                 said = f"the server refuses it ({failure}); check the address and the credentials"
                 raise RasterError(path, said) from error
-            if delay is None:
-                if failure:
-                    said = (
-                        f"cannot be fetched, after {tries} tries ({failure}); "
-                        "check the network and the server, then run the same command again"
-                    )
-                    raise RasterError(path, said) from error
-                raise RasterError(path, reason.format(one_line(error))) from error
+            if delay is None or (remote and not failure and _NO_RASTER in str(error)):
+                raise RasterError(path, _reason(error, failure, reason, tries)) from error
             time.sleep(delay)
+    raise AssertionError("unreachable")
 
 
-def _network_failure(error: BaseException) -> str:
-    """What went wrong on the network, or "" if it was something else."""
-    said = [*_EAR.heard(), *(one_line(e) for e in _chain(error))]
-    failures = [t for t in said if _FAILED_REQUEST.fullmatch(t)]
-    if not failures:
-        return ""
-    failure = next((t for t in reversed(failures) if _PERMANENT.search(t)), failures[-1])
-    if _BROKEN_OFF.search(failure):
-        return "the connection broke off in the middle of an answer"
-    return re.sub(r"\. Retrying again.*| - https?://\S+", "", failure)
+def _reason(error: BaseException, failure: str, reason: str, tries: int) -> str:
+    if not failure:
+        return reason.format(one_line(error))
+    after = f", after {tries} tries" if tries > 1 else ""
+    return (
+        f"cannot be fetched{after} ({failure}); check the network and the server, "
+        "then run the same command again"
+    )
 
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-class _Ear(logging.Handler):
-    """Remembers for each thread what GDAL said about failed requests: exceptions do not carry it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._local = threading.local()
-
-    def listen(self) -> None:
-        """Forget what was heard in this thread."""
-        self._local.lines = []
-
-    def heard(self) -> list[str]:
-        """The failed requests of this thread since `listen`."""
-        lines: list[str] = getattr(self._local, "lines", [])
-        return lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a message of GDAL's, which is of the form ``CPLE_AppDefined:text``."""
-        text = " ".join(record.getMessage().split()).partition(":")[2]
-        if _FAILED_REQUEST.fullmatch(text) and len(self.heard()) < 64:
-            self.heard().append(text)
-
-
-_EAR = _Ear()
-logging.getLogger("rasterio._err").addHandler(_EAR)
 
 _local = threading.local()
 _Key = tuple[str, int, int]
@@ -224,7 +148,7 @@ def _handle(path: str) -> Any:
     if key not in handles:
         while len(handles) >= _PER_THREAD:
             handles.popitem(last=False)[1].close()
-        handles[key] = rasterio.open(gdal_path(path))
+        handles[key] = rasterio.open(network.gdal_path(path))
     handles.move_to_end(key)
     return handles[key]
 

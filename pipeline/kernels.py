@@ -67,12 +67,17 @@ def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "au
             kernel = _cnn(path, str(identity["upsample"]), device)
         else:
             raise UsageError(f"method {identity.get('name')!r}; this version knows {', '.join(METHODS)}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"kernel {identity}: {error}") from None
+    except (KeyError, TypeError):
+        raise UsageError(
+            f"kernel {identity.get('name')!r} without its parameters; fit the codebook again"
+        ) from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if kernel.identity != identity:
         what = next(k for k in kernel.identity if kernel.identity[k] != identity.get(k))
+        was, found = str(identity.get(what))[:12], str(kernel.identity[what])[:12]
         raise UsageError(
-            f"the codebook was fitted with {what} {identity.get(what)}, not {kernel.identity[what]}; "
+            f"the codebook was fitted with {what} {was}, not {found}; "
             "name the same network with --model, or fit again"
         )
     return kernel
@@ -96,12 +101,14 @@ def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
 
 def _cnn(model: str, upsample: str, device: str) -> Kernel:
     from engine.cnn import CnnKernel
-    from engine.network import choose_device, digest, geometry
+    from engine.network import choose_device, digest, geometry, network, verify
 
     path = model if model.startswith("builtin:") else str(Path(model).absolute())
     where = choose_device(device)
     content = digest(path)
-    return CnnKernel(path, content, geometry(path, content), upsample, where)
+    kernel = CnnKernel(path, content, geometry(path, content), upsample, where)
+    verify(network(path, content, where), kernel.geometry, kernel.cell_px, kernel.halo_px)
+    return kernel
 
 
 def _builtin(resolution: int) -> str:

@@ -194,7 +194,7 @@ def _layer(name: str, raster: Raster, grid: Raster) -> Layer:
             raster, grid, f"its pixels are {alignment.width:.6g} x {alignment.height:.6g} of the finest ones"
         )
     if corner is None:
-        off = f"{alignment.col:.2f}, {alignment.row:.2f}"
+        off = ", ".join(f"{round(v, 2) + 0.0:.2f}" for v in (alignment.col, alignment.row))
         raise _misfit(raster, grid, f"its corner lies at pixel {off} of it, not at whole ones")
     layer = Layer(name, raster, *corner, *ratio)
     if layer.covered(grid.bounds) is None:

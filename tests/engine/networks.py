@@ -44,6 +44,56 @@ class Normed(Padded):
         return self.norm(super().forward(x))
 
 
+class Strided(torch.nn.Module):
+    """One convolution of a given stride, padding and dilation."""
+
+    def __init__(self, side=7, stride=4, padding=0, dilation=1):
+        super().__init__()
+        self.only = torch.nn.Conv2d(3, 6, side, stride, padding, dilation)
+
+    def forward(self, x):
+        return self.only(x)
+
+
+class Wide(torch.nn.Module):
+    """Taps 80 px apart at a stride of 8: a small image never shows them."""
+
+    def __init__(self):
+        super().__init__()
+        self.only = torch.nn.Conv2d(3, 6, 3, dilation=10, padding=10)
+
+    def forward(self, x):
+        return self.only(torch.nn.functional.avg_pool2d(x, 8))
+
+
+class Decoder(Padded):
+    """Features that are repeated to four times their number."""
+
+    def forward(self, x):
+        return torch.nn.functional.interpolate(super().forward(x), scale_factor=4.0)
+
+
+class Infinite(Strided):
+    """Features that are not numbers."""
+
+    def forward(self, x):
+        return super().forward(x) * 1e30 * 1e30
+
+
+class Random(Strided):
+    """Dropout that stays on."""
+
+    def forward(self, x):
+        return torch.nn.functional.dropout(super().forward(x), 0.5, training=True)
+
+
+class Picky(Padded):
+    """Takes multiples of 32 only."""
+
+    def forward(self, x):
+        return super().forward(x.reshape(x.shape[0], 3, x.shape[2] // 32 * 32, x.shape[3] // 32 * 32))
+
+
 class Flat(torch.nn.Module):
     """A classifier: one vector for an image."""
 

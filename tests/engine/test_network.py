@@ -9,6 +9,8 @@ import torch
 
 from engine import filters
 from engine.network import Geometry, Network, NetworkError, choose_device, digest, geometry, probe
+from pipeline.errors import UsageError
+from pipeline.kernels import make_kernel
 from tests.conftest import DATA
 from tests.engine import networks
 
@@ -74,6 +76,44 @@ def test_a_network_without_a_feature_map_is_refused(tmp_path):
     path = networks.save(networks.Flat(), tmp_path / "n.pt")
     with pytest.raises(NetworkError, match="features of shape"):
         probe(Network(str(path), "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (networks.Strided(7, 3), "a stride of 3 px does not divide cells"),
+        (networks.Strided(7, 5, 2), "a stride of 5 px does not divide cells"),
+        (
+            networks.Strided(7, (2, 4)),
+            "fails on an image|rows and columns|regular grid|does not divide|see more",
+        ),
+        (networks.Decoder(), "do not lie on one regular grid"),
+        (networks.Infinite(), "not finite|depends on the whole image"),
+        (networks.Random(), "other features each time|regular grid|depends on the whole image"),
+        (networks.Picky(), "fails on an image"),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, torch.nn.Module) else "",
+)
+def test_a_network_that_would_give_wrong_labels_is_refused(tmp_path, module, message):
+    # found in review: each of these gave labels, and exit code 0
+    path = str(networks.save(module, tmp_path / "n.pt"))
+    with pytest.raises(UsageError, match=message) as caught:
+        make_kernel("cnn", 4, model=path, device="cpu")
+    assert "\n" not in str(caught.value)
+    assert "n.pt" in str(caught.value)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 8, 16])
+def test_networks_of_strides_that_divide_a_cell_are_taken(tmp_path, stride):
+    path = str(networks.save(networks.Strided(17, stride), tmp_path / "n.pt"))
+    kernel = make_kernel("cnn", 4, model=path, device="cpu")
+    assert (kernel.geometry.stride_px, kernel.geometry.field_px) == (stride, 17)
+
+
+def test_a_field_too_wide_for_the_first_probe_is_found_by_a_larger_one(tmp_path):
+    path = str(networks.save(networks.Wide(), tmp_path / "n.pt"))
+    kernel = make_kernel("cnn", 4, model=path, device="cpu")
+    assert (kernel.geometry.stride_px, kernel.geometry.field_px, kernel.geometry.offset_px) == (8, 168, -80)
 
 
 class Evil:

@@ -249,7 +249,7 @@ def test_colours_are_names_where_bands_have_no_descriptions(tmp_path):
 @pytest.mark.parametrize(
     ("bands", "said"),
     [
-        (("blue",), "has no band 'blue'; it has b1 red, b2 band 2"),
+        (("blue",), "has no band 'blue'; it has red, b2, Near infrared, twice"),
         (("red*2+green",), "has no band 'green'"),
         (("b9/b1",), "has bands 1 to 4, not 9"),
         (("1+1",), "names no band of it"),

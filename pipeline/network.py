@@ -1,0 +1,138 @@
+"""Rasters over a network: what GDAL calls them, how it has to ask for them, and why it failed to get them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.session import DummySession
+
+from pipeline.errors import one_line
+
+_SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/"}
+_CURL_SCHEMES = ("http://", "https://", "ftp://")
+_SYSTEMS = ("curl", "s3", "gs", "az", "adls", "oss", "swift", "webhdfs")
+_NETWORK = re.compile(rf"/vsi({'|'.join(_SYSTEMS)})(_streaming)?/")
+_UNCACHED = ":".join(["/vsicurl/http", *(f"/vsi{system}/" for system in _SYSTEMS[1:])])
+
+_SAID = re.compile(r"CPLE_\w+(?::| in )(.*)")
+_FAILED_REQUEST = re.compile(
+    r"CURL error.*|HTTP (error|response) code.*|.*failed with response_code.*|.*Retrying again.*"
+)
+_PERMANENT = re.compile(r"HTTP (?:error|response) code: (400|401|403|404|405|410|414)\b")
+_NO_ANSWER = "HTTP response code: 0"  # what curl says of it comes with it
+_BROKEN_OFF = re.compile(r"response_code=(0|200|206)\b|got \d+ bytes, expected \d+")
+
+
+def is_remote(path: str) -> bool:
+    """True for what is read over a network."""
+    return _NETWORK.search(gdal_path(path)) is not None
+
+
+def gdal_path(path: str) -> str:
+    """What GDAL calls a path: URLs become /vsi names, so that GDAL's own settings and credentials hold."""
+    scheme, separator, rest = path.partition("://")
+    if path.startswith(_CURL_SCHEMES):
+        path = f"/vsicurl/{path}"
+    elif separator and scheme in _SCHEMES:
+        path = _SCHEMES[scheme] + rest
+    if path.rstrip("/").endswith(".zarr") and _NETWORK.match(path):
+        path = f'ZARR:"{path.rstrip("/")}"'
+    return path
+
+
+@contextlib.contextmanager
+def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
+    """GDAL's settings for a path.
+
+    Remote folders are not listed; sidecar files are asked for by name.
+
+    Parameters
+    ----------
+    path
+        A raster, local or not.
+    afresh
+        Forget what is remembered of it. GDAL 3.10 takes the first half of an answer that broke off
+        for all of it, a file that it could not reach for one that is not there, and remembers both.
+    """
+    if not is_remote(path):
+        yield
+        return
+    options = {}
+    if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
+        options["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE"
+    if afresh:
+        options["CPL_VSIL_CURL_NON_CACHED"] = _UNCACHED
+    with rasterio.Env(DummySession(), **options):
+        if afresh:
+            # what was remembered goes when a handle that was opened under this setting is closed
+            with contextlib.suppress(RasterioError):
+                rasterio.open(gdal_path(path)).close()
+        yield
+
+
+def listen() -> None:
+    """Begin to note what GDAL says about failed requests in this thread."""
+    _EAR.local.lines = []
+
+
+def failure(error: BaseException) -> str:
+    """What went wrong on the network since `listen`, or "" if it was something else.
+
+    Parameters
+    ----------
+    error
+        What was raised.
+    """
+    said = [*(one_line(e) for e in _chain(error)), *_EAR.heard()]
+    if not (failures := [t for t in said if _FAILED_REQUEST.fullmatch(t) and t != _NO_ANSWER]):
+        short = any(_BROKEN_OFF.search(t) for t in said)
+        return "the connection broke off, or the file there is cut short" if short else ""
+    worst = next((t for t in reversed(failures) if _PERMANENT.search(t)), failures[-1])
+    if _BROKEN_OFF.search(worst):
+        return "the connection broke off in the middle of an answer"
+    own = one_line(error)
+    return worst if own in worst or "previous exception" in own else f"{worst}: {own[:160]}"
+
+
+def is_permanent(what: str) -> bool:
+    """True for a failure that asking again does not change."""
+    return _PERMANENT.search(what) is not None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+class _Ear(logging.Handler):
+    """Remembers for each thread what GDAL said about failed requests: exceptions do not carry it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.local = threading.local()
+
+    def heard(self) -> list[str]:
+        """The failed requests of this thread since `listen`."""
+        lines: list[str] = getattr(self.local, "lines", [])
+        return lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a message of GDAL's, of the form ``CPLE_AppDefined:text`` or ``CPLE_AppDefined in text``."""
+        match = _SAID.fullmatch(" ".join(record.getMessage().split()))
+        if match and _FAILED_REQUEST.fullmatch(match[1]) and len(self.heard()) < 64:
+            # the address is known, and what GDAL does next is not what came of it
+            text = re.sub(r"( - \S+)? Retrying again.*", "", match[1])
+            self.heard().append(re.sub(r" on https?://\S+:", ":", text))
+
+
+_EAR = _Ear()
+for _name in ("rasterio._err", "rasterio._env"):
+    logging.getLogger(_name).addHandler(_EAR)
