@@ -67,7 +67,7 @@ def open_raster(
             "valid": (("y", "x"), valid),
         },
         name=Path(raster.path).stem,
-        attrs={"long_name": raster.band_names, _GRID: _pack(raster.georeference)},
+        attrs={"long_name": raster.band_names, "source": raster.path, _GRID: _pack(raster.georeference)},
     )
     nodata = next((n for n in raster.nodata if n is not None), None)
     if nodata is not None:
@@ -166,6 +166,8 @@ def labels_like(array: xr.DataArray, labels: da.Array, codebook: Codebook) -> xr
     """Labels with the grid, CRS and coordinates of the array that they label."""
     coords = {n: c for n, c in array.coords.items() if "band" not in c.dims and n not in ("band", "valid")}
     attrs = {"segments": codebook.segments, "codebook_hash": codebook.content_hash}
+    if "source" in array.attrs:
+        attrs["source"] = array.attrs["source"]
     if _GRID in array.attrs:
         attrs[_GRID] = array.attrs[_GRID]
     result: xr.DataArray = xr.DataArray(labels, dims=("y", "x"), coords=coords, name="labels", attrs=attrs)

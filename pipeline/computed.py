@@ -128,7 +128,8 @@ def choose(bands: Sequence[Band] | None, header: Callable[[], Raster]) -> Choice
         return Choice()
     if all(isinstance(b, int) for b in bands):
         return Choice(tuple(int(b) for b in bands))
-    nodes = [Name(f"b{b}") if isinstance(b, int) else expression.parse(b) for b in bands]
+    # a number is that band, whatever others are called
+    nodes = [Name(f"#{b}") if isinstance(b, int) else expression.parse(b) for b in bands]
     raster = header()
     numbers = {n: _number_of(n, raster) for node in nodes for n in expression.names(node)}
     if all(isinstance(n, Name) for n in nodes):
@@ -142,6 +143,8 @@ def choose(bands: Sequence[Band] | None, header: Callable[[], Raster]) -> Choice
 
 def _number_of(name: str, raster: Raster) -> int:
     """The number of a band by its description, else by its colour, else as b1, b2, ..."""
+    if name.startswith("#"):
+        return int(name[1:])
     wanted = _plain(name)
     for names in (raster.band_names, getattr(raster, "colours", ())):
         found = [int(b) for b, n in zip(raster.bands, names, strict=False) if _plain(n) == wanted]

@@ -36,12 +36,24 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+def _one_or_more(value: object) -> object:
+    """Accept one name where a list of names is wanted."""
+    return [value] if isinstance(value, str) else value
+
+
+def _text(value: object) -> object:
+    """Accept a plain number where text is wanted, as YAML reads `workers: 2`."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class RunConfig(BaseModel):
     """Everything that decides what a run does; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sources: tuple[str, ...] = Field((), description="files, folders, globs or @list.txt")
+    sources: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
+        (), description="files, folders, globs or @list.txt"
+    )
     out: str | None = Field(None, description="folder for the outputs")
     method: Literal["kmeans", "cnn"] = Field("kmeans", description="kernel")
     segments: int = Field(8, ge=2, le=MAX_SEGMENTS, description="number of labels K, 2 to 254")
@@ -95,7 +107,9 @@ class RunConfig(BaseModel):
     zarr_version: Annotated[Literal[3, 2], BeforeValidator(_whole)] = Field(
         3, description="zarr: 3, in shards of a chunk, or 2 for older readers, without shards"
     )
-    workers: str = Field("auto", description="auto, N, threads:N or processes:N")
+    workers: Annotated[str, BeforeValidator(_text)] = Field(
+        "auto", description="auto, N, threads:N or processes:N"
+    )
     overwrite: bool = Field(default=False, description="delete what another run left in OUT")
     progress: Literal["auto", "bar", "plain", "json", "none"] = Field(
         "auto", description="how progress is shown"

@@ -39,7 +39,7 @@ def _unheard(done: int, total: int) -> None:
 
 
 def fit(
-    rasters: Sequence[xr.DataArray | str | Path],
+    rasters: Sequence[xr.DataArray | str | Path] | xr.DataArray | str | Path,
     *,
     segments: int = 8,
     resolution: int = 4,
@@ -90,8 +90,11 @@ def fit(
     from pipeline.opening import open_segmentable
     from pipeline.view import View
 
+    several: Sequence[Any] = (
+        [rasters] if isinstance(rasters, (str, Path)) or hasattr(rasters, "coords") else rasters
+    )
     pixels: list[sampling.Pixels] = [
-        View.whole(open_segmentable(r)) if isinstance(r, (str, Path)) else ArrayPixels(r) for r in rasters
+        View.whole(open_segmentable(r)) if isinstance(r, (str, Path)) else ArrayPixels(r) for r in several
     ]
     if not pixels:
         raise UsageError("no raster to fit a codebook on")

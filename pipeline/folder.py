@@ -111,16 +111,19 @@ class Folder:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
 
-    def _refuse_inputs(self) -> None:
+    def _refuse_inputs(self, doomed: Sequence[Path] = ()) -> None:
+        """Refuse to write over, or to delete (`doomed`), what this run reads."""
+        config = self._config
         files = {f for parts in {s.files for s in self._sources} for f in parts}
+        files |= {f for f in (config.model, config.aoi) if f}
         inputs = {os.path.realpath(f): f for f in files}
-        for source in self._sources:
-            for file in self.outputs(source).all():
-                if (path := os.path.realpath(file)) in inputs:
-                    raise UsageError(
-                        f"{inputs[path]}: the outputs in {self.path} would overwrite this input; "
-                        "choose another OUT"
-                    )
+        outputs = [f for source in self._sources for f in self.outputs(source).all()]
+        for file in (*outputs, *doomed):
+            if (path := os.path.realpath(file)) in inputs:
+                raise UsageError(
+                    f"{inputs[path]}: this run would overwrite or delete this input; choose an OUT "
+                    f"other than {self.path}"
+                )
 
     def _former(self, *, overwrite: bool) -> None:
         """Take up, refuse, or delete what a former run left here."""
@@ -140,6 +143,7 @@ class Folder:
                 ) from None
             made = []  # what it made cannot be known; outputs of the same names are replaced
         if overwrite:
+            self._refuse_inputs([f for one in made for f in one.all()])
             for file in (path, self.codebook, *(f for one in made for f in one.all())):
                 durable.remove(file)
             return

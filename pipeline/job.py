@@ -29,6 +29,7 @@ from pipeline.workers import cell_threads
 
 # a task of about this side: small chunks go together, so that the coordinator's cost stays small
 _WINDOW_PX = 2048
+_BLOCK_BYTES = 64 << 20
 _importing = threading.Lock()
 
 
@@ -108,7 +109,7 @@ def label_window(job: Job, window: Window) -> WindowDone:
         window.row + job.view.region.row, window.col + job.view.region.col, window.height, window.width
     )
     shared = job.kernel.costly and job.threads > 1
-    side = job.kernel.cell_px if shared else job.chunk_px
+    side = job.kernel.cell_px if shared else _block_px(job)
     lazy = graph.label_window(job.view, job.kernel, job.codebook, place, side)
     if shared:
         labels = lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads))
@@ -122,6 +123,14 @@ def label_window(job: Job, window: Window) -> WindowDone:
         unit = chunk.row // job.chunk_px, chunk.col // job.chunk_px
         job.sink.write_unit(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
     return WindowDone(len(chunks), window.pixels, labelled - start, time.perf_counter() - labelled)
+
+
+def _block_px(job: Job) -> int:
+    """Side of the pieces that a window is labelled in: smaller for many bands or wide dtypes."""
+    side = job.chunk_px
+    while side % (2 * job.kernel.cell_px) == 0 and side * side * job.view.raster.pixel_bytes > _BLOCK_BYTES:
+        side //= 2
+    return side
 
 
 def merge_unit(job: Job, index: int, unit: tuple[int, int]) -> None:

@@ -141,7 +141,7 @@ def drive(
         while True:
             while len(under_way) < 2 * pool.count and (task := batch.next_task()) is not None:
                 (function, arguments), owner = task
-                under_way[pool.executor.submit(function, *arguments)] = owner
+                under_way[pool.submit(function, *arguments)] = owner
                 owner.under_way += 1
             for future in finished(under_way):
                 owner = under_way.pop(future)

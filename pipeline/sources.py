@@ -22,7 +22,7 @@ SUFFIXES = frozenset({
 
 _LIST_LIMIT_BYTES = 64 << 20
 _OWN_FILES = frozenset({"run"})  # run.json is the batch's, so no raster may be called so
-_STORE_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+STORE_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 
 
@@ -188,6 +188,6 @@ def numbered(names: Iterable[str]) -> list[str]:
 def is_store(path: str) -> bool:
     """True for a folder that is a Zarr group or array."""
     try:
-        return any((Path(path) / name).is_file() for name in _STORE_METADATA)
+        return any((Path(path) / name).is_file() for name in STORE_METADATA)
     except (OSError, ValueError):
         return False

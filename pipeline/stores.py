@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,13 +22,12 @@ from engine.grid import Window
 from pipeline import places
 from pipeline.errors import ContainerError, NoRasterError, RasterError, one_line
 from pipeline.header import Raster, Stack, described
-from pipeline.sources import is_store
+from pipeline.sources import STORE_METADATA, is_store
 
 _NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
 _ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projection_y_coordinate"})
 _COLUMNS = frozenset({"x", "lon", "longitude", "easting", "col", "cols", "projection_x_coordinate"})
 _DEPTH = 4
-_MOST_ARRAYS = 10_000
 _DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError)
 
 
@@ -127,9 +127,15 @@ def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:
     return _header(path, store, inner[0], numbers)
 
 
-@functools.lru_cache(maxsize=64)
 def _array(store: str, name: str) -> Any:
     """An array or group; zarr's own objects hold no open files."""
+    files = [Path(store, name, file) for file in STORE_METADATA]
+    stamp = tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.is_file()))
+    return _opened(store, name, stamp)
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(store: str, name: str, stamp: tuple[tuple[int, int], ...]) -> Any:  # noqa: ARG001  (tells states)
     import zarr
 
     return zarr.open(store, path=name or None, mode="r")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from pipeline.errors import UsageError
+from pipeline.errors import TilewrightError, UsageError
 
 T = TypeVar("T")
 
@@ -79,17 +80,36 @@ class Pool:
     threads: int = 1
     dashboard: str | None = None
 
+    def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Have a task done; gives its future."""
+        if isinstance(self.executor, ThreadPoolExecutor):
+            return self.executor.submit(function, *arguments)
+        return self.executor.submit(_sendable, function, *arguments)
+
     def each(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         """Results of ``function(*call)``, in the order of the calls, with a bounded number under way."""
         rest = iter(calls)
-        queue: list[Future[T]] = [self.executor.submit(function, *c) for c in islice(rest, 2 * self.count)]
+        queue: list[Future[T]] = [self.submit(function, *c) for c in islice(rest, 2 * self.count)]
         try:
             while queue:
                 yield queue.pop(0).result()
-                queue += [self.executor.submit(function, *c) for c in islice(rest, 1)]
+                queue += [self.submit(function, *c) for c in islice(rest, 1)]
         finally:
             for future in queue:
                 future.cancel()
+
+
+def _sendable(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function; its error goes without the errors behind it, some of which (GDAL's) do not pickle."""
+    try:
+        return function(*arguments)
+    except TilewrightError as error:
+        error.__cause__ = error.__context__ = None
+        raise
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _cell_pools: dict[int, ThreadPoolExecutor] = {}
@@ -139,7 +159,7 @@ def _cluster(workers: Workers, *, dashboard: bool) -> Iterator[tuple[Any, str | 
     from distributed import Client, LocalCluster
 
     processes = workers.kind == "processes"
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     settings = {
         # windows are bounded by us; Dask's own spilling and pausing would only slow them
         "distributed.worker.memory.target": False,
@@ -158,8 +178,11 @@ def _cluster(workers: Workers, *, dashboard: bool) -> Iterator[tuple[Any, str | 
             # without a dashboard Dask serves its metrics all the same, on a port that others may have
             scheduler_kwargs={} if dashboard else {"dashboard_address": "127.0.0.1:0"},
             memory_limit=0,
-            silence_logs=logging.ERROR,
+            # what fails is reported by the run, in a line; Dask would print the traceback too
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
     ):
+        if processes:
+            client.run(_leave_interrupts_to_the_parent)
         yield client, cluster.dashboard_link if dashboard else None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import dask.array as da
 
 from engine.grid import chunk_side
 from engine.kernel import NODATA
@@ -61,6 +64,7 @@ def write(
         raise UsageError(f"{path}: labels are written as .tif (COG) or .zarr; choose one of these suffixes")
     if zarr_version not in {2, 3}:
         raise UsageError(f"zarr_version {zarr_version}; 3 and 2 can be written")
+    _refuse_target(labels, path)
     sink = sink_of(path.name, zarr_version)
     bounds = bounds_of(labels)
     folder = path.parent / ".partial" / f"{path.name}.write"
@@ -91,9 +95,19 @@ def write(
     return path
 
 
+def _refuse_target(labels: xr.DataArray, path: Path) -> None:
+    """Labels do not take the place of the raster that they are of, nor of a folder that is no store."""
+    source = labels.attrs.get("source")
+    if source and os.path.realpath(source) == os.path.realpath(path):
+        raise UsageError(f"{path}: the labels would overwrite the raster that they label; choose another")
+    store = path.suffix == ".zarr" and any((path / n).exists() for n in ("zarr.json", ".zgroup"))
+    if path.is_dir() and not store:
+        raise UsageError(f"{path}: a folder of this name is there already; choose another name")
+
+
 def _label_unit(labels: xr.DataArray, sink: Sink, folder: Path, stage: Stage, unit: tuple[int, int]) -> None:
     rows, cols = stage.window(unit).slices()
-    sink.write_unit(folder, stage, unit, labels[rows, cols].data.compute(scheduler="synchronous"))
+    sink.write_unit(folder, stage, unit, da.asarray(labels[rows, cols].data).compute(scheduler="synchronous"))
 
 
 def _merge_unit(sink: Sink, folder: Path, stage: Stage, unit: tuple[int, int], below: Stage) -> None:
