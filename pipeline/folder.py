@@ -121,8 +121,8 @@ class Folder:
         for file in (*outputs, *doomed):
             if (path := os.path.realpath(file)) in inputs:
                 raise UsageError(
-                    f"{inputs[path]}: this run would overwrite or delete this input; choose an OUT "
-                    f"other than {self.path}"
+                    f"{inputs[path]}: the outputs in {self.path} would overwrite this input; "
+                    "choose another OUT"
                 )
 
     def _former(self, *, overwrite: bool) -> None:

@@ -155,8 +155,7 @@ def test_a_wrong_value_in_a_file_names_the_file(yaml_file):
         ("progress", "loud"), ("workers", "0"), ("workers", "many"), ("workers", "threads:"),
         ("bands", "0"), ("bands", "1,-2"), ("bands", ""), ("bands", []),
         ("scale", "5"), ("scale", "1,2,3"), ("scale", "a,b"), ("scale", "some"), ("scale", []),
-        ("scale", "nan,nan"), ("scale", "0,inf"),
-        ("sources", "a.tif"), ("out", 5), ("overwrite", "perhaps"),
+        ("scale", "nan,nan"), ("scale", "0,inf"), ("out", 5), ("overwrite", "perhaps"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_not_right_is_refused_with_its_option(option, value):
