@@ -48,14 +48,15 @@ class ContainerError(RasterError):
 
     def __init__(self, path: str, parts: tuple[str, ...]) -> None:
         some = "; ".join(parts[:3]) + ("; ..." if len(parts) > 3 else "")
-        holds = f"{len(parts)} rasters or more in it: name one ({some})" if parts else "no raster in it"
-        super().__init__(path, f"has no bands of its own, and {holds}")
+        holds = f"but {len(parts)} parts; name one of them ({some})" if parts else "and holds no raster"
+        super().__init__(path, f"has no bands of its own {holds}")
         self.parts = parts
 
     @property
     def nothing(self) -> str:
         """The reason where none of the parts is a raster."""
-        return f"has no bands of its own, and none of its {len(self.parts)} parts is a raster"
+        none = f"none of its {len(self.parts)} parts is a raster" if self.parts else "it holds no raster"
+        return f"has no bands of its own, and {none}"
 
     def __reduce__(self) -> tuple[type[ContainerError], tuple[str, tuple[str, ...]]]:
         return type(self), (self.path, self.parts)

@@ -68,8 +68,10 @@ def opened(path: str, function: Callable[[Any], T]) -> T:
         with rasterio.open(network.gdal_path(path)) as dataset:
             return function(dataset)
 
-    reason = "not a raster that GDAL can open ({}); is it complete?"
-    return _attempt(path, use, reason, _NETWORK_RETRY_S if network.is_remote(path) else ())
+    remote = network.is_remote(path)
+    hint = "fetch remote Zarr stores of format 3 first" if remote and ".zarr" in path else "is it complete?"
+    reason = f"not a raster that GDAL can open ({{}}); {hint}"
+    return _attempt(path, use, reason, _NETWORK_RETRY_S if remote else ())
 
 
 def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = True) -> T:
@@ -106,7 +108,7 @@ def _attempt(path: str, use: Callable[[], T], reason: str, retry_s: tuple[float,
                 return use()
         except READ_ERRORS as error:
             forget(path)
-            failure = network.failure(error)
+            failure = network.failure(error, remote=remote)
             if remote and network.is_permanent(failure):
                 said = f"the server refuses it ({failure}); check the address and the credentials"
                 raise RasterError(path, said) from error

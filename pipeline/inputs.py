@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Band
 from engine.grid import tiles
@@ -29,6 +29,9 @@ _COORDINATES = re.compile(
     r"latitude|longitude|time|(projection|grid)_[xy]_coordinate|degrees?_(north|east).*"
 )
 _BOUNDS = re.compile(r".*(_bnds|_bounds|_vertices)")
+
+_MOST_IN_A_TASK = 64
+_T = TypeVar("_T")
 
 Advance = Callable[[int, int], None]
 Bands = Sequence[Band] | None
@@ -108,9 +111,8 @@ def open_inputs(
     else:
         sources = resolve(config.sources)
         found = []
-        for done, some in enumerate(pool.each(_open_source, [(s, bands) for s in sources]), 1):
+        for some in _each(pool, _open_source, [(s, bands) for s in sources], advance):
             found += some
-            advance(done, len(sources))
         names = numbered([source.name for source, _, _ in found])
         found = [(replace(s, name=n), r, f) for (s, r, f), n in zip(found, names, strict=True)]
     return _cropped(found, config, cell_px)
@@ -120,6 +122,24 @@ def sampled(inputs: Sequence[Input]) -> list[View]:
     """What a fit looks at: each raster once, however many outputs it is cut into."""
     views = [one.whole or one.view for one in inputs]
     return list({id(view): view for view in views}.values())
+
+
+def _each(
+    pool: Pool, function: Callable[..., _T], calls: Sequence[tuple[Any, ...]], advance: Advance
+) -> Iterator[_T]:
+    """Results of a function in the order of its calls, of which some make a task: a file is little work."""
+    size = max(1, min(_MOST_IN_A_TASK, len(calls) // (8 * pool.count)))
+    groups = [(function, calls[i : i + size]) for i in range(0, len(calls), size)]
+    done = 0
+    for results in pool.each(_several, groups):
+        for result in results:
+            done += 1
+            advance(done, len(calls))
+            yield result
+
+
+def _several(function: Callable[..., _T], calls: Sequence[tuple[Any, ...]]) -> list[_T]:
+    return [function(*call) for call in calls]
 
 
 def _cropped(found: Sequence[_Found], config: RunConfig, cell_px: int) -> Opened:
@@ -214,12 +234,10 @@ def _mosaic(sources: Sequence[Source], bands: Bands, overlap: str, pool: Pool, a
     marks = []
 
     def opened(numbers: Sequence[int] | None) -> Iterator[Raster]:
-        calls = [(path, numbers) for path in paths]
-        for done, found in enumerate(pool.each(_open_tile, calls), 1):
+        for found in _each(pool, _open_tile, [(path, numbers) for path in paths], advance):
             if isinstance(found, RasterError):
                 raise found
             marks.append(found[1])
-            advance(done, len(paths))
             yield found[0]
 
     try:

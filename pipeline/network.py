@@ -82,17 +82,20 @@ def listen() -> None:
     _EAR.local.lines = []
 
 
-def failure(error: BaseException) -> str:
+def failure(error: BaseException, *, remote: bool) -> str:
     """What went wrong on the network since `listen`, or "" if it was something else.
 
     Parameters
     ----------
     error
         What was raised.
+    remote
+        True if the raster itself is read over a network; what it refers to may be in any case. An answer
+        that is too short speaks of the network only then: a file on disk that is cut short sounds alike.
     """
     said = [*(one_line(e) for e in _chain(error)), *_EAR.heard()]
     if not (failures := [t for t in said if _FAILED_REQUEST.fullmatch(t) and t != _NO_ANSWER]):
-        short = any(_BROKEN_OFF.search(t) for t in said)
+        short = remote and any(_BROKEN_OFF.search(t) for t in said)
         return "the connection broke off, or the file there is cut short" if short else ""
     worst = next((t for t in reversed(failures) if _PERMANENT.search(t)), failures[-1])
     if _BROKEN_OFF.search(worst):
@@ -130,7 +133,7 @@ class _Ear(logging.Handler):
         if match and _FAILED_REQUEST.fullmatch(match[1]) and len(self.heard()) < 64:
             # the address is known, and what GDAL does next is not what came of it
             text = re.sub(r"( - \S+)? Retrying again.*", "", match[1])
-            self.heard().append(re.sub(r" on https?://\S+:", ":", text))
+            self.heard().append(re.sub(r" on \S+:", ":", text))
 
 
 _EAR = _Ear()

@@ -274,9 +274,29 @@ def test_a_container_without_rasters_is_refused_on_one_line(tmp_path):
     }
 
 
+def test_a_file_of_vectors_alone_is_refused(tmp_path):
+    import pyogrio.raw
+    import shapely
+
+    shape = shapely.to_wkb([shapely.box(0, 0, 1, 1)])
+    pyogrio.raw.write(tmp_path / "v.gpkg", shape, [], [], geometry_type="Polygon", crs="EPSG:4326")
+    report = run(RunConfig(sources=(str(tmp_path / "v.gpkg"),), out=str(tmp_path / "o")))
+    (said,) = report.failed.values()
+    assert "holds no raster" in said or "not a raster that GDAL can open" in said
+
+
+def test_hdf5_is_a_container_too(tmp_path):
+    write_geotiff(tmp_path / "a.tif", noise(2, 40, 50))
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.nc", driver="netCDF", FORMAT="NC4")
+    (tmp_path / "a.nc").rename(tmp_path / "a.h5")
+    assert sorted(segmented(tmp_path / "a.h5", tmp_path / "o").done) == ["a_Band1", "a_Band2"]
+
+
 def test_a_container_itself_says_what_is_in_it(netcdf):
     path, _ = netcdf
-    with pytest.raises(ContainerError, match=r"4 rasters or more in it: name one \(netcdf:.*red"):
+    with pytest.raises(
+        ContainerError, match=r"no bands of its own but 4 parts; name one of them \(netcdf:.*red"
+    ):
         open_segmentable(path)
 
 

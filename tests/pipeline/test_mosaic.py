@@ -359,11 +359,12 @@ def large(tmp_path_factory):
         {"chunk_size": 1024, "resolution": 3},
         {"fit": "exact"},
         {"bands": "b3,(b1-b2)/(b1+b2)"},
+        {"extent": (500200, 5799700, 500400, 5799850)},
     ],
 )
 def test_a_mosaic_of_a_hundred_tiles_has_the_labels_of_the_uncut_raster(large, tmp_path, options):
     source, tiles, _ = large
-    alike = {k: v for k, v in options.items() if k in ("resolution", "fit", "bands")}
+    alike = {k: v for k, v in options.items() if k in ("resolution", "fit", "bands", "extent")}
     segmented([source], tmp_path / "whole", **alike)
     segmented([tiles[0].parent], tmp_path / "m", mosaic=True, **options)
     found, wanted = labels(tmp_path / "m", "mosaic"), labels(tmp_path / "whole", "whole")
@@ -394,6 +395,20 @@ def test_output_tiles_are_the_parts_of_the_uncut_labels(large, tmp_path, side):
                 expected = uncut.window_transform(FileWindow(cols.start, rows.start, 1, 1))
             assert tuple(dataset.transform) == pytest.approx(tuple(expected), rel=1e-14)
     assert (tmp_path / "m" / "codebook.npz").read_bytes() == (out / "codebook.npz").read_bytes()
+
+
+def test_output_tiles_of_an_extent_lie_on_the_grid_of_the_whole(large, tmp_path):
+    _, tiles, out = large
+    extent = (500200, 5799700, 500400, 5799850)
+    options = {"mosaic": True, "output_tiles": 512, "extent": extent}
+    report = segmented([tiles[0].parent], tmp_path / "m", codebook=str(out / "codebook.npz"), **options)
+    whole = labels(out, "whole")[0]
+    assert sorted(report.done) == [f"mosaic_r00{r}_c00{c}" for r in (0, 1) for c in (1, 2)]
+    for name in report.done:
+        part, place = labels(tmp_path / "m", name)[0], part_of(name, 512)
+        inside = part != 255
+        assert inside.any()
+        np.testing.assert_array_equal(part[inside], whole[place][inside])
 
 
 def test_output_tiles_without_pixels_are_passed_over_and_others_done(large, tmp_path):
