@@ -120,6 +120,9 @@ def _attempt(path: str, use: Callable[[], T], reason: str, retry_s: tuple[float,
 
 def _reason(error: BaseException, failure: str, reason: str, tries: int) -> str:
     if not failure:
+        # rasterio refers to the exception before; GDAL's own words are in the first one
+        while "previous exception" in str(error) and error.__cause__ is not None:
+            error = error.__cause__
         return reason.format(one_line(error))
     after = f", after {tries} tries" if tries > 1 else ""
     return (

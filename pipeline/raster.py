@@ -17,6 +17,7 @@ from pipeline import handles
 from pipeline.errors import ContainerError, RasterError
 from pipeline.header import Georeference, GroundControlPoint, Raster, Stack, described
 
+_HDF4 = b"\x0e\x03\x13\x01"
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come
 _OWN_MASK = (MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha, MaskFlags.per_dataset)
 
@@ -111,6 +112,10 @@ def check_readable(path: str) -> None:
         exists, empty = False, False
     if empty:
         raise RasterError(path, "the file is empty (0 bytes); fetch it again")
+    if exists and file.suffix.lower() == ".hdf" and file.is_file():
+        with file.open("rb") as opened:
+            if opened.read(4) == _HDF4:
+                raise RasterError(path, "HDF4 is not among the formats of this GDAL; convert it to GeoTIFF")
     elsewhere = path.startswith("/vsi") or (path and ":" in file.parts[0])
     if not exists and not elsewhere:
         raise RasterError(path, "no such file; check the name")

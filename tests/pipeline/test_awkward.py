@@ -285,6 +285,12 @@ def test_a_file_of_vectors_alone_is_refused(tmp_path):
     assert "holds no raster" in said or "not a raster that GDAL can open" in said
 
 
+def test_hdf4_is_named_as_what_it_is(tmp_path):
+    (tmp_path / "a.hdf").write_bytes(b"\x0e\x03\x13\x01" + bytes(99))
+    with pytest.raises(RasterError, match="HDF4 is not among the formats of this GDAL"):
+        open_segmentable(tmp_path / "a.hdf")
+
+
 def test_hdf5_is_a_container_too(tmp_path):
     write_geotiff(tmp_path / "a.tif", noise(2, 40, 50))
     rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.nc", driver="netCDF", FORMAT="NC4")
