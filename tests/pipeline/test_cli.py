@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +19,7 @@ from engine.codebook import Codebook
 from pipeline import cli, progress
 from pipeline import handles as raster_module
 from pipeline import running as run_module
+from tests.disk import files_no_larger_than
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -413,29 +412,12 @@ def test_an_interrupted_run_is_finished_by_the_same_command_with_the_same_bytes(
         assert (out / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
-@pytest.fixture
-def small_disk(run, good, tmp_path):
-    """Files may not grow beyond a size, as on a disk that is full; all is compiled and imported before."""
-    assert run(good, "-o", tmp_path / "warm").code == 0
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size or soft, hard))
-
-    yield limit
-    limit(None)
-    signal.signal(signal.SIGXFSZ, before)
-
-
-def test_a_disk_that_is_full_ends_a_run_with_one_line_and_no_half_written_file(
-    run, small_disk, tmp_path, out
-):
+def test_a_disk_that_is_full_ends_a_run_with_one_line_and_no_half_written_file(run, good, tmp_path, out):
+    assert run(good, "-o", tmp_path / "warm").code == 0  # compiles and imports, which writes files
     sources = [write_geotiff(tmp_path / f"r{i}.tif", noise(3, 300, 300, seed=i)) for i in range(3)]
     arguments = [*sources, "-o", out, "--resolution", "1"]
-    small_disk(12_000)
-    ended = run(*arguments)
-    small_disk(None)
+    with files_no_larger_than(12_000):
+        ended = run(*arguments)
     assert ended.code == 1
     assert [line for line in ended.errors if "free space or choose another OUT" in line] == ended.errors
     assert not list(out.glob("*.tif"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
-import signal
 
 import pytest
 from hypothesis import given
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import durable
 from pipeline.errors import StorageError
+from tests.disk import files_no_larger_than
 
 
 def names(folder):
@@ -27,17 +26,6 @@ def failing(number):
         raise OSError(number, os.strerror(number))
 
     return fail
-
-
-@pytest.fixture
-def small_disk():
-    """Files of this process may not grow beyond 10,000 bytes, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, before)
 
 
 @given(st.binary(max_size=3000), st.binary(max_size=3000))
@@ -75,10 +63,10 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, error, before):
     assert before is None or (tmp_path / "f").read_bytes() == before
 
 
-def test_a_disk_that_is_full_is_said_to_be_and_leaves_what_was_there(tmp_path, small_disk):
+def test_a_disk_that_is_full_is_said_to_be_and_leaves_what_was_there(tmp_path):
     path = tmp_path / "f"
     durable.write_bytes(path, b"small")
-    with pytest.raises(StorageError) as caught:
+    with files_no_larger_than(10_000), pytest.raises(StorageError) as caught:
         durable.write_bytes(path, b"x" * 20_000)
     said = str(caught.value)
     assert said.startswith(f"{path}: cannot write (File too large); free space or choose another OUT")
