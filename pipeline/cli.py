@@ -157,14 +157,15 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipeline import progress
+    from pipeline import progress, stopping
     from pipeline.running import run
 
     config = _config(arguments)
     arguments.debug = config.debug
     display = progress.chosen(config.progress)
     try:
-        return run(config, display).exit_code
+        with stopping.on_signals():
+            return run(config, display).exit_code
     finally:
         display.close()
 

@@ -110,6 +110,9 @@ class RunConfig(BaseModel):
     workers: Annotated[str, BeforeValidator(_text)] = Field(
         "auto", description="auto, N, threads:N or processes:N"
     )
+    resume: bool = Field(
+        default=True, description="take up the unfinished work of this same run in OUT, or do it again"
+    )
     overwrite: bool = Field(default=False, description="delete what another run left in OUT")
     progress: Literal["auto", "bar", "plain", "json", "none"] = Field(
         "auto", description="how progress is shown"

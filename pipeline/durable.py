@@ -8,15 +8,21 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pipeline.errors import StorageError
 
-_STORAGE_ERRNOS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+_LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+# what network file systems say of a server that is away for a moment, and disks of a bad one
+_PASSING = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOLCK}
 )
+_PATIENCE_S = (0.05, 0.5, 3.0)
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -49,11 +55,31 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def storage_error(path: Path, error: OSError) -> StorageError | OSError:
     """What to tell people about a failed write; other kinds of OSError stay what they are."""
-    if error.errno not in _STORAGE_ERRNOS:
+    if error.errno not in _LASTING | _PASSING:
         return error
     return StorageError(
-        f"{path}: cannot write ({error.strerror}); free space or choose another OUT, then run again"
+        f"{path}: cannot write ({error.strerror}); free space or choose another OUT, then run again",
+        passing=error.errno in _PASSING,
     )
+
+
+def patiently(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that may be called twice, again after a while if storage stumbled.
+
+    Raises
+    ------
+    StorageError
+        If it fails each time, or for a reason that lasts.
+    """
+    for delay in _PATIENCE_S:
+        try:
+            return function(*arguments)
+        except (StorageError, OSError) as error:
+            passing = error.passing if isinstance(error, StorageError) else error.errno in _PASSING
+            if not passing:
+                raise
+        time.sleep(delay)
+    return function(*arguments)
 
 
 def sync_folder(folder: Path) -> None:
@@ -131,7 +157,7 @@ def move(source: Path, target: Path) -> None:
         If the target folder is not writable.
     """
     # a folder cannot be renamed over another one, so that goes into the workspace first
-    aside = source.with_name(".replaced")
+    aside = source.with_name(f".replaced.{target.name}"[:200])
     try:
         if target.is_dir():
             target.replace(aside)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TilewrightError(Exception):
     """An error with a message for people; shown without a traceback unless --debug."""
@@ -63,7 +65,26 @@ class ContainerError(RasterError):
 
 
 class StorageError(TilewrightError):
-    """OUT cannot be written any more: the run ends, nothing half-written under a final name."""
+    """OUT cannot be written any more: the run ends, nothing half-written under a final name.
+
+    Parameters
+    ----------
+    message
+        What cannot be written, and what to do.
+    passing
+        True for what a moment's patience may mend: a network's file system that stumbles.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _storage_error, (str(self), self.passing)
+
+
+def _storage_error(message: str, passing: bool) -> StorageError:  # noqa: FBT001  (what pickle calls)
+    return StorageError(message, passing=passing)
 
 
 def one_line(error: BaseException) -> str:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline import durable
 from pipeline.config import RunConfig
+from pipeline.durable import patiently
 from pipeline.errors import UsageError
 from pipeline.job import Outputs
+from pipeline.owner import Owner
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
 
 FORMAT = "tilewright-run-1"
+_SAVE_EVERY_S = 15.0
 
 
 class Folder:
@@ -40,15 +45,34 @@ class Folder:
         self._config = config
         self._sources = sources
         self.states: dict[str, dict[str, Any]] = {}
+        self.sizes: dict[str, dict[str, int]] = {}
+        self.taken_up = False
+        self._saved = float("-inf")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_inputs()
-            self._former(overwrite=config.overwrite)
-            self._start_partial()
+            self.partial.mkdir(exist_ok=True)
+            self.owner = Owner(self.partial)
         except OSError as error:
             raise UsageError(
                 f"{self.path}: cannot write there ({error.strerror}); choose another OUT"
             ) from None
+        try:
+            self._former(overwrite=config.overwrite)
+            if not (self.taken_up and config.resume):
+                self._clear_partial()
+        except BaseException as error:
+            self.release()
+            if isinstance(error, OSError):
+                raise UsageError(
+                    f"{self.path}: cannot write there ({error.strerror}); choose another OUT"
+                ) from None
+            raise
+
+    @property
+    def partial(self) -> Path:
+        """Where work in progress lives."""
+        return self.path / ".partial"
 
     @property
     def codebook(self) -> Path:
@@ -59,20 +83,29 @@ class Folder:
         """Output files of a raster."""
         return self._outputs(source.name, self._config.format)
 
-    def is_done(self, source: Source, fingerprint: str) -> bool:
+    def is_done(self, source: Source, fingerprint: str, codebook: str | None) -> bool:
         """True if a raster was done from this very input, and its outputs are there.
+
+        Parameters
+        ----------
+        source, fingerprint
+            The raster.
+        codebook
+            Hash of the codebook that it has to be done with, or None for its own.
 
         Raises
         ------
         UsageError
             If it was done from another input.
         """
-        if self.states.get(source.name, {}).get("state") != "done":
-            return False
         files = self.outputs(source)
-        if not (files.labels.exists() and files.json.exists()):
+        try:
+            record = json.loads(files.json.read_text())
+            before, used = str(record["input"]["fingerprint"]), str(record["codebook_hash"])
+        except (OSError, ValueError, KeyError, TypeError):
             return False
-        before = json.loads(files.json.read_text())["input"]["fingerprint"]
+        if not (self.taken_up and files.labels.exists()) or (codebook is not None and used != codebook):
+            return False
         if before != fingerprint:
             raise UsageError(
                 f"{source.path}: the input has changed since {files.labels} "
@@ -84,21 +117,37 @@ class Folder:
         """Remember a raster's state; `save` writes it."""
         self.states[source.name] = {"name": source.name, "source": source.path, "state": state, **more}
 
+    def save_now_and_then(self) -> None:
+        """Write run.json if that was not done for a while: for a large batch it is large."""
+        if time.monotonic() - self._saved > _SAVE_EVERY_S:
+            self.save({})
+
     def save(self, summary: dict[str, Any]) -> None:
         """Write run.json."""
         rasters = [
-            self.states.get(s.name, {"name": s.name, "source": s.path, "state": "waiting"})
+            {
+                **self.sizes.get(s.name, {}),
+                **self.states.get(s.name, {"name": s.name, "source": s.path, "state": "waiting"}),
+            }
             for s in self._sources
         ]
-        config = self._config.model_dump(mode="json", exclude={"overwrite"})
+        config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         if not (self._config.mosaic or self._config.stack):
             config["sources"] = [s.path for s in self._sources]
         value = {"format": FORMAT, "config": config, "rasters": rasters, **summary}
-        durable.write_json(self.path / "run.json", value)
+        patiently(durable.write_json, self.path / "run.json", value)
+        self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Take away the folder of work in progress, if nothing is left in it."""
-        shutil.rmtree(self.path / ".partial", ignore_errors=True)
+        """Take away the folder of work in progress: nothing is left to do in it."""
+        self.release()
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let other runs work here; work in progress stays."""
+        self.owner.release()
+        with contextlib.suppress(OSError):  # it is empty where nothing was begun
+            self.partial.rmdir()
 
     def _outputs(self, name: str, form: str) -> Outputs:
         if Path(name).name != name:
@@ -106,10 +155,11 @@ class Folder:
             raise ValueError(f"{name!r} is not the name of an output")
         return Outputs(self.path, name, sink_of(name + SUFFIXES[form]))
 
-    def _start_partial(self) -> None:
-        partial = self.path / ".partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+    def _clear_partial(self) -> None:
+        """Delete the work in progress of other runs."""
+        for path in self.partial.iterdir():
+            if path.name != self.owner.path.name:
+                durable.remove(path)
 
     def _refuse_inputs(self, doomed: Sequence[Path] = ()) -> None:
         """Refuse to write over, or to delete (`doomed`), what this run reads."""
@@ -153,6 +203,7 @@ class Folder:
                 "choose another OUT, or --overwrite to delete it"
             )
         self.states = {str(r["name"]): dict(r) for r in rasters}
+        self.taken_up = True
 
     def _difference(self, config: dict[str, Any], sources: list[str]) -> str:
         mine = {**self._config.meaning, **self._config.layout, "codebook": self._config.codebook}

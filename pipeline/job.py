@@ -6,30 +6,40 @@ durable under its own name and the same bytes each time. Pixels never pass throu
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
-from engine.kernel import Kernel
+from engine.kernel import Kernel, Labels
 from pipeline import durable, style
+from pipeline.durable import patiently
 from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
+from pipeline.ledger import Unit
 from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.parts import Written
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import Sink
+from pipeline.versions import versions
 from pipeline.view import View
 from pipeline.workers import cell_threads
+from pipeline.workspace import RECORD
 
 # a task of about this side: small chunks go together, so that the coordinator's cost stays small
 _WINDOW_PX = 2048
 _BLOCK_BYTES = 64 << 20
+T = TypeVar("T")
 _importing = threading.Lock()
 
 
@@ -53,6 +63,8 @@ class Job:
         What makes files of the labels.
     threads
         Threads of a worker's process that share the cells of costly windows.
+    fingerprint
+        Tells this state of the input from another.
     """
 
     name: str
@@ -63,6 +75,21 @@ class Job:
     out: Path
     sink: Sink
     threads: int = 1
+    fingerprint: str = ""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the bytes of its work in progress depend on, as JSON values."""
+        region, area = self.view.region, self.view.area
+        return {
+            "input": self.fingerprint,
+            "codebook": self.codebook.content_hash,
+            "region": [region.row, region.col, region.height, region.width],
+            "area": None if area is None else hashlib.sha256(repr(area).encode()).hexdigest(),
+            "chunk_px": self.chunk_px,
+            "sink": repr(self.sink),
+            "versions": versions(),
+        }
 
     @property
     def folder(self) -> Path:
@@ -79,6 +106,10 @@ class Job:
         """Number of chunks."""
         return self.stages[0].rows * self.stages[0].cols
 
+    def unit(self, chunk: Window) -> Unit:
+        """The unit that a chunk of the region is."""
+        return chunk.row // self.chunk_px, chunk.col // self.chunk_px
+
     def windows(self) -> list[Window]:
         """What one task does each, in pixels of the region: a chunk, or a few small ones."""
         region = Window(0, 0, self.view.region.height, self.view.region.width)
@@ -86,17 +117,71 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowDone:
-    """What a window's task reports: chunks and pixels done, seconds of labelling and of encoding."""
+class UnitsDone:
+    """What a task reports of units that are durable.
 
-    chunks: int
-    pixels: int
-    label_s: float
-    encode_s: float
+    Parameters
+    ----------
+    stage
+        Their stage.
+    written
+        Those that were made now, for the ledger.
+    chunks, pixels
+        Of the first stage: number and size of all that are done.
+    label_s, encode_s
+        Seconds of labelling and of encoding.
+    """
+
+    stage: int
+    written: dict[Unit, Written]
+    chunks: int = 0
+    pixels: int = 0
+    label_s: float = 0.0
+    encode_s: float = 0.0
 
 
-def label_window(job: Job, window: Window) -> WindowDone:
-    """Label a window and make each of its chunks durable."""
+def _patient(task: Callable[..., T]) -> Callable[..., T]:
+    """A task that is done again if storage stumbles: its work is the same the second time."""
+
+    @functools.wraps(task)
+    def patient(*arguments: Any) -> T:
+        return patiently(task, *arguments)
+
+    return patient
+
+
+@_patient
+def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> UnitsDone:
+    """Label a window and make each of its chunks durable, but for those that are so already."""
+    chunks = list(tiles(window, job.chunk_px))
+    todo = [c for c in chunks if not _intact(job, 0, job.unit(c), recorded.get(job.unit(c)))]
+    # a chunk was done or not by a whole window, except where a file was altered since
+    parts_of = [window] if len(todo) == len(chunks) else todo
+    written: dict[Unit, Written] = {}
+    label_s = encode_s = 0.0
+    for part in parts_of:
+        start = time.perf_counter()
+        labels = _labels(job, part)
+        labelled = time.perf_counter()
+        for chunk in tiles(part, job.chunk_px):
+            mine = np.ascontiguousarray(labels[chunk.slices(part)])
+            written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), mine)
+        label_s += labelled - start
+        encode_s += time.perf_counter() - labelled
+    return UnitsDone(0, written, len(chunks), window.pixels, label_s, encode_s)
+
+
+def write_unit(job: Job, index: int, unit: Unit, labels: Labels) -> Written:
+    """Make a unit of a stage durable."""
+    return job.sink.write_unit(job.folder, job.stages[index], unit, labels)
+
+
+def _intact(job: Job, stage: int, unit: Unit, written: Written | None) -> bool:
+    return written is not None and parts.intact(job.folder, job.stages[stage], unit, written)
+
+
+def _labels(job: Job, window: Window) -> Labels:
+    """Labels of a window of the region."""
     # Dask's modules import each other: two threads that do it at once may see one of them half made
     with _importing:
         from dask.local import get_sync
@@ -104,7 +189,6 @@ def label_window(job: Job, window: Window) -> WindowDone:
 
         from pipeline import graph
 
-    start = time.perf_counter()
     place = Window(
         window.row + job.view.region.row, window.col + job.view.region.col, window.height, window.width
     )
@@ -112,17 +196,19 @@ def label_window(job: Job, window: Window) -> WindowDone:
     side = job.kernel.cell_px if shared else _block_px(job)
     lazy = graph.label_window(job.view, job.kernel, job.codebook, place, side)
     if shared:
-        labels = lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads))
+        labels: Labels = lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads))
     else:
         # a function and not its name: a name has Dask import all of distributed first
         labels = lazy.compute(scheduler=get_sync)
-    labelled = time.perf_counter()
-    stage = job.stages[0]
-    chunks = list(tiles(window, job.chunk_px))
-    for chunk in chunks:
-        unit = chunk.row // job.chunk_px, chunk.col // job.chunk_px
-        job.sink.write_unit(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
-    return WindowDone(len(chunks), window.pixels, labelled - start, time.perf_counter() - labelled)
+    return labels
+
+
+def smaller(job: Job, *what: Any) -> list[tuple[Any, ...]]:
+    """The arguments of a task that was too much for its worker: of a window, those of each of its chunks."""
+    if what and isinstance(what[0], Window):
+        window, recorded = what
+        return [(job, chunk, recorded) for chunk in tiles(window, job.chunk_px)]
+    return [(job, *what)]
 
 
 def _block_px(job: Job) -> int:
@@ -133,40 +219,55 @@ def _block_px(job: Job) -> int:
     return side
 
 
-def merge_unit(job: Job, index: int, unit: tuple[int, int]) -> None:
-    """Make one unit of a later stage durable, from the remnants of the stage below."""
+@_patient
+def merge_unit(job: Job, index: int, unit: Unit, recorded: Written | None) -> UnitsDone:
+    """Make a unit of a later stage durable, from the remnants of the stage below, unless it is so already."""
+    if _intact(job, index, unit, recorded):
+        return UnitsDone(index, {})
     below, stage = job.stages[index - 1 : index + 1]
     labels = parts.merged_remnants(job.folder, stage, unit, below)
-    job.sink.write_unit(job.folder, stage, unit, labels)
+    return UnitsDone(index, {unit: write_unit(job, index, unit, labels)})
 
 
+@_patient
 def finish(job: Job, record: dict[str, Any]) -> dict[str, Any]:
-    """Assemble the labels, write what goes with them, move all into place; gives the raster's record.
+    """Assemble the labels and what goes with them, all in the workspace; gives the raster's record.
 
     Raises
     ------
     RasterError
-        If no pixel got a label: then nothing appears in OUT.
+        If no pixel got a label.
     """
     start = time.perf_counter()
     meaning = Labelled.of(job.codebook, job.view.georeference)
     histogram = job.sink.assemble(job.folder, job.stages, meaning)
     if histogram[:255].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
-    place = Outputs(job.out, job.name, job.sink)
+    place = Outputs(job.folder, job.name, job.sink)
     durable.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
     durable.write_bytes(place.qml, style.qml(meaning.style).encode())
-    # the labels take their name last of what a map shows; the record then says that all is there
-    for name in job.sink.files:
-        durable.move(job.folder / name, job.out / name)
+    # the labels take their name last of what a map shows
+    files = [place.png.name, place.qml.name, *job.sink.files]
     record = {
         **record,
-        "files": list(job.sink.files),
+        "files": files,
         "labels": {str(i): int(histogram[i]) for i in range(job.codebook.segments)},
         "nodata_pixels": int(histogram[255]),
         "finish_s": round(time.perf_counter() - start, 3),
     }
-    durable.write_json(place.json, record)
+    durable.write_json(job.folder / RECORD, record)
+    return record
+
+
+@_patient
+def publish(job: Job) -> dict[str, Any]:
+    """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
+    path = job.folder / RECORD
+    record: dict[str, Any] = json.loads(path.read_text())
+    for name in record["files"]:
+        if (job.folder / name).exists():
+            durable.move(job.folder / name, job.out / name)
+    durable.move(path, Outputs(job.out, job.name, job.sink).json)
     return record
 
 

@@ -141,7 +141,7 @@ def _measure(job: work.Job) -> tuple[int, float]:
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
-        work.label_window(job, window)
+        work.label_window(job, window, {})
         seconds = time.perf_counter() - start
     shutil.rmtree(job.folder, ignore_errors=True)
     return window.pixels, seconds

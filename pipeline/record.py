@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 
 from pipeline.config import RunConfig
 from pipeline.schedule import Tally
-
-_PACKAGES = ("tilewright", "numpy", "numba", "dask", "rasterio")
+from pipeline.versions import versions
 
 
 def raster_record(tally: Tally, fingerprint: str, config: RunConfig) -> dict[str, Any]:
@@ -46,14 +44,3 @@ def raster_record(tally: Tally, fingerprint: str, config: RunConfig) -> dict[str
         },
         "versions": versions(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what labels depend on."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found

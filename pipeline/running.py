@@ -18,6 +18,7 @@ from engine.grid import chunk_side
 from engine.kernel import Kernel
 from pipeline import durable, schedule, workers
 from pipeline.config import RunConfig
+from pipeline.durable import patiently
 from pipeline.errors import NoRasterError, RasterError, TilewrightError, UsageError, one_line, printable
 from pipeline.fitting import NO_VALID_PIXEL, check_alike, fit_codebook
 from pipeline.folder import Folder
@@ -25,10 +26,11 @@ from pipeline.inputs import Input, Opened, open_inputs, sampled
 from pipeline.job import Job
 from pipeline.kernels import kernel_for, load_codebook, mismatch
 from pipeline.progress import Progress, Silent
-from pipeline.record import raster_record, versions
+from pipeline.record import raster_record
 from pipeline.schedule import Tally
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
+from pipeline.versions import versions
 from pipeline.view import View
 
 _OPENING_EVERY_S = 1.0
@@ -128,7 +130,8 @@ class _Run:
         self._start = time.monotonic()
         self._batch_pixels = 0
         self._batch_done = 0
-        self._pixels_done: dict[str, int] = {}
+        self._batch_made = 0
+        self._so_far: dict[str, tuple[int, int]] = {}
         self._inputs: dict[str, Input] = {}
 
     def go(self) -> Report:
@@ -139,27 +142,41 @@ class _Run:
             workers=self._pool.count,
             dashboard=self._pool.dashboard,
         )
+        try:
+            self._work()
+        except BaseException:
+            self._folder.release()
+            raise
+        self._folder.close()
+        self._progress.event("end", **self._counts(), seconds=self._report.seconds, mpx_per_s=self._rate())
+        return self._report
+
+    def _work(self) -> None:
         saved = self._saved_codebook()
         self._kernel = kernel_for(self._config, saved)
         inputs = self._fitting(saved)
         if self._config.codebook_scope == "batch" and saved is None and inputs:
             check_alike([i.view for i in inputs])
-        todo = [i for i in inputs if not self._skip(i)]
+        todo = [i for i in inputs if not self._skip(i, saved)]
         self._load_graph()
         self._inputs = {i.source.name: i for i in todo}
         self._batch_pixels = sum(i.view.region.pixels for i in todo)
+        side = chunk_side(self._config.chunk_size, self._kernel.cell_px)
+        for one in self._opened.inputs:
+            region = one.view.region
+            chunks = -(-region.height // side) * -(-region.width // side)
+            self._folder.sizes[one.source.name] = {"chunks": chunks, "pixels": region.pixels}
         self._folder.save({})
         try:
             for outcome in schedule.drive(
                 self._jobs(todo, inputs, saved), self._pool, self._record, self._advanced, self._started
             ):
                 self._end(outcome)
+                self._folder.save_now_and_then()
+                self._folder.owner.check()
         finally:
             self._report.seconds = time.monotonic() - self._start
             self._folder.save(self._summary())
-        self._folder.close()
-        self._progress.event("end", **self._counts(), seconds=self._report.seconds, mpx_per_s=self._rate())
-        return self._report
 
     def _load_graph(self) -> None:
         """Import the chunk graph beside the fit: it takes half a second, which the fit need not wait for.
@@ -174,9 +191,9 @@ class _Run:
     def _saved_codebook(self) -> Codebook | None:
         """The codebook to use instead of a fit: the one that was named, or this OUT's own."""
         if self._named is not None:
-            durable.write_bytes(self._folder.codebook, self._named.to_bytes())
+            patiently(durable.write_bytes, self._folder.codebook, self._named.to_bytes())
             return self._named
-        if self._folder.states and self._folder.codebook.exists():
+        if self._folder.taken_up and self._folder.codebook.exists():
             return load_codebook(self._folder.codebook)
         return None
 
@@ -200,9 +217,12 @@ class _Run:
         self._folder.note(source, "skipped", reason=reason)
         self._progress.event("skipped", raster=source.name, reason=reason)
 
-    def _skip(self, one: Input) -> bool:
-        if not self._folder.is_done(one.source, one.fingerprint):
+    def _skip(self, one: Input, saved: Codebook | None) -> bool:
+        wanted = None if saved is None else saved.content_hash
+        if not self._folder.is_done(one.source, one.fingerprint, wanted):
             return False
+        output = self._folder.outputs(one.source).labels
+        self._folder.note(one.source, "done", output=output.name)
         self._report.skipped.append(one.source.name)
         self._progress.event("skipped", raster=one.source.name, reason="done already")
         return True
@@ -226,7 +246,7 @@ class _Run:
     def _job(self, one: Input, codebook: Codebook) -> Job:
         self._graph.join()
         job = job_of(self._config, one.source.name, one.view, self._kernel, codebook, self._folder.path)
-        return replace(job, threads=self._pool.threads)
+        return replace(job, threads=self._pool.threads, fingerprint=one.fingerprint)
 
     def _fit_batch(self, inputs: list[Input]) -> Codebook | None:
         """One codebook for all; rasters that fail in the fit are left out and recorded."""
@@ -239,15 +259,19 @@ class _Run:
                     self._fail(one.source, RasterError(one.source.path, error.reason))
                 inputs = [i for i in inputs if i not in bad]
                 continue
-            durable.write_bytes(self._folder.codebook, codebook.to_bytes())
+            patiently(durable.write_bytes, self._folder.codebook, codebook.to_bytes())
             return codebook
         return None
 
     def _fit_one(self, one: Input) -> Codebook | None:
         path = self._folder.outputs(one.source).codebook
+        if self._folder.taken_up and path.exists():
+            saved = load_codebook(path)
+            self._announce(saved, one.source.name)
+            return saved
         try:
             codebook = self._fit([one], one.source.name)
-            durable.write_bytes(path, codebook.to_bytes())
+            patiently(durable.write_bytes, path, codebook.to_bytes())
         except RasterError as error:
             self._fail(one.source, error)
             return None
@@ -289,10 +313,13 @@ class _Run:
 
     def _advanced(self, tally: Tally) -> None:
         now = time.monotonic()
-        rate = tally.pixels_done / max(1e-6, now - tally.started)
-        self._batch_done += tally.pixels_done - self._pixels_done.get(tally.job.name, 0)
-        self._pixels_done[tally.job.name] = tally.pixels_done
-        batch_rate = self._batch_done / max(1e-6, now - self._start)
+        rate = max(1, tally.pixels_made) / max(1e-6, now - tally.started)
+        name = tally.job.name
+        done, made = self._so_far.get(name, (0, 0))
+        self._batch_done += tally.pixels_done - done
+        self._batch_made += tally.pixels_made - made
+        self._so_far[name] = tally.pixels_done, tally.pixels_made
+        batch_rate = max(1, self._batch_made) / max(1e-6, now - self._start)
         self._progress.event(
             "progress",
             raster=tally.job.name,
@@ -356,4 +383,5 @@ class _Run:
 def job_of(config: RunConfig, name: str, view: View, kernel: Kernel, codebook: Codebook, out: Path) -> Job:
     """The job of one raster in a run."""
     sink = sink_of(name + SUFFIXES[config.format], config.zarr_version)
-    return Job(name, view, kernel, codebook, chunk_side(config.chunk_size, kernel.cell_px), out, sink)
+    side = chunk_side(config.chunk_size, kernel.cell_px)
+    return Job(name, view, kernel, codebook, side, out, sink)

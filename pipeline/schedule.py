@@ -1,12 +1,12 @@
 """The coordinator: a sliding window of tasks over a batch, never a graph of the whole.
 
 Rasters go in order. Those under way keep the workers busy together, so that the last tasks of one
-overlap with the first of the next. A raster that fails drops its own tasks; the others go on.
+overlap with the first of the next. A raster that fails drops its own tasks; the others go on. What a
+task made durable is in the raster's ledger before anything is built on it.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -14,11 +14,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import job as work
-from pipeline.errors import StorageError
-from pipeline.job import Job, WindowDone
-from pipeline.workers import Pool, finished
+from pipeline import stopping
+from pipeline.durable import patiently
+from pipeline.errors import RasterError, StorageError
+from pipeline.job import Job, UnitsDone
+from pipeline.workers import Pool, finished, is_lost
+from pipeline.workspace import Workspace
 
-Task = tuple[Callable[..., Any], tuple[Any, ...]]
+_LOST_TWICE_S = (0.5, 2.0)
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call for a worker, and how often it took its worker with it."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    losses: int = 0
+    not_before: float = 0.0
 
 
 @dataclass
@@ -31,6 +45,8 @@ class Tally:
         The raster's job.
     chunks_done, pixels_done
         What is durable.
+    pixels_made
+        Of these, what this run made.
     label_s, encode_s
         Seconds of work of all workers.
     """
@@ -38,14 +54,16 @@ class Tally:
     job: Job
     chunks_done: int = 0
     pixels_done: int = 0
+    pixels_made: int = 0
     label_s: float = 0.0
     encode_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
-    def add(self, done: WindowDone) -> None:
+    def add(self, done: UnitsDone) -> None:
         """Count a window."""
         self.chunks_done += done.chunks
         self.pixels_done += done.pixels
+        self.pixels_made += done.pixels if done.written else 0
         self.label_s += done.label_s
         self.encode_s += done.encode_s
 
@@ -58,22 +76,34 @@ class _Running:
         self.under_way = 0
         self.error: BaseException | None = None
         self.record: dict[str, Any] | None = None
+        self.workspace = patiently(Workspace, job)
+        self._again: list[Task] = []
         self._phases = self._plan(job, record)
         self._tasks: Iterator[Task] | None = next(self._phases)
 
     def _plan(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> Iterator[Iterator[Task]]:
-        yield ((work.label_window, (job, w)) for w in job.windows())
-        for stage in job.stages[1:]:
-            yield ((work.merge_unit, (job, stage.index, unit)) for unit in stage.units())
-        yield iter([(work.finish, (job, record(self.tally)))])
+        ledger = self.workspace.ledger
+        if not self.workspace.complete:
+            yield (Task(work.label_window, (job, w, self.workspace.recorded(w))) for w in job.windows())
+            for stage in job.stages[1:]:
+                yield (
+                    Task(work.merge_unit, (job, stage.index, unit, ledger.done(stage.index, unit)))
+                    for unit in stage.units()
+                )
+            yield iter([Task(work.finish, (job, record(self.tally)))])
+        yield iter([Task(work.publish, (job,))])
 
     def next_task(self) -> Task | None:
         """The next task that may start now, or None."""
         while self._tasks is not None and self.error is None:
-            task = next(self._tasks, None)
-            if task is not None:
+            now = time.monotonic()
+            for waiting in self._again:
+                if waiting.not_before <= now:
+                    self._again.remove(waiting)
+                    return waiting
+            if (task := next(self._tasks, None)) is not None:
                 return task
-            if self.under_way:
+            if self.under_way or self._again:
                 return None
             self._tasks = next(self._phases, None)
         return None
@@ -83,22 +113,39 @@ class _Running:
         """True when nothing is left to do or to wait for."""
         return self.under_way == 0 and (self._tasks is None or self.error is not None)
 
-    def take(self, future: Future[Any]) -> bool:
-        """Count a finished task; True if it made chunks durable."""
+    def take(self, task: Task, future: Future[Any]) -> bool:
+        """Count a finished task; True if chunks became durable."""
         self.under_way -= 1
         try:
             result = future.result()
+            if isinstance(result, UnitsDone):
+                for unit, written in result.written.items():
+                    patiently(self.workspace.ledger.add, result.stage, unit, written)
         except CancelledError:
             return False
         except Exception as error:  # noqa: BLE001  (whatever it is, it is this raster's failure)
-            self.error = self.error or error
+            if is_lost(error):
+                self._lost(task)
+            else:
+                self.error = self.error or error
             return False
-        if isinstance(result, WindowDone):
+        if isinstance(result, UnitsDone):
             self.tally.add(result)
-            return True
-        if isinstance(result, dict):
-            self.record = result
+            return result.stage == 0
+        self.record = result
         return False
+
+    def _lost(self, task: Task) -> None:
+        """Have a task done again that took its worker with it: in smaller pieces, and not for ever."""
+        job = self.tally.job
+        if task.losses == len(_LOST_TWICE_S):
+            what = f"{task.function.__name__} of {task.arguments[1:2]}"
+            times = f"its worker died {task.losses + 1} times ({what})"
+            reason = f"{times}; give it more memory, or a smaller --chunk-size"
+            self.error = self.error or RasterError(job.view.path, reason)
+            return
+        at = time.monotonic() + _LOST_TWICE_S[task.losses]
+        self._again += [Task(task.function, a, task.losses + 1, at) for a in work.smaller(*task.arguments)]
 
 
 @dataclass(frozen=True)
@@ -133,29 +180,75 @@ def drive(
     Raises
     ------
     StorageError
-        When OUT cannot be written any more; tasks under way are waited for first.
+        When OUT cannot be written any more.
+    KeyboardInterrupt
+        When an end was asked for (`stopping`): what was under way is finished first, unless it takes long.
     """
     batch = _Batch(iter(jobs), record, started)
-    under_way: dict[Future[Any], _Running] = {}
+    flight = _Flight(batch, pool, advanced)
     try:
         while True:
-            while len(under_way) < 2 * pool.count and (task := batch.next_task()) is not None:
-                (function, arguments), owner = task
-                under_way[pool.submit(function, *arguments)] = owner
-                owner.under_way += 1
-            for future in finished(under_way):
-                owner = under_way.pop(future)
-                if owner.take(future):
-                    advanced(owner.tally)
+            if stopping.requested():
+                flight.finish()
+                raise KeyboardInterrupt
+            flight.fill()
+            flight.wait()
             for one in batch.ended():
-                shutil.rmtree(one.tally.job.folder, ignore_errors=True)
-                yield Outcome(one.tally, one.record, one.error)
-                if isinstance(one.error, StorageError):
-                    raise one.error
-            if not under_way and batch.empty:
+                yield _ended(one)
+            if flight.empty and batch.empty:
                 return
     finally:
-        for future in under_way:
+        flight.cancel()
+        batch.close()
+
+
+def _ended(one: _Running) -> Outcome:
+    """The outcome of a raster that is over; its work in progress stays only where storage failed."""
+    if isinstance(one.error, StorageError):
+        one.workspace.close()
+        raise one.error
+    one.workspace.remove()
+    return Outcome(one.tally, one.record, one.error)
+
+
+class _Flight:
+    """The tasks under way: a few for each worker, so that none waits for the coordinator."""
+
+    def __init__(self, batch: _Batch, pool: Pool, advanced: Callable[[Tally], None]) -> None:
+        self._batch = batch
+        self._pool = pool
+        self._advanced = advanced
+        self._tasks: dict[Future[Any], tuple[_Running, Task]] = {}
+
+    @property
+    def empty(self) -> bool:
+        """True when no task is under way."""
+        return not self._tasks
+
+    def fill(self) -> None:
+        """Submit as many tasks as there is room and work for."""
+        while len(self._tasks) < 2 * self._pool.count and (found := self._batch.next_task()) is not None:
+            task, owner = found
+            self._tasks[self._pool.submit(task.function, *task.arguments)] = owner, task
+            owner.under_way += 1
+
+    def wait(self) -> None:
+        """Wait for some task to end, or a moment."""
+        for future in finished(self._tasks, _POLL_S):
+            owner, task = self._tasks.pop(future)
+            if owner.take(task, future):
+                self._advanced(owner.tally)
+
+    def finish(self) -> None:
+        """Let what workers are at come to its end, unless that takes long."""
+        self.cancel()
+        end = time.monotonic() + stopping.GRACE_S
+        while self._tasks and time.monotonic() < end:
+            self.wait()
+
+    def cancel(self) -> None:
+        """Take back what no worker has begun."""
+        for future in self._tasks:
             future.cancel()
 
 
@@ -175,6 +268,11 @@ class _Batch:
     def empty(self) -> bool:
         """True when no raster is under way or to come."""
         return self._exhausted and not self._running
+
+    def close(self) -> None:
+        """End work; what is durable stays in the workspaces."""
+        for one in self._running:
+            one.workspace.close()
 
     def next_task(self) -> tuple[Task, _Running] | None:
         """The next task of the first raster that has one; begins another where none has."""

@@ -12,15 +12,21 @@ import logging
 import os
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from pipeline import stopping
 from pipeline.errors import TilewrightError, UsageError
 
 T = TypeVar("T")
+
+_LOST_TWICE_S = (0.5, 2.0)
+_NOTHING_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +95,28 @@ class Pool:
     def each(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         """Results of ``function(*call)``, in the order of the calls, with a bounded number under way."""
         rest = iter(calls)
-        queue: list[Future[T]] = [self.submit(function, *c) for c in islice(rest, 2 * self.count)]
+        queue = deque((self.submit(function, *c), c) for c in islice(rest, 2 * self.count))
         try:
             while queue:
-                yield queue.pop(0).result()
-                queue += [self.submit(function, *c) for c in islice(rest, 1)]
+                stopping.check()
+                future, call = queue.popleft()
+                yield self._result(future, function, call)
+                queue += [(self.submit(function, *c), c) for c in islice(rest, 1)]
         finally:
-            for future in queue:
+            for future, _ in queue:
                 future.cancel()
+
+    def _result(self, future: Future[T], function: Callable[..., T], call: tuple[Any, ...]) -> T:
+        """The result of a call, which is made again if its worker dies, and not for ever."""
+        for delay in _LOST_TWICE_S:
+            try:
+                return future.result()
+            except Exception as error:
+                if not is_lost(error):
+                    raise
+            time.sleep(delay)
+            future = self.submit(function, *call)
+        return future.result()
 
 
 def _sendable(function: Callable[..., T], *arguments: Any) -> T:
@@ -108,8 +128,16 @@ def _sendable(function: Callable[..., T], *arguments: Any) -> T:
         raise
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _serve(parent: int) -> None:
+    """What each worker process does first: leave interrupts to the parent, and not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), name="tilewright-parent", daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 _cell_pools: dict[int, ThreadPoolExecutor] = {}
@@ -130,9 +158,17 @@ def _end_cell_threads() -> None:
             _cell_pools.popitem()[1].shutdown()
 
 
-def finished(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
-    """Wait for some futures; gives those that are done."""
-    return wait(futures, return_when=FIRST_COMPLETED).done
+def finished(futures: Iterable[Future[Any]], timeout_s: float) -> set[Future[Any]]:
+    """Wait for some futures, or a while; gives those that are done."""
+    if not (several := set(futures)):
+        time.sleep(min(timeout_s, _NOTHING_S))
+    return wait(several, timeout_s, FIRST_COMPLETED).done
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether a task failed because its worker died."""
+    # by its name: importing distributed takes half a second, and threads never raise it
+    return type(error).__name__ == "KilledWorker"
 
 
 @contextlib.contextmanager
@@ -153,6 +189,23 @@ def open_pool(workers: Workers, *, dashboard: bool = False) -> Iterator[Pool]:
         yield Pool(client.get_executor(), workers.count, threads, address)
 
 
+def _worker_plugin() -> Any:
+    from distributed.diagnostics.plugin import WorkerPlugin
+
+    class Serving(WorkerPlugin):
+        """Has a worker behave as ours."""
+
+        name = "tilewright"
+
+        def __init__(self) -> None:
+            self._parent = os.getpid()
+
+        def setup(self, worker: Any) -> None:  # noqa: ARG002  (what Dask calls)
+            _serve(self._parent)
+
+    return Serving()
+
+
 @contextlib.contextmanager
 def _cluster(workers: Workers, *, dashboard: bool) -> Iterator[tuple[Any, str | None]]:
     import dask
@@ -167,6 +220,9 @@ def _cluster(workers: Workers, *, dashboard: bool) -> Iterator[tuple[Any, str | 
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
         "distributed.worker.use-file-locking": False,
+        # one task at a time is with a worker, so that if it dies it is known which one did it
+        "distributed.scheduler.worker-saturation": 1.0,
+        "distributed.scheduler.allowed-failures": 0,
     }
     with (
         dask.config.set(settings),
@@ -184,5 +240,6 @@ def _cluster(workers: Workers, *, dashboard: bool) -> Iterator[tuple[Any, str | 
         Client(cluster) as client,
     ):
         if processes:
-            client.run(_leave_interrupts_to_the_parent)
+            # workers that are started later, in the place of dead ones, do it too
+            client.register_plugin(_worker_plugin())
         yield client, cluster.dashboard_link if dashboard else None

@@ -22,7 +22,7 @@ from engine.kernel import NODATA
 from pipeline import durable
 from pipeline.sinks import tiff
 from pipeline.sinks.meaning import Labelled
-from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
+from pipeline.sinks.parts import PartIndex, Written, histogram, part_path, read_index, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
 from pipeline.style import LabelStyle, aux_xml, statistics
 
@@ -62,9 +62,9 @@ class Cog:
         """The sidecar, then the GeoTIFF."""
         return f"{self.file}.aux.xml", self.file
 
-    def write_unit(self, folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> None:
+    def write_unit(self, folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> Written:
         """Make a unit durable: its tiles, encoded, in its part."""
-        write_unit(folder, stage, unit, labels)
+        return write_unit(folder, stage, unit, labels)
 
     def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: Labelled) -> npt.NDArray[np.int64]:
         """Join the parts and write the sidecar; gives the pixels of each label."""
@@ -76,7 +76,7 @@ class Cog:
         return counts
 
 
-def write_unit(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> None:
+def write_unit(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> Written:
     """Encode a unit's tiles of all the stage's levels and make them durable.
 
     Parameters
@@ -90,7 +90,7 @@ def write_unit(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels
     """
     pyramid = unit_pyramid(stage, unit, labels)
     tiles = [[[encode_tile(t) for t in line] for line in cut_tiles(level)] for level in pyramid.levels]
-    write_part(folder, stage, unit, pyramid, tiles)
+    return write_part(folder, stage, unit, pyramid, tiles)
 
 
 def encode_tile(tile: Labels) -> bytes:

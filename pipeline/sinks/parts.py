@@ -2,11 +2,12 @@
 
 A part is the unit's encoded tiles (where the sink keeps them so), level by level and row by row, then
 the compressed remnant, then a JSON index and its length. Writing one twice gives the same bytes, so a
-unit may be redone at will.
+unit may be redone at will; its digest tells later whether it is still what was written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ import numpy.typing as npt
 from pipeline import durable
 from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid, count_labels
 
-_MAGIC = b"TWPART01"
+DIGEST_BYTES = 16
+_MAGIC = b"TWPART02"
 _TAIL = struct.Struct("<I8s")
 _LEVEL = 1  # remnants are short-lived
 
@@ -50,6 +52,26 @@ class LevelTiles:
     offset: int
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that is on disk: its size, and the BLAKE2b digest (16 bytes) of what it holds."""
+
+    size: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> Written:
+        """What a file that holds `data` is."""
+        return cls(len(data), hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest())
+
+    def still(self, path: Path) -> bool:
+        """Whether a file is what was written."""
+        try:
+            return path.stat().st_size == self.size and Written.of(path.read_bytes()) == self
+        except OSError:
+            return False
+
+
 @dataclass(frozen=True)
 class PartIndex:
     """What a part holds.
@@ -62,11 +84,17 @@ class PartIndex:
         Pixels of each label at the stage's first level, 256 counts.
     remnant
         (offset, bytes, height, width) of the compressed remnant, or None after the last stage.
+    checksums
+        CRC-32C of the unit's labels at each of the stage's levels.
+    files
+        What the sink keeps of the unit outside the part: name below the workspace, size, digest in hex.
     """
 
     tiles: list[LevelTiles]
     histogram: list[int]
     remnant: tuple[int, int, int, int] | None
+    checksums: list[int]
+    files: list[tuple[str, int, str]]
 
 
 def part_path(folder: Path, stage: Stage, unit: tuple[int, int]) -> Path:
@@ -80,7 +108,8 @@ def write_part(
     unit: tuple[int, int],
     pyramid: UnitPyramid,
     tiles: Sequence[Sequence[Sequence[bytes]]],
-) -> None:
+    files: Sequence[tuple[str, bytes]] = (),
+) -> Written:
     """Write the part of a unit, durably.
 
     Parameters
@@ -93,7 +122,11 @@ def write_part(
         The unit's labels at the stage's levels.
     tiles
         Encoded tiles of each level, by rows; none where the sink keeps them elsewhere.
+    files
+        What the sink keeps elsewhere, which is on disk already: names below `folder`, and bytes.
     """
+    import google_crc32c
+
     window = stage.window(unit)
     body: list[bytes] = []
     stored: list[LevelTiles] = []
@@ -111,11 +144,24 @@ def write_part(
         remnant = (offset, len(data), height, width)
         body.append(data)
     histogram = count_labels(pyramid.levels[0]).tolist()
-    index = PartIndex(stored, histogram, remnant)
+    checksums = [google_crc32c.value(np.ascontiguousarray(level).tobytes()) for level in pyramid.levels]
+    kept = [(name, w.size, w.digest.hex()) for name, w in ((n, Written.of(d)) for n, d in files)]
+    index = PartIndex(stored, histogram, remnant, checksums, kept)
     text = json.dumps(asdict(index), separators=(",", ":")).encode()
     path = part_path(folder, stage, unit)
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write_bytes(path, b"".join((*body, text, _TAIL.pack(len(text), _MAGIC))))
+    data = b"".join((*body, text, _TAIL.pack(len(text), _MAGIC)))
+    durable.write_bytes(path, data)
+    return Written.of(data)
+
+
+def intact(folder: Path, stage: Stage, unit: tuple[int, int], written: Written) -> bool:
+    """Whether a unit is still what was written: its part, and what the sink keeps outside of it."""
+    path = part_path(folder, stage, unit)
+    if not written.still(path):
+        return False
+    files = read_index(path).files
+    return all(Written(size, bytes.fromhex(digest)).still(folder / name) for name, size, digest in files)
 
 
 def histogram(folder: Path, stage: Stage) -> npt.NDArray[np.int64]:
@@ -144,7 +190,11 @@ def read_index(path: Path) -> PartIndex:
         value = json.loads(file.read(parsed[0]))
     remnant = value["remnant"]
     return PartIndex(
-        [LevelTiles(**t) for t in value["tiles"]], value["histogram"], tuple(remnant) if remnant else None
+        [LevelTiles(**t) for t in value["tiles"]],
+        value["histogram"],
+        tuple(remnant) if remnant else None,
+        value["checksums"],
+        [tuple(f) for f in value["files"]],
     )
 
 

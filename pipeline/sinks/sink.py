@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pipeline.sinks.cog import Cog
 from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.parts import Written
 from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.zarr_store import ZarrStore
 
@@ -34,7 +35,7 @@ class Sink(Protocol):
 
     def write_unit(
         self, folder: Path, stage: Stage, unit: tuple[int, int], labels: npt.NDArray[np.uint8]
-    ) -> None:
+    ) -> Written:
         """Make a unit durable: its labels of all the stage's levels, and its part.
 
         Parameters
@@ -45,6 +46,11 @@ class Sink(Protocol):
             Which unit.
         labels
             Its labels at the stage's first level, uint8, of the unit's window.
+
+        Returns
+        -------
+        Written
+            What the part is, by which `parts.intact` tells later whether the unit is still whole.
         """
 
     def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: Labelled) -> npt.NDArray[np.int64]:

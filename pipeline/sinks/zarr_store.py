@@ -20,7 +20,7 @@ from engine.kernel import NODATA
 from pipeline import durable
 from pipeline.sinks import geozarr
 from pipeline.sinks.meaning import Labelled
-from pipeline.sinks.parts import histogram, write_part
+from pipeline.sinks.parts import Written, histogram, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
 from pipeline.sinks.shard import encode_bytes, encode_chunk, encode_shard
 from pipeline.sinks.vrt import labels_vrt, mosaic_vrt
@@ -57,14 +57,14 @@ class ZarrStore:
         """The VRT, then the store."""
         return self.raster, self.file
 
-    def write_unit(self, folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> None:
+    def write_unit(self, folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> Written:
         """Make a unit durable: its shards or chunks of all the stage's levels, then its part."""
         pyramid = unit_pyramid(stage, unit, labels)
         levels = enumerate(pyramid.levels)
-        files = chain.from_iterable(self._encoded(stage, step, unit, level) for step, level in levels)
-        store = folder / self.file
-        durable.write_synced(((store / name, data) for name, data in files), folder)
-        write_part(folder, stage, unit, pyramid, ())
+        encoded = chain.from_iterable(self._encoded(stage, step, unit, level) for step, level in levels)
+        files = [(f"{self.file}/{name}", data) for name, data in encoded]
+        durable.write_synced(((folder / name, data) for name, data in files), folder)
+        return write_part(folder, stage, unit, pyramid, (), files)
 
     def _encoded(
         self, stage: Stage, step: int, unit: tuple[int, int], labels: Labels

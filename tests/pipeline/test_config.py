@@ -251,7 +251,7 @@ def test_the_record_holds_the_whole_configuration(two_rasters, tmp_path):
         ]
     )
     record = json.loads((tmp_path / "o" / "run.json").read_text())
-    assert set(record["config"]) == set(RunConfig.model_fields) - {"overwrite"}
+    assert set(record["config"]) == set(RunConfig.model_fields) - {"overwrite", "resume"}
     assert record["config"]["sources"] == [str(two_rasters / "a.tif")]
     assert load_file(str(tmp_path / "o" / "run.json"))["segments"] == 3
 

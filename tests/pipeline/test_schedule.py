@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline import schedule
 from pipeline.errors import RasterError, StorageError
-from pipeline.job import WindowDone
+from pipeline.job import UnitsDone
 from pipeline.workers import Pool
 
 
@@ -33,8 +35,9 @@ class FakeStage:
 class FakeJob:
     """A raster of so many windows and merges, which may fail in one of its tasks."""
 
-    def __init__(self, name, windows=3, merges=(), fails=None, error=None, folder=None):
+    def __init__(self, name, windows=3, merges=(), fails=None, error=None, folder=None, *, complete=False):
         self.name = name
+        self.complete = complete
         self.stages = [FakeStage(0, windows), *(FakeStage(i, n) for i, n in enumerate(merges, 1))]
         self._windows = windows
         self.fails = fails
@@ -46,22 +49,65 @@ class FakeJob:
         return list(range(self._windows))
 
 
+class FakeLedger:
+    """Remembers what was recorded."""
+
+    def __init__(self):
+        self.units = []
+
+    def add(self, stage, unit, _):
+        self.units.append((stage, unit))
+
+    def done(self, _stage, _unit):
+        return None
+
+
+class FakeWorkspace:
+    """A workspace without files, but for the folder to remove."""
+
+    made: ClassVar = {}
+
+    def __init__(self, job):
+        self.job = job
+        self.ledger = FakeLedger()
+        self.complete = job.complete
+        self.closed = False
+        self.made[job.name] = self
+
+    def recorded(self, _):
+        return {}
+
+    def close(self):
+        self.closed = True
+
+    def remove(self):
+        self.close()
+        shutil.rmtree(self.job.folder, ignore_errors=True)
+
+
 class Record:
     """What was done, in order; the fake tasks and callbacks that the coordinator gets."""
 
     def __init__(self, monkeypatch):
         self.events = []
         self.lock = threading.Lock()
-        monkeypatch.setattr(schedule.work, "label_window", lambda job, w: self._task(job, "label", w))
-        monkeypatch.setattr(schedule.work, "merge_unit", lambda job, i, unit: self._task(job, "merge", unit))
-        monkeypatch.setattr(schedule.work, "finish", lambda job, record: self._task(job, "finish", record))
+        work = schedule.work
+        monkeypatch.setattr(work, "label_window", lambda job, w, _: self._task(job, "label", w))
+        monkeypatch.setattr(work, "merge_unit", lambda job, _i, unit, _: self._task(job, "merge", unit))
+        monkeypatch.setattr(work, "finish", lambda job, record: self._task(job, "finish", record))
+        monkeypatch.setattr(work, "publish", lambda job: self._task(job, "publish", None))
+        monkeypatch.setattr(schedule, "Workspace", FakeWorkspace)
 
     def _task(self, job, kind, what):
         with self.lock:
             self.events.append((job.name, kind, what))
         if job.fails in ((kind, what), kind):
             raise job.error
-        return {"label": WindowDone(1, 100, 0.5, 0.25), "merge": None, "finish": {"of": job.name}}[kind]
+        if kind in ("finish", "publish"):
+            return {"of": job.name, "by": kind}
+        if kind == "merge":
+            return UnitsDone(what[0], {what: None})
+        return UnitsDone(0, {(0, what): None}, 1, 100, 0.5, 0.25)
 
     def drive(self, jobs, pool):
         return list(self.outcomes(jobs, pool))
@@ -110,7 +156,16 @@ def test_a_raster_is_labelled_then_merged_stage_by_stage_then_finished(record):
     assert record.kinds("a", "label", "merge", "finish") == ["label"] * 4 + ["merge"] * 3 + ["finish"]
     assert [w for _, kind, w in record.events if kind == "merge"] == [(1, 0), (1, 1), (2, 0)]
     assert outcome.error is None
-    assert outcome.record == {"of": "a"}
+    assert outcome.record == {"of": "a", "by": "publish"}
+    assert sorted(FakeWorkspace.made["a"].ledger.units) == [
+        *((0, (0, i)) for i in range(4)), (1, (1, 0)), (1, (1, 1)), (2, (2, 0)),
+    ]  # fmt: skip
+
+
+def test_a_raster_whose_files_are_whole_is_only_moved(record):
+    (outcome,) = record.drive([FakeJob("a", 4, (2, 1), complete=True)], at_once())
+    assert record.kinds("a", "label", "merge", "finish", "publish") == ["publish"]
+    assert outcome.record == {"of": "a", "by": "publish"}
 
 
 def test_the_record_is_made_when_all_chunks_are_counted(record):
@@ -175,11 +230,80 @@ def test_a_disk_that_is_full_ends_the_run(record, fails):
     assert len(begun) < 10
 
 
-def test_the_raster_that_met_the_full_disk_is_told_before_the_run_ends(record):
-    outcomes = record.outcomes([FakeJob("a", 3, fails="label", error=StorageError("full"))], at_once())
-    assert isinstance(next(outcomes).error, StorageError)
+def test_work_in_progress_stays_when_the_disk_is_full(record, tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    job = FakeJob("a", 3, fails=("label", 2), error=StorageError("full"), folder=folder)
     with pytest.raises(StorageError):
-        next(outcomes)
+        record.drive([job], at_once(1))
+    assert folder.exists()
+    assert FakeWorkspace.made["a"].closed
+
+
+class KilledWorker(Exception):  # noqa: N818  (what Dask calls it)
+    """A worker died with its task."""
+
+
+@pytest.fixture
+def no_delay(monkeypatch):
+    monkeypatch.setattr(schedule, "_LOST_TWICE_S", (0.0, 0.0))
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, no_delay, losses):
+    tried = []
+
+    def label(job, window, _):
+        tried.append(window)
+        if window == 1 and tried.count(1) <= losses:
+            raise KilledWorker
+        return UnitsDone(0, {(0, window): None}, 1, 100)
+
+    monkeypatch.setattr(schedule.work, "label_window", label)
+    (outcome,) = record.drive([FakeJob("a", 3, (1,))], at_once(1))
+    assert outcome.error is None
+    assert outcome.tally.chunks_done == 3
+    assert tried.count(1) == losses + 1
+
+
+def test_a_task_that_kills_worker_after_worker_fails_its_raster(record, no_delay):
+    bad, good = record.drive([FakeJob("a", 3, fails="label", error=KilledWorker()), FakeJob("b")], at_once(1))
+    assert "its worker died 3 times" in str(bad.error)
+    assert len(record.kinds("a", "label")) <= 9
+    assert good.error is None
+
+
+def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatch):
+    asked, begun, release = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(schedule.stopping, "requested", asked.is_set)
+
+    def label(_job, window, _):
+        begun.set()
+        assert release.wait(20)
+        return UnitsDone(0, {(0, window): None}, 1, 100)
+
+    def ask():
+        assert begun.wait(20)
+        asked.set()
+        release.set()
+
+    monkeypatch.setattr(schedule.work, "label_window", label)
+    threading.Thread(target=ask).start()
+    with ThreadPoolExecutor(2) as executor, pytest.raises(KeyboardInterrupt):
+        record.drive([FakeJob("a", 1000)], Pool(executor, 2))
+    assert 1 <= len(FakeWorkspace.made["a"].ledger.units) < 10
+
+
+def test_an_end_that_is_asked_for_does_not_wait_for_ever(record, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(schedule.stopping, "GRACE_S", 0.1)
+    monkeypatch.setattr(schedule.work, "label_window", lambda *_: release.wait(20))
+    asked = iter([False, False, True])
+    monkeypatch.setattr(schedule.stopping, "requested", lambda: next(asked))
+    with ThreadPoolExecutor(2) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            record.drive([FakeJob("a", 1000)], Pool(executor, 2))
+        release.set()
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -224,12 +348,12 @@ def test_a_raster_is_begun_only_when_those_before_leave_workers_idle(record):
 def test_the_last_tasks_of_one_raster_overlap_with_the_first_of_the_next(record):
     release = threading.Event()
 
-    def label(job, window):
+    def label(job, _window, _recorded):
         if job.name == "a":
             assert release.wait(20)  # until the other one has begun
         else:
             release.set()
-        return WindowDone(1, 1, 0, 0)
+        return UnitsDone(0, {}, 1, 1)
 
     schedule.work.label_window = label  # the fixture puts it back
     with ThreadPoolExecutor(2) as executor:

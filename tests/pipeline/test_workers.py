@@ -145,6 +145,8 @@ def test_finished_waits_for_some_and_gives_those_that_are_done():
     with ThreadPoolExecutor(2) as executor:
         release = threading.Event()
         slow, quick = executor.submit(release.wait, 20), executor.submit(int)
-        assert finished([slow, quick]) == {quick}
+        assert finished([slow, quick], 20) == {quick}
+        assert finished([slow], 0.01) == set()
         release.set()
-        assert finished([slow]) == {slow}
+        assert finished([slow], 20) == {slow}
+    assert finished([], 20) == set()

@@ -182,7 +182,7 @@ def test_a_run_has_the_cog_s_labels_in_every_chunking_and_version(source, cog_le
         *("codebook.npz", "r.json", "r.png", "r.qml", "r.vrt", "r.zarr", "run.json"),
     ]
     record = json.loads((store.parent / "r.json").read_text())
-    assert record["files"] == ["r.vrt", "r.zarr"]
+    assert record["files"] == ["r.png", "r.qml", "r.vrt", "r.zarr"]
     assert record["nodata_pixels"] == (cog_levels[0] == 255).sum()
 
 

@@ -1,0 +1,214 @@
+"""Runs that were cut short are taken up: only what is missing is done, and the bytes are the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline import job as work
+from pipeline import running, stopping
+from pipeline.config import RunConfig
+from pipeline.errors import StorageError, UsageError
+from tests.rasters import noise, write_geotiff
+
+SIDE = 512
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_geotiff(tmp_path_factory.mktemp("source") / "scene.tif", noise(3, 2300, 2700, seed=5))
+
+
+def config(source, out, **options):
+    return RunConfig(sources=(str(source),), out=str(out), chunk_size=SIDE, workers="1", **options)
+
+
+def labels_of(out):
+    """Bytes of all that a run leaves but for the times in its records."""
+    files = (p for p in Path(out).rglob("*") if p.is_file() and p.suffix != ".json")
+    return {str(p.relative_to(out)): p.read_bytes() for p in files if "run.log" not in p.name}
+
+
+@pytest.fixture(scope="module", params=["cog", "zarr"])
+def form(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source, form, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    running.run(config(source, out, format=form))
+    return labels_of(out)
+
+
+class Calls:
+    """Counts the units that are written, and stops or fails a run after some of them."""
+
+    def __init__(self, monkeypatch, stop_after=None, error=None):
+        self.units = []
+        real = work.write_unit
+
+        def write(job, stage, unit, labels):
+            if stop_after is not None and len(self.units) >= stop_after:
+                raise error
+            self.units.append((stage, unit))
+            return real(job, stage, unit, labels)
+
+        monkeypatch.setattr(work, "write_unit", write)
+
+
+def interrupted(source, out, form, after, monkeypatch, **options):
+    with monkeypatch.context() as patch:
+        calls = Calls(patch, after, StorageError("full"))
+        with pytest.raises(StorageError, match="full"):
+            running.run(config(source, out, format=form, **options))
+    return calls.units
+
+
+@pytest.mark.parametrize("after", [0, 1, 16, 29, 30])
+def test_only_what_is_missing_is_done_and_the_bytes_are_the_same(
+    source, form, undisturbed, tmp_path, monkeypatch, after
+):
+    before = interrupted(source, tmp_path, form, after, monkeypatch)
+    assert not list(tmp_path.glob("scene.*"))
+    calls = Calls(monkeypatch)
+    report = running.run(config(source, tmp_path, format=form))
+    assert report.done == ["scene"]
+    # a window that was under way is done again, whole
+    again = set(before) & set(calls.units)
+    assert len(again) <= 16
+    assert {unit for stage, unit in {*before, *calls.units} if stage == 0} == {
+        (i, j) for i in range(5) for j in range(6)
+    }
+    assert labels_of(tmp_path) == undisturbed
+    assert not (tmp_path / ".partial").exists()
+
+
+def test_what_was_altered_since_is_done_again(source, form, undisturbed, tmp_path, monkeypatch):
+    interrupted(source, tmp_path, form, 30, monkeypatch)
+    workspace = tmp_path / ".partial" / "scene"
+    parts = sorted((workspace / "stage0").rglob("*.part"))
+    parts[3].write_bytes(parts[3].read_bytes()[:-5])
+    raw = bytearray(parts[7].read_bytes())
+    raw[len(raw) // 2] ^= 4
+    parts[7].write_bytes(raw)
+    parts[11].unlink()
+    if form == "zarr":
+        shard = min(workspace.glob("scene.zarr/**/c/2/2"))
+        shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
+    calls = Calls(monkeypatch)
+    running.run(config(source, tmp_path, format=form))
+    redone = [unit for stage, unit in calls.units if stage == 0]
+    places = [parts[i] for i in (3, 7, 11)]
+    wanted = {(int(p.parent.name), int(p.stem)) for p in places} | ({(2, 2)} if form == "zarr" else set())
+    assert set(redone) == wanted
+    assert labels_of(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("failing", ["assemble", "write_json", "move"])
+@pytest.mark.parametrize("call", [1, 2, 4])
+def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, monkeypatch, failing, call):
+    with monkeypatch.context() as patch:
+        owner = work.durable if failing != "assemble" else None
+        if owner is None:
+            from pipeline.sinks.sink import sink_of
+
+            owner = type(sink_of("scene.tif" if form == "cog" else "scene.zarr"))
+        real, count = getattr(owner, failing), 0
+
+        def fail(*arguments):
+            nonlocal count
+            count += 1
+            if count == call:
+                raise StorageError("full")
+            return real(*arguments)
+
+        patch.setattr(owner, failing, fail)
+        try:
+            running.run(config(source, tmp_path, format=form))
+        except StorageError:
+            stopped = True
+        else:
+            stopped = False
+    calls = Calls(monkeypatch)
+    running.run(config(source, tmp_path, format=form))
+    if stopped and failing != "write_json":
+        assert calls.units == []
+    assert labels_of(tmp_path) == undisturbed
+    assert not (tmp_path / ".partial").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"chunk_size": 1024}, {"resume": False}, {"workers": "processes:2"}], ids=str
+)
+def test_other_chunks_begin_anew_and_other_workers_go_on(
+    source, undisturbed, tmp_path, monkeypatch, change, form
+):
+    interrupted(source, tmp_path, form, 20, monkeypatch)
+    plain = config(source, tmp_path, format=form)
+    running.run(plain.model_copy(update=change))
+    if "chunk_size" not in change or form == "cog":
+        assert labels_of(tmp_path) == undisturbed
+
+
+def test_the_codebook_stays(source, tmp_path, monkeypatch):
+    interrupted(source, tmp_path, "cog", 3, monkeypatch)
+    codebook = (tmp_path / "codebook.npz").read_bytes()
+    monkeypatch.setattr(running, "fit_codebook", None)
+    running.run(config(source, tmp_path))
+    assert (tmp_path / "codebook.npz").read_bytes() == codebook
+
+
+def test_an_input_that_changed_in_the_middle_begins_anew(tmp_path, monkeypatch):
+    path = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1))
+    interrupted(path, tmp_path / "out", "cog", 3, monkeypatch)
+    write_geotiff(path, noise(3, 1100, 1100, seed=2))
+    calls = Calls(monkeypatch)
+    running.run(config(path, tmp_path / "out"))
+    assert len([u for s, u in calls.units if s == 0]) == 9
+
+
+def test_rasters_that_are_done_are_known_by_their_records(tmp_path, monkeypatch):
+    paths = [write_geotiff(tmp_path / f"r{i}.tif", noise(3, 600, 600, seed=i)) for i in range(3)]
+    out = tmp_path / "out"
+    settings = RunConfig(sources=tuple(map(str, paths)), out=str(out), chunk_size=SIDE, workers="1")
+    running.run(settings)
+    wanted = labels_of(out)
+    # as if the run had been killed before it could say what is done
+    state = json.loads((out / "run.json").read_text())
+    state["rasters"] = [{**r, "state": "waiting"} for r in state["rasters"]]
+    (out / "run.json").write_text(json.dumps(state))
+    (out / "r1.json").unlink()
+    report = running.run(settings)
+    assert (report.done, report.skipped) == (["r1"], ["r0", "r2"])
+    assert labels_of(out) == wanted
+
+
+def test_an_asked_for_end_is_resumable(source, form, undisturbed, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        calls = Calls(patch)
+        patch.setattr(stopping, "requested", lambda: len(calls.units) >= 8)
+        with pytest.raises(KeyboardInterrupt):
+            running.run(config(source, tmp_path, format=form))
+    assert not (tmp_path / ".partial" / ".owner").exists()
+    before = len(calls.units)
+    calls = Calls(monkeypatch)
+    running.run(config(source, tmp_path, format=form))
+    assert len([u for s, u in calls.units if s == 0]) <= 30 - min(before, 30) + 1
+    assert labels_of(tmp_path) == undisturbed
+
+
+def test_the_second_run_on_one_out_is_refused(source, tmp_path, monkeypatch):
+    def meanwhile(*_):
+        with pytest.raises(UsageError, match="another run is at work there"):
+            running.run(config(source, tmp_path))
+        raise StorageError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "write_unit", meanwhile)
+        with pytest.raises(StorageError, match="full"):
+            running.run(config(source, tmp_path))
+    shutil.rmtree(tmp_path)
