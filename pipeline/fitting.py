@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.cluster import Clustering, cluster
 from engine.codebook import Codebook, Scaling
-from engine.grid import Window, tiles
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
 from engine.kmeans import BlockKMeans
-from pipeline import sampling
+from pipeline import gathering, sampling
 from pipeline.errors import RasterError, UsageError
+from pipeline.fit_memory import FitMemory
 from pipeline.kernels import make_kernel, provenance
 from pipeline.workers import Pool, Workers, open_pool
 
@@ -28,7 +26,6 @@ ROBUST_PERCENTILES = (0.5, 99.5)
 
 NO_VALID_PIXEL = "no valid pixel (all is nodata); there is nothing to segment"
 
-_EXACT_WINDOW_PX = 2048
 
 Scale = tuple[float, ...] | str | None
 Advance = Callable[[int, int], None]
@@ -113,8 +110,12 @@ def fit_codebook(
     scale: Scale,
     pool: Pool,
     advance: Advance = _unheard,
+    memory: FitMemory | None = None,
 ) -> Codebook:
-    """Fit one codebook with given workers; see `fit`. `advance(done, total)` hears of progress."""
+    """Fit one codebook with given workers; see `fit`.
+
+    `advance(done, total)` hears of progress; `memory` keeps what takes long to find.
+    """
     if not 2 <= segments <= MAX_SEGMENTS:
         raise UsageError(f"segments {segments}; K-Means takes 2 to {MAX_SEGMENTS}")
     if method not in ("sample", "exact"):
@@ -124,15 +125,15 @@ def fit_codebook(
     check_bands(kernel, first)
 
     def sample(by: Kernel, known: BandStatistics | None, heard: Advance) -> tuple[Vectors, dict[str, Any]]:
-        places = _Places(rasters, seed, kernel.sample_px, kernel.sample_vectors)
-        return _sample(places, by, known, pool, heard)
+        places = gathering.Places(rasters, seed, kernel.sample_px, kernel.sample_vectors)
+        return gathering.sample(places, by, known, gathering.Hands(pool, heard, memory))
 
     vectors: Vectors
     weights = None
     if method == "exact":
         if kernel.needs_statistics:
             raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
-        vectors, weights, report = _every_pixel(rasters, pool, advance)
+        vectors, weights, report = gathering.every_pixel(rasters, gathering.Hands(pool, advance, memory))
     elif kernel.needs_statistics:
         # pixels first, from the same cells: what stands for invalid ones has to be known
         vectors, report = sample(BlockKMeans(1), None, _unheard)
@@ -202,97 +203,6 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
 def _refuse_empty(vectors: Vectors, rasters: Sequence[sampling.Pixels]) -> None:
     if len(vectors) == 0:
         raise RasterError(", ".join(r.path for r in rasters[:3]), NO_VALID_PIXEL)
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where a sample is taken: cells of some side of some rasters, and how many vectors of them."""
-
-    rasters: Sequence[sampling.Pixels]
-    seed: int
-    cell_px: int
-    vectors: int
-
-
-def _sample(
-    places: _Places, kernel: Kernel, statistics: BandStatistics | None, pool: Pool, advance: Advance
-) -> tuple[Vectors, dict[str, Any]]:
-    """Feature vectors of the hash sample, in hash order, and what was seen."""
-    rasters, count = places.rasters, places.vectors
-    total = sampling.cells_total(rasters, places.cell_px)
-    quota = sampling.quota(total, count)
-    samples: list[sampling.CellSample] = []
-    waiting: list[sampling.Cell] = []
-    looked_at = 0
-    for cell in sampling.cells(rasters, places.seed, places.cell_px):
-        waiting.append(cell)
-        looked_at += 1
-        # batches of a fixed size: how far the sample reaches must not depend on the workers
-        if len(waiting) < sampling.CELLS and looked_at < total:
-            continue
-        calls = [(rasters[c.raster], kernel, statistics, c, quota) for c in waiting]
-        for sample in pool.each(sampling.sample_cell, calls):
-            samples.append(sample)
-            advance(len(samples), min(total, max(sampling.CELLS, len(samples))))
-        waiting.clear()
-        if sampling.enough(samples, count):
-            break
-    hashes = np.concatenate([s.hashes for s in samples])
-    vectors = np.concatenate([s.vectors for s in samples])
-    order = np.argsort(hashes, kind="stable")
-    report = {
-        "cells_read": len(samples),
-        "cells_total": total,
-        "pixels_seen": sum(s.valid_pixels for s in samples),
-        "pixels_total": sum(r.region.pixels for r in rasters),
-        "vectors": len(vectors),
-    }
-    return vectors[order], report
-
-
-def _every_pixel(
-    rasters: Sequence[sampling.Pixels], pool: Pool, advance: Advance
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], dict[str, Any]]:
-    """All distinct colours, their counts, and what was seen; integer sums, so in any order the same."""
-    from engine import hashing
-
-    bands = len(rasters[0].bands)
-    if rasters[0].dtype != "uint8" or bands > 3:
-        raise UsageError(
-            f"--fit exact counts colours of 1 to 3 bands of uint8, not {bands} bands of {rasters[0].dtype}; "
-            "use --fit sample or choose --bands"
-        )
-    counts = np.zeros(256**bands, np.int64)
-    calls = [(r, w) for r in rasters for w in tiles(r.region, _EXACT_WINDOW_PX)]
-    for done, (colours, number) in enumerate(pool.each(count_colours, calls), 1):
-        counts[colours] += number
-        advance(done, len(calls))
-    present = np.flatnonzero(counts)
-    present = present[hashing.bottom(hashing.mix(present.astype(np.uint64)), len(present))]
-    shifts = 8 * np.arange(bands - 1, -1, -1)
-    vectors = ((present[:, None] >> shifts) & 255).astype(np.float64)
-    seen = int(counts.sum())
-    report = {
-        "pixels_seen": seen,
-        "pixels_total": sum(r.region.pixels for r in rasters),
-        "vectors": len(vectors),
-    }
-    return vectors, counts[present].astype(np.float64), report
-
-
-def count_colours(
-    pixels: sampling.Pixels, window: Window
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-    """Colours of the valid pixels of a window, packed into one integer each, and how often they occur."""
-    data, valid = pixels.read(window)
-    inside = pixels.inside(window)
-    if inside is not None:
-        valid = valid & inside
-    packed = np.zeros(valid.shape, np.int32)
-    for band in data:
-        packed = (packed << 8) | band
-    colours, number = np.unique(packed[valid], return_counts=True)
-    return colours.astype(np.intp), number
 
 
 def _scaling(vectors: Vectors, dtype: str, scale: Scale) -> Scaling | None:

@@ -7,7 +7,6 @@ durable under its own name and the same bytes each time. Pixels never pass throu
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import threading
 import time
@@ -85,7 +84,7 @@ class Job:
             "input": self.fingerprint,
             "codebook": self.codebook.content_hash,
             "region": [region.row, region.col, region.height, region.width],
-            "area": None if area is None else hashlib.sha256(repr(area).encode()).hexdigest(),
+            "area": None if area is None else area.digest,
             "chunk_px": self.chunk_px,
             "sink": repr(self.sink),
             "versions": versions(),

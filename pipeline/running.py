@@ -20,6 +20,7 @@ from pipeline import durable, schedule, workers
 from pipeline.config import RunConfig
 from pipeline.durable import patiently
 from pipeline.errors import NoRasterError, RasterError, TilewrightError, UsageError, one_line, printable
+from pipeline.fit_memory import FitMemory
 from pipeline.fitting import NO_VALID_PIXEL, check_alike, fit_codebook
 from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs, sampled
@@ -279,6 +280,14 @@ class _Run:
 
     def _fit(self, inputs: Sequence[Input], name: str | None) -> Codebook:
         config = self._config
+        memory = FitMemory(
+            self._folder.partial / ".fit",
+            [
+                [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs],
+                config.meaning,
+                versions(),
+            ],
+        )
         codebook = fit_codebook(
             sampled(inputs),
             self._kernel,
@@ -288,7 +297,9 @@ class _Run:
             scale=config.scale,
             pool=self._pool,
             advance=lambda done, total: self._progress.event("fit", done=done, total=total, raster=name),
+            memory=memory,
         )
+        memory.forget()
         self._announce(codebook, name)
         return codebook
 

@@ -100,6 +100,17 @@ class CellSample:
     found: int
     valid_pixels: int
 
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All of it as arrays."""
+        counts = np.array([self.found, self.valid_pixels])
+        return {"vectors": self.vectors, "hashes": self.hashes, "counts": counts}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> CellSample:
+        """What `arrays` gave."""
+        found, valid = arrays["counts"].tolist()
+        return cls(arrays["vectors"], arrays["hashes"], found, valid)
+
 
 def keys(rasters: Sequence[Pixels], seed: int) -> list[int]:
     """A hash key for each raster; equal ones (no transform, same size) are told apart by their order."""

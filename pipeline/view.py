@@ -6,6 +6,7 @@ raster; they only get no label, and no fit samples them.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,11 @@ class Area:
     """
 
     polygons: tuple[tuple[Ring, ...], ...]
+
+    @property
+    def digest(self) -> str:
+        """Tells one area from another."""
+        return hashlib.sha256(repr(self.polygons).encode()).hexdigest()
 
     def mask(self, window: Window) -> npt.NDArray[np.bool_]:
         """True where a pixel of the window is inside; shape (height, width)."""

@@ -6,12 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline import gathering, running, sampling, stopping
 from pipeline import job as work
-from pipeline import running, stopping
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError, UsageError
+from pipeline.fit_memory import FitMemory
 from tests.rasters import noise, write_geotiff
 
 SIDE = 512
@@ -212,3 +214,57 @@ def test_the_second_run_on_one_out_is_refused(source, tmp_path, monkeypatch):
         with pytest.raises(StorageError, match="full"):
             running.run(config(source, tmp_path))
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "function", "after"),
+    [
+        ({"method": "cnn", "resolution": 8, "fit": "sample"}, "sample_cell", 20),
+        ({"fit": "exact", "resolution": 1}, "count_colours", 2),
+    ],
+    ids=["cnn", "exact"],
+)
+def test_a_fit_that_was_cut_short_goes_on(source, tmp_path, monkeypatch, options, function, after):
+    monkeypatch.setattr(gathering, "_REMEMBER_EVERY_S", 0.0)
+    owner, calls = (sampling if function == "sample_cell" else gathering), []
+    real, limit = getattr(owner, function), 10**9
+
+    def count(*arguments):
+        # a fit on networks looks at plain pixels first, which is quick and done again
+        if function == "count_colours" or arguments[1].costly:
+            calls.append(arguments)
+            if len(calls) > limit:
+                raise StorageError("full")
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, function, count)
+    running.run(config(source, tmp_path / "undisturbed", **options))
+    total = len(calls)
+    calls.clear()
+    limit = after
+    with pytest.raises(StorageError, match="full"):
+        running.run(config(source, tmp_path / "out", **options))
+    calls.clear()
+    limit = 10**9
+    running.run(config(source, tmp_path / "out", **options))
+    # of those under way when it was cut short, one or two were found and not kept
+    assert total - after <= len(calls) <= total - after + 2
+    assert labels_of(tmp_path / "out") == labels_of(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", "flip"])
+def test_a_finding_that_is_torn_or_altered_is_not_taken(tmp_path, damage):
+    memory = FitMemory(tmp_path / "fit", ["inputs"])
+    memory.put("cell", 1, vectors=np.arange(1000.0), counts=np.array([1, 2]))
+    assert FitMemory(tmp_path / "fit", ["others"]).get("cell", 1) is None
+    assert memory.get("cell", 2) is None
+    found = memory.get("cell", 1)
+    assert found is not None
+    assert found["vectors"].tolist() == list(range(1000))
+    (path,) = (tmp_path / "fit").iterdir()
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(bytes(raw) if damage == "flip" else damage)
+    assert memory.get("cell", 1) is None
+    memory.forget()
+    assert not (tmp_path / "fit").exists()
