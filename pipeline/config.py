@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,6 +45,17 @@ def _one_or_more(value: object) -> object:
 def _text(value: object) -> object:
     """Accept a plain number where text is wanted, as YAML reads `workers: 2`."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _bytes(value: object) -> object:
+    """Accept "4GiB" where a number of bytes is wanted."""
+    match = (
+        re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(i?)B?", value.strip()) if isinstance(value, str) else None
+    )
+    if match is None:
+        return value
+    number, prefix, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** "_KMGT".index(prefix or "_"))
 
 
 class RunConfig(BaseModel):
@@ -109,6 +121,11 @@ class RunConfig(BaseModel):
     )
     workers: Annotated[str, BeforeValidator(_text)] = Field(
         "auto", description="auto, N, threads:N or processes:N"
+    )
+    memory_limit: Annotated[int | None, BeforeValidator(_bytes)] = Field(
+        None,
+        ge=1 << 28,
+        description="such as 4GiB: fewer chunks under way where more is in use (default: 80 % of the free)",
     )
     resume: bool = Field(
         default=True, description="take up the unfinished work of this same run in OUT, or do it again"

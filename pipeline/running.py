@@ -170,7 +170,13 @@ class _Run:
         self._folder.save({})
         try:
             for outcome in schedule.drive(
-                self._jobs(todo, inputs, saved), self._pool, self._record, self._advanced, self._started
+                self._jobs(todo, inputs, saved),
+                self._pool,
+                self._record,
+                self._advanced,
+                self._started,
+                lambda message: self._progress.event("warning", message=message),
+                self._config.memory_limit,
             ):
                 self._end(outcome)
                 self._folder.save_now_and_then()

@@ -18,11 +18,14 @@ from pipeline import stopping
 from pipeline.durable import patiently
 from pipeline.errors import RasterError, StorageError
 from pipeline.job import Job, UnitsDone
+from pipeline.throttle import Throttle
 from pipeline.workers import Pool, finished, is_lost
 from pipeline.workspace import Workspace
 
 _LOST_TWICE_S = (0.5, 2.0)
 _POLL_S = 0.25
+_HUNG_S = 900.0
+_HUNG_TIMES = 20.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,11 @@ class _Running:
         return None
 
     @property
+    def waits(self) -> bool:
+        """True when tasks wait for another try."""
+        return bool(self._again)
+
+    @property
     def over(self) -> bool:
         """True when nothing is left to do or to wait for."""
         return self.under_way == 0 and (self._tasks is None or self.error is not None)
@@ -163,6 +171,8 @@ def drive(
     record: Callable[[Tally], dict[str, Any]],
     advanced: Callable[[Tally], None],
     started: Callable[[Job], None],
+    warn: Callable[[str], None],
+    memory_limit: int | None = None,
 ) -> Iterator[Outcome]:
     """Run jobs on workers; gives each raster's outcome as it ends.
 
@@ -176,6 +186,10 @@ def drive(
         Makes the record of a raster from its tally.
     advanced, started
         Hear of chunks that became durable, and of rasters that begin.
+    warn
+        Hears of tasks that hang.
+    memory_limit
+        Bytes that all processes may hold before fewer tasks are begun; None for most of the machine's.
 
     Raises
     ------
@@ -185,7 +199,7 @@ def drive(
         When an end was asked for (`stopping`): what was under way is finished first, unless it takes long.
     """
     batch = _Batch(iter(jobs), record, started)
-    flight = _Flight(batch, pool, advanced)
+    flight = _Flight(batch, pool, Throttle(pool.count, memory_limit), advanced, warn)
     try:
         while True:
             if stopping.requested():
@@ -214,11 +228,22 @@ def _ended(one: _Running) -> Outcome:
 class _Flight:
     """The tasks under way: a few for each worker, so that none waits for the coordinator."""
 
-    def __init__(self, batch: _Batch, pool: Pool, advanced: Callable[[Tally], None]) -> None:
+    def __init__(
+        self,
+        batch: _Batch,
+        pool: Pool,
+        throttle: Throttle,
+        advanced: Callable[[Tally], None],
+        warn: Callable[[str], None],
+    ) -> None:
         self._batch = batch
         self._pool = pool
+        self._throttle = throttle
         self._advanced = advanced
-        self._tasks: dict[Future[Any], tuple[_Running, Task]] = {}
+        self._warn = warn
+        self._tasks: dict[Future[Any], tuple[_Running, Task, float]] = {}
+        self._longest = 0.0
+        self._ended = time.monotonic()
 
     @property
     def empty(self) -> bool:
@@ -227,17 +252,39 @@ class _Flight:
 
     def fill(self) -> None:
         """Submit as many tasks as there is room and work for."""
-        while len(self._tasks) < 2 * self._pool.count and (found := self._batch.next_task()) is not None:
+        while (
+            len(self._tasks) < self._throttle.room(len(self._tasks))
+            and (found := self._batch.next_task()) is not None
+        ):
             task, owner = found
-            self._tasks[self._pool.submit(task.function, *task.arguments)] = owner, task
+            future = self._pool.submit(task.function, *task.arguments)
+            self._tasks[future] = owner, task, time.monotonic()
             owner.under_way += 1
 
     def wait(self) -> None:
         """Wait for some task to end, or a moment."""
         for future in finished(self._tasks, _POLL_S):
-            owner, task = self._tasks.pop(future)
+            owner, task, since = self._tasks.pop(future)
+            self._ended = time.monotonic()
+            self._longest = max(self._longest, self._ended - since)
             if owner.take(task, future):
                 self._advanced(owner.tally)
+            elif task.losses == 0 and owner.waits:
+                self._throttle.worker_lost()
+        self._look_for_hung()
+
+    def _look_for_hung(self) -> None:
+        """Replace a worker that is at a task for far longer than any other took; warn where it cannot be."""
+        limit = max(_HUNG_S, _HUNG_TIMES * self._longest)
+        now = time.monotonic()
+        if not self._tasks or now - self._ended < limit:
+            return
+        self._ended = now
+        future, (owner, _, since) = next(iter(self._tasks.items()))
+        path = owner.tally.job.view.path
+        replaced = self._pool.replace_worker(future)
+        done = "its worker is replaced" if replaced else "Ctrl-C stops, the same command goes on"
+        self._warn(f"{path}: a task has not ended for {now - since:.0f} s; does its storage respond? {done}")
 
     def finish(self) -> None:
         """Let what workers are at come to its end, unless that takes long."""
@@ -248,8 +295,7 @@ class _Flight:
 
     def cancel(self) -> None:
         """Take back what no worker has begun."""
-        for future in self._tasks:
-            future.cancel()
+        self._pool.withdraw(self._tasks)
 
 
 class _Batch:

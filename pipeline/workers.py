@@ -8,9 +8,7 @@ threads; a Dask cluster stands behind them where its dashboard is asked for.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import signal
 import threading
 import time
 from collections import deque
@@ -18,10 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pipeline import stopping
-from pipeline.errors import TilewrightError, UsageError
+from pipeline.errors import UsageError
 
 T = TypeVar("T")
 
@@ -65,6 +63,15 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+@runtime_checkable
+class _Withdrawing(Protocol):
+    """An executor that knows what its workers are at."""
+
+    def withdraw(self, futures: Iterable[Future[Any]]) -> None: ...
+
+    def replace_worker(self, future: Future[Any]) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Pool:
     """Running workers.
@@ -88,9 +95,19 @@ class Pool:
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
         """Have a task done; gives its future."""
-        if isinstance(self.executor, ThreadPoolExecutor):
-            return self.executor.submit(function, *arguments)
-        return self.executor.submit(_sendable, function, *arguments)
+        return self.executor.submit(function, *arguments)
+
+    def withdraw(self, futures: Iterable[Future[Any]]) -> None:
+        """Take back the tasks that no worker has begun."""
+        if isinstance(self.executor, _Withdrawing):
+            self.executor.withdraw(futures)
+        else:
+            for future in futures:
+                future.cancel()
+
+    def replace_worker(self, future: Future[Any]) -> bool:
+        """Kill the worker that hangs in a task and start another; False where workers are threads."""
+        return isinstance(self.executor, _Withdrawing) and self.executor.replace_worker(future)
 
     def each(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         """Results of ``function(*call)``, in the order of the calls, with a bounded number under way."""
@@ -117,27 +134,6 @@ class Pool:
             time.sleep(delay)
             future = self.submit(function, *call)
         return future.result()
-
-
-def _sendable(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function; its error goes without the errors behind it, some of which (GDAL's) do not pickle."""
-    try:
-        return function(*arguments)
-    except TilewrightError as error:
-        error.__cause__ = error.__context__ = None
-        raise
-
-
-def _serve(parent: int) -> None:
-    """What each worker process does first: leave interrupts to the parent, and not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), name="tilewright-parent", daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 _cell_pools: dict[int, ThreadPoolExecutor] = {}
@@ -184,62 +180,8 @@ def open_pool(workers: Workers, *, dashboard: bool = False) -> Iterator[Pool]:
             finally:
                 _end_cell_threads()
         return
-    with _cluster(workers, dashboard=dashboard) as (client, address):
+    from pipeline import cluster
+
+    with cluster.local(workers.kind == "processes", workers.count, dashboard=dashboard) as executor:
         threads = 1 if workers.kind == "processes" else workers.count
-        yield Pool(client.get_executor(), workers.count, threads, address)
-
-
-def _worker_plugin() -> Any:
-    from distributed.diagnostics.plugin import WorkerPlugin
-
-    class Serving(WorkerPlugin):
-        """Has a worker behave as ours."""
-
-        name = "tilewright"
-
-        def __init__(self) -> None:
-            self._parent = os.getpid()
-
-        def setup(self, worker: Any) -> None:  # noqa: ARG002  (what Dask calls)
-            _serve(self._parent)
-
-    return Serving()
-
-
-@contextlib.contextmanager
-def _cluster(workers: Workers, *, dashboard: bool) -> Iterator[tuple[Any, str | None]]:
-    import dask
-    from distributed import Client, LocalCluster
-
-    processes = workers.kind == "processes"
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    settings = {
-        # windows are bounded by us; Dask's own spilling and pausing would only slow them
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-        "distributed.worker.use-file-locking": False,
-        # one task at a time is with a worker, so that if it dies it is known which one did it
-        "distributed.scheduler.worker-saturation": 1.0,
-        "distributed.scheduler.allowed-failures": 0,
-    }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers.count if processes else 1,
-            threads_per_worker=1 if processes else workers.count,
-            processes=processes,
-            dashboard_address="127.0.0.1:8787" if dashboard else None,
-            # without a dashboard Dask serves its metrics all the same, on a port that others may have
-            scheduler_kwargs={} if dashboard else {"dashboard_address": "127.0.0.1:0"},
-            memory_limit=0,
-            # what fails is reported by the run, in a line; Dask would print the traceback too
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        if processes:
-            # workers that are started later, in the place of dead ones, do it too
-            client.register_plugin(_worker_plugin())
-        yield client, cluster.dashboard_link if dashboard else None
+        yield Pool(executor, workers.count, threads, executor.dashboard)

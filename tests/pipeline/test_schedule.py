@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import schedule
+from pipeline import schedule, throttle
 from pipeline.errors import RasterError, StorageError
 from pipeline.job import UnitsDone
 from pipeline.workers import Pool
@@ -119,6 +119,7 @@ class Record:
             record=lambda tally: {"chunks": tally.chunks_done, "pixels": tally.pixels_done},
             advanced=lambda tally: self.events.append((tally.job.name, "advanced", tally.chunks_done)),
             started=lambda job: self.events.append((job.name, "started", None)),
+            warn=lambda message: self.events.append((None, "warning", message)),
         )
 
     def kinds(self, name, *wanted):
@@ -381,3 +382,52 @@ def test_an_error_while_a_raster_is_begun_comes_out(record):
 
 def test_no_rasters_are_no_work(record):
     assert record.drive([], at_once()) == []
+
+
+def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypatch):
+    monkeypatch.setattr(schedule, "_HUNG_S", 0.2)
+    monkeypatch.setattr(schedule, "_POLL_S", 0.05)
+    release = threading.Event()
+
+    def label(_job, window, _):
+        assert release.wait(20)
+        return UnitsDone(0, {(0, window): None}, 1, 100)
+
+    def warn(message):
+        record.events.append((None, "warning", message))
+        release.set()
+
+    monkeypatch.setattr(schedule.work, "label_window", label)
+    with ThreadPoolExecutor(2) as executor:
+        jobs = [FakeJob("a", 3)]
+        outcomes = list(
+            schedule.drive(jobs, Pool(executor, 2), lambda _: {}, lambda _: None, lambda _: None, warn)
+        )
+    assert outcomes[0].error is None
+    (warning,) = (m for _, kind, m in record.events if kind == "warning")
+    assert warning.startswith("a: a task has not ended for")
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_fewer_tasks_are_under_way_while_memory_is_short(monkeypatch, replaced):
+    used, now = 100, 0.0
+    monkeypatch.setattr(throttle, "memory_in_use", lambda: used)
+    monkeypatch.setattr(throttle.time, "monotonic", lambda: now)
+    measure = throttle.Throttle(4, 1000)
+    assert measure.room(0) == 8
+    used, rooms = 2000, []
+    for _ in range(10):
+        now += 1
+        rooms.append(measure.room(8))
+    assert rooms == [7, 6, 5, 4, 3, 2, 1, 1, 1, 1]
+    used = 10
+    now += 1
+    assert measure.room(1) == 2
+    if replaced:
+        measure.worker_lost()
+        assert measure.room(1) == 1
+
+
+def test_without_a_limit_most_of_what_is_free_may_be_taken():
+    free = throttle.psutil.virtual_memory().available
+    assert 0 < throttle._available() <= free

@@ -1,0 +1,152 @@
+"""A local Dask cluster as an executor: processes, replaced when they die, or threads with a dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import dask
+import psutil
+from distributed import Client, LocalCluster
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from pipeline.errors import TilewrightError
+
+_SETTINGS = {
+    # windows are bounded by us; Dask's own spilling and pausing would only slow them
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.worker.use-file-locking": False,
+    # one task at a time is with a worker, so that if it dies it is known which one did it
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.allowed-failures": 0,
+}
+
+
+class ClusterExecutor(Executor):
+    """Tasks for a cluster's workers. Unlike Dask's own executor it knows which of them have begun.
+
+    Parameters
+    ----------
+    cluster, client
+        The cluster, and a client of it.
+    dashboard
+        Address of the dashboard, or None.
+    """
+
+    def __init__(self, cluster: LocalCluster, client: Client, dashboard: str | None) -> None:
+        self.dashboard = dashboard
+        self._cluster = cluster
+        self._client = client
+        self._loop = client.loop.asyncio_loop  # type: ignore[union-attr]
+        self._tasks: dict[Future[Any], Any] = {}
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
+        """Have a task done; gives its future."""
+        task = self._client.submit(_sendable, function, *arguments, pure=False)
+        future: Future[Any] = Future()
+        self._tasks[future] = task
+        asyncio.run_coroutine_threadsafe(self._pass_on(task, future), self._loop)
+        return future
+
+    async def _pass_on(self, task: Any, future: Future[Any]) -> None:
+        """Give a task's outcome to its future, where that still waits for it."""
+        result = await task._result(raiseit=False)  # noqa: SLF001  (as Dask's own executor does)
+        self._tasks.pop(future, None)
+        if task.status == "cancelled":
+            future.cancel()
+        if not future.set_running_or_notify_cancel():
+            return
+        if task.status == "finished":
+            future.set_result(result)
+        else:
+            future.set_exception(result[1])
+
+    def withdraw(self, futures: Iterable[Future[Any]]) -> None:
+        """Take back the tasks that no worker has begun."""
+        begun = {key for keys in self._client.processing().values() for key in keys}
+        for future in futures:
+            task = self._tasks.get(future)
+            if task is not None and task.key not in begun:
+                task.cancel()
+
+    def replace_worker(self, future: Future[Any]) -> bool:
+        """Kill the process that is at a task; another takes its place, and the task fails as lost."""
+        task = self._tasks.get(future)
+        for address, keys in self._client.processing().items():
+            if task is not None and task.key in keys:
+                return self._kill(address)
+        return False
+
+    def _kill(self, address: str) -> bool:
+        for nanny in self._cluster.workers.values():
+            if getattr(nanny, "worker_address", None) == address and (pid := getattr(nanny, "pid", None)):
+                with contextlib.suppress(psutil.Error):
+                    psutil.Process(pid).kill()
+                return True
+        return False
+
+
+class _Serving(WorkerPlugin):
+    """What each worker process does first, those too that take the place of dead ones."""
+
+    name = "tilewright"
+
+    def __init__(self) -> None:
+        self._parent = os.getpid()
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002  (what Dask calls)
+        """Leave interrupts to the parent, and do not outlive it."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(
+            target=_end_with, args=(self._parent,), name="tilewright-parent", daemon=True
+        ).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _sendable(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function; its error goes without the errors behind it, some of which (GDAL's) do not pickle."""
+    try:
+        return function(*arguments)
+    except TilewrightError as error:
+        error.__cause__ = error.__context__ = None
+        raise
+
+
+@contextlib.contextmanager
+def local(processes: bool, count: int, *, dashboard: bool) -> Iterator[ClusterExecutor]:  # noqa: FBT001
+    """A cluster on this machine of so many processes or threads, which ends with the block."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with (
+        dask.config.set(_SETTINGS),
+        LocalCluster(
+            n_workers=count if processes else 1,
+            threads_per_worker=1 if processes else count,
+            processes=processes,
+            dashboard_address="127.0.0.1:8787" if dashboard else None,
+            # without a dashboard Dask serves its metrics all the same, on a port that others may have
+            scheduler_kwargs={} if dashboard else {"dashboard_address": "127.0.0.1:0"},
+            memory_limit=0,
+            # what fails is reported by the run, in a line; Dask would print the traceback too
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        if processes:
+            client.register_plugin(_Serving())
+        yield ClusterExecutor(cluster, client, cluster.dashboard_link if dashboard else None)

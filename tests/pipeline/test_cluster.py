@@ -1,0 +1,84 @@
+"""Worker processes that die or hang are replaced, and their tasks told from the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from pipeline.workers import Workers, is_lost, open_pool
+
+
+def pid(_):
+    return os.getpid()
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(_):
+    time.sleep(1000)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with open_pool(Workers("processes", 2)) as opened:
+        yield opened
+    left = [c for c in psutil.Process().children(recursive=True) if "resource_tracker" not in c.cmdline()[-1]]
+    assert left == []
+
+
+def test_a_worker_that_dies_is_replaced_and_its_task_known(pool):
+    error = pool.submit(die, 0).exception(60)
+    assert is_lost(error)
+    assert len(list(pool.each(pid, [(i,) for i in range(6)]))) == 6
+
+
+def test_calls_are_made_again_when_a_worker_dies(pool, tmp_path):
+    assert list(pool.each(_die_once, [(str(tmp_path / str(i % 3)),) for i in range(6)])) == [True] * 6
+
+
+def _die_once(path):
+    if not os.path.exists(path):  # noqa: PTH110
+        with open(path, "w"):  # noqa: PTH123
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+
+def test_a_worker_that_hangs_is_replaced(pool):
+    future = pool.submit(hang, 0)
+    deadline = time.monotonic() + 30
+    while not pool.replace_worker(future) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert is_lost(future.exception(60))
+    assert pool.submit(pid, 0).result(60)
+
+
+def test_what_no_worker_has_begun_is_taken_back_and_the_rest_is_not(pool, tmp_path):
+    release = tmp_path / "release"
+    busy = [pool.submit(_wait, str(release)) for _ in range(2)]
+    time.sleep(1)
+    waiting = [pool.submit(pid, 0) for _ in range(5)]
+    time.sleep(0.3)
+    pool.withdraw([*busy, *waiting])
+    assert all(f.cancelled() or f.exception(10) for f in waiting)
+    release.touch()
+    assert [f.result(30) for f in busy] == [True, True]
+
+
+def _wait(path):
+    while not os.path.exists(path):  # noqa: PTH110
+        time.sleep(0.05)
+    return True
+
+
+def test_interrupts_are_the_parent_s_business(pool):
+    (first, *_) = pool.each(pid, [(0,)])
+    os.kill(first, signal.SIGINT)
+    assert pool.submit(pid, 0).result(30)
+    assert psutil.pid_exists(first)
