@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipeline import stopwatch
 from pipeline.errors import StorageError
 
 _STORAGE_ERRNOS = frozenset(
@@ -68,7 +69,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file durably and atomically."""
-    with whole_file(path) as file:
+    with stopwatch.measure(stopwatch.WRITE), whole_file(path) as file:
         file.write(data)
 
 
@@ -106,7 +107,7 @@ def write_synced(files: Iterable[tuple[Path, bytes]], root: Path) -> None:
             if path.parent not in folders:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 folders.update(p for p in (path.parent, *path.parent.parents) if p.is_relative_to(root))
-            with path.open("wb") as file:
+            with stopwatch.measure(stopwatch.WRITE), path.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -16,8 +16,8 @@ import numpy as np
 
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
-from engine.kernel import Kernel
-from pipeline import durable, style
+from engine.kernel import Kernel, Labels
+from pipeline import durable, stopwatch, style
 from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.sinks import parts
@@ -87,16 +87,46 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class WindowDone:
-    """What a window's task reports: chunks and pixels done, seconds of labelling and of encoding."""
+    """What a window's task reports.
+
+    Parameters
+    ----------
+    chunks, pixels
+        What is durable now.
+    read_s, label_s, encode_s, write_s
+        Seconds of each kind of work, summed over the threads that did it.
+    """
 
     chunks: int
     pixels: int
     label_s: float
     encode_s: float
+    read_s: float = 0.0
+    write_s: float = 0.0
 
 
 def label_window(job: Job, window: Window) -> WindowDone:
     """Label a window and make each of its chunks durable."""
+    with stopwatch.task() as watch:
+        labels = _labels(job, window)
+        labelled = time.perf_counter()
+        stage = job.stages[0]
+        chunks = list(tiles(window, job.chunk_px))
+        for chunk in chunks:
+            unit = chunk.row // job.chunk_px, chunk.col // job.chunk_px
+            job.sink.write_unit(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
+        encode_s = time.perf_counter() - labelled - watch[stopwatch.WRITE]
+    return WindowDone(
+        len(chunks),
+        window.pixels,
+        watch[stopwatch.LABEL],
+        encode_s,
+        watch[stopwatch.READ],
+        watch[stopwatch.WRITE],
+    )
+
+
+def _labels(job: Job, window: Window) -> Labels:
     # Dask's modules import each other: two threads that do it at once may see one of them half made
     with _importing:
         from dask.local import get_sync
@@ -104,7 +134,6 @@ def label_window(job: Job, window: Window) -> WindowDone:
 
         from pipeline import graph
 
-    start = time.perf_counter()
     place = Window(
         window.row + job.view.region.row, window.col + job.view.region.col, window.height, window.width
     )
@@ -112,17 +141,10 @@ def label_window(job: Job, window: Window) -> WindowDone:
     side = job.kernel.cell_px if shared else _block_px(job)
     lazy = graph.label_window(job.view, job.kernel, job.codebook, place, side)
     if shared:
-        labels = lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads))
-    else:
-        # a function and not its name: a name has Dask import all of distributed first
-        labels = lazy.compute(scheduler=get_sync)
-    labelled = time.perf_counter()
-    stage = job.stages[0]
-    chunks = list(tiles(window, job.chunk_px))
-    for chunk in chunks:
-        unit = chunk.row // job.chunk_px, chunk.col // job.chunk_px
-        job.sink.write_unit(job.folder, stage, unit, np.ascontiguousarray(labels[chunk.slices(window)]))
-    return WindowDone(len(chunks), window.pixels, labelled - start, time.perf_counter() - labelled)
+        pool = cell_threads(job.threads)
+        return np.asarray(lazy.compute(scheduler=get_threaded, pool=pool))
+    # a function and not its name: a name has Dask import all of distributed first
+    return np.asarray(lazy.compute(scheduler=get_sync))
 
 
 def _block_px(job: Job) -> int:

@@ -17,13 +17,16 @@ from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
 from pipeline import durable, schedule, workers
+from pipeline.budget import Setting, Spent, budget
 from pipeline.config import RunConfig
 from pipeline.errors import NoRasterError, RasterError, TilewrightError, UsageError, one_line, printable
 from pipeline.fitting import NO_VALID_PIXEL, check_alike, fit_codebook
 from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs, sampled
 from pipeline.job import Job
+from pipeline.journal import Journal
 from pipeline.kernels import kernel_for, load_codebook, mismatch
+from pipeline.network import is_remote
 from pipeline.progress import Progress, Silent
 from pipeline.record import raster_record, versions
 from pipeline.schedule import Tally
@@ -85,12 +88,18 @@ def run(config: RunConfig, progress: Progress | None = None) -> Report:
     if not config.out:
         raise UsageError("no -o OUT given; name a folder for the outputs")
     progress = progress or Silent()
+    start = time.monotonic()
     with workers.open_pool(workers.parse(config.workers), dashboard=config.dashboard) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
         bands = named.bands if named else None
         opened = open_inputs(config, pool, kernel_for(config, named).cell_px, bands, _Opening(progress))
         # the folder comes last: with --overwrite it deletes, which has to be right by then
-        return _Run(config, opened, named, Folder(config, opened.sources), pool, progress).go()
+        folder = Folder(config, opened.sources)
+        spent = Spent(open_s=time.monotonic() - start)
+        with Journal(progress, folder.path) as journal:
+            report = _Run(config, opened, named, folder, pool, journal, spent).go()
+        folder.close()
+        return report
 
 
 class _Opening:
@@ -117,7 +126,10 @@ class _Run:
         folder: Folder,
         pool: workers.Pool,
         progress: Progress,
+        spent: Spent,
     ) -> None:
+        self._spent = spent
+        self._windows = 0
         self._config = config
         self._opened = opened
         self._named = named
@@ -148,6 +160,8 @@ class _Run:
         self._load_graph()
         self._inputs = {i.source.name: i for i in todo}
         self._batch_pixels = sum(i.view.region.pixels for i in todo)
+        for one in todo:
+            self._folder.note(one.source, "waiting", **self._size(one))
         self._folder.save({})
         try:
             for outcome in schedule.drive(
@@ -157,8 +171,13 @@ class _Run:
         finally:
             self._report.seconds = time.monotonic() - self._start
             self._folder.save(self._summary())
-        self._folder.close()
-        self._progress.event("end", **self._counts(), seconds=self._report.seconds, mpx_per_s=self._rate())
+        self._progress.event(
+            "end",
+            **self._counts(),
+            seconds=self._report.seconds,
+            mpx_per_s=self._rate(),
+            budget=self._budget(),
+        )
         return self._report
 
     def _load_graph(self) -> None:
@@ -255,6 +274,7 @@ class _Run:
 
     def _fit(self, inputs: Sequence[Input], name: str | None) -> Codebook:
         config = self._config
+        start = time.monotonic()
         codebook = fit_codebook(
             sampled(inputs),
             self._kernel,
@@ -265,6 +285,7 @@ class _Run:
             pool=self._pool,
             advance=lambda done, total: self._progress.event("fit", done=done, total=total, raster=name),
         )
+        self._spent.fit_s += time.monotonic() - start
         self._announce(codebook, name)
         return codebook
 
@@ -284,8 +305,21 @@ class _Run:
             cells_total=codebook.fit.get("cells_total"),
         )
 
+    def _size(self, one: Input) -> dict[str, int]:
+        """Chunks and pixels of a raster, for `run.json`."""
+        region, side = one.view.region, chunk_side(self._config.chunk_size, self._kernel.cell_px)
+        return {"chunks": -(-region.height // side) * -(-region.width // side), "pixels": region.pixels}
+
     def _started(self, job: Job) -> None:
-        self._progress.event("raster", raster=job.name, chunks=job.chunks, pixels=job.view.region.pixels)
+        if not self._spent.setup_s:
+            self._spent.setup_s = time.monotonic() - self._start - self._spent.fit_s
+        self._progress.event(
+            "raster",
+            raster=job.name,
+            chunks=job.chunks,
+            chunk_px=job.chunk_px,
+            pixels=job.view.region.pixels,
+        )
 
     def _advanced(self, tally: Tally) -> None:
         now = time.monotonic()
@@ -311,6 +345,8 @@ class _Run:
     def _end(self, outcome: schedule.Outcome) -> None:
         job = outcome.tally.job
         source = self._inputs[job.name].source
+        self._windows += outcome.tally.windows
+        self._spent.add(outcome.tally, (outcome.record or {}).get("finish_s", 0.0))
         # what a failed raster left undone will not be waited for
         self._batch_pixels -= job.view.region.pixels - outcome.tally.pixels_done
         if outcome.error is not None:
@@ -323,7 +359,13 @@ class _Run:
         self._report.done.append(job.name)
         self._report.pixels += job.view.region.pixels
         output = self._folder.outputs(source).labels
-        self._folder.note(source, "done", output=output.name, codebook_hash=job.codebook.content_hash)
+        self._folder.note(
+            source,
+            "done",
+            output=output.name,
+            codebook_hash=job.codebook.content_hash,
+            **self._size(self._inputs[job.name]),
+        )
         seconds = time.monotonic() - outcome.tally.started
         self._progress.event("done", raster=job.name, output=str(output), seconds=round(seconds, 3))
 
@@ -349,8 +391,28 @@ class _Run:
             "counts": self._counts(),
             "seconds": round(self._report.seconds, 3),
             "mpx_per_s": self._rate(),
+            "budget": self._budget(),
             "versions": versions(),
         }
+
+    def _budget(self) -> dict[str, Any]:
+        self._spent.wall_s = self._spent.open_s + self._report.seconds
+        config = self._config
+        return budget(
+            self._spent,
+            Setting(
+                workers=self._pool.count,
+                cores=workers.usable_cores(),
+                rasters=len(self._report.done),
+                windows=self._windows,
+                method=config.method,
+                resolution=None if config.model else config.resolution,
+                device=getattr(self._kernel, "device", "cpu"),
+                chunk_px=config.chunk_size,
+                remote=any(is_remote(f) for s in self._opened.sources for f in s.files),
+                refitted=config.codebook is None,
+            ),
+        )
 
 
 def job_of(config: RunConfig, name: str, view: View, kernel: Kernel, codebook: Codebook, out: Path) -> Job:

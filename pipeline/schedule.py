@@ -31,23 +31,31 @@ class Tally:
         The raster's job.
     chunks_done, pixels_done
         What is durable.
-    label_s, encode_s
+    windows
+        Tasks of labelling done.
+    read_s, label_s, encode_s, write_s
         Seconds of work of all workers.
     """
 
     job: Job
     chunks_done: int = 0
     pixels_done: int = 0
+    windows: int = 0
+    read_s: float = 0.0
     label_s: float = 0.0
     encode_s: float = 0.0
+    write_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     def add(self, done: WindowDone) -> None:
         """Count a window."""
         self.chunks_done += done.chunks
         self.pixels_done += done.pixels
+        self.windows += 1
+        self.read_s += done.read_s
         self.label_s += done.label_s
         self.encode_s += done.encode_s
+        self.write_s += done.write_s
 
 
 class _Running:
