@@ -1,7 +1,8 @@
 """What a run's time went to, what bounds it, and which option would help.
 
-Workers times wall time is what a run could spend. The start (loading, opening, fitting) takes all of it while it
-lasts; the rest is what tasks measured of themselves (`pipeline.stopwatch`), and what is left is waiting.
+Workers times wall time is what a run could spend. The start (loading, opening, fitting) takes all of it
+while it lasts; the rest is what tasks measured of themselves (`pipeline.stopwatch`), and what is left is
+waiting.
 """
 
 from __future__ import annotations

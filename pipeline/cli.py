@@ -208,11 +208,19 @@ def _status(arguments: argparse.Namespace) -> int:
     from pipeline.status import watch
     from pipeline.status_text import status_text
 
-    for found in islice(watch(Path(arguments.out)), None if arguments.watch else 1):
-        text = json.dumps(found.as_json()) if arguments.json else status_text(found, everything=arguments.all)
-        # a terminal shows one table that changes, a file all of them
-        clear = "\x1b[2J\x1b[H" if arguments.watch and not arguments.json and sys.stdout.isatty() else ""
-        print(f"{clear}{text}", flush=True)
+    count = None if arguments.watch else 1
+    try:
+        for found in islice(watch(Path(arguments.out)), count):
+            text = (
+                json.dumps(found.as_json())
+                if arguments.json
+                else status_text(found, everything=arguments.all)
+            )
+            # a terminal shows one table that changes, a file all of them
+            clear = "\x1b[2J\x1b[H" if count is None and not arguments.json and sys.stdout.isatty() else ""
+            print(f"{clear}{text}", flush=True)
+    except KeyboardInterrupt:
+        return 130  # the watch was interrupted, not the run
     return 0
 
 

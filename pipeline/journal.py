@@ -21,7 +21,6 @@ from pipeline.standing import Standing
 
 STATUS = "status.json"
 _EVERY_S = 1.0
-_MEMORY_EVERY = 5  # writes between looks at the process tree, which cost milliseconds
 # what comes by the hundred and says little more than the one before
 _NOW_AND_THEN = frozenset({"open", "fit", "progress"})
 
@@ -51,7 +50,6 @@ class Journal:
         self._chunk_px: dict[str, int] = {}
         self._stack = contextlib.ExitStack()
         self._memory: dict[str, int] = {"memory_bytes": 0, "memory_peak_bytes": 0, "processes": 0}
-        self._writes = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_fresh, name="tilewright-status", daemon=True)
 
@@ -91,10 +89,7 @@ class Journal:
         elif name == "raster":
             self._chunk_px[fields["raster"]] = fields["chunk_px"]
         elif name == "window" and fields["stage"] == 0:
-            side = self._chunk_px[fields["raster"]]
-            fields = {**fields, "chunk_ids": chunk_ids(fields, side)}
-        elif name in ("done", "failed"):
-            self._chunk_px.pop(fields["raster"], None)
+            fields = {**fields, "chunk_ids": chunk_ids(fields, self._chunk_px[fields["raster"]])}
         if name in _NOW_AND_THEN:
             if time.monotonic() - self._logged[name] < _EVERY_S:
                 return
@@ -120,9 +115,7 @@ class Journal:
 
     def _write(self) -> None:
         """Replace the status file: whole for every reader, but not made to outlast a power cut."""
-        if self._writes % _MEMORY_EVERY == 0:
-            self._measure()
-        self._writes += 1
+        self._measure()
         part = self._path.with_name(f".{STATUS}.part")
         with contextlib.suppress(OSError):
             part.write_text(json.dumps(self.snapshot(), default=str))

@@ -1,7 +1,8 @@
 """`OUT/run.log.jsonl`: what happened, one JSON object a line, over all runs of one OUT.
 
 Every object has `time` (UTC, milliseconds), `level` (debug, info, warning, error), `event` and `run`
-(the same for all lines of one run); the others are the event's fields (`pipeline.progress`). What is
+(the same for all lines of one run); the others are the event's fields (`pipeline.progress`; `error` is
+what ended a run early, with its traceback where that was not foreseen). What is
 torn by a crash is one line, which is no JSON; readers pass over it.
 """
 

@@ -147,7 +147,7 @@ def status(out: Path) -> RunStatus:
         # in the fit, or between two rasters: the run is at work for the one that is next
         unfinished[0].state = word
         unfinished[0].stage = _text(said, "phase") if live else None
-    over = bool(kept) and not unfinished
+    over = bool(rasters) and not unfinished
     ended = "failed" if any(r.state == "failed" for r in rasters) else "done"
     found = RunStatus(str(out), ended if over and not live else word, rasters)
     _add_said(found, said, live=live)

@@ -51,10 +51,10 @@ def _totals(found: RunStatus) -> list[str]:
 def _alive(found: RunStatus) -> list[tuple[str, str]]:
     lines = []
     if found.pid is not None:
-        where = f"process {found.pid} on {found.host}, {found.workers} workers"
+        where = f"process {found.pid} on {found.host}, workers: {found.workers}"
         lines.append(("phase", f"{found.phase}; {where}, since {found.started}"))
     if found.memory_bytes:
-        lines.append(("memory", f"{bytes_text(found.memory_bytes)} in {found.processes} processes"))
+        lines.append(("memory", f"{bytes_text(found.memory_bytes)}, processes: {found.processes}"))
     if found.age_s is not None and found.idle_s is not None:
         last = seconds_text(found.idle_s)
         lines.append(("alive", f"{seconds_text(found.age_s)} ago; something happened {last} ago"))
