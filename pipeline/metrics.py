@@ -77,7 +77,7 @@ class _Collector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         for metric in metrics_of(self._standing()):
-            family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            family: Any = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
             made = family(metric.name, metric.about, labels=[metric.label] if metric.label else [])
             for label, value in metric.values.items():
                 made.add_metric([label] if metric.label else [], value)

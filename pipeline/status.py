@@ -8,6 +8,7 @@ be missing, half-written or vanish while they are read.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -281,7 +282,8 @@ def _text(value: dict[str, Any], key: str) -> str | None:
 
 def _number(value: dict[str, Any], key: str) -> float | None:
     found = value.get(key)
-    return float(found) if isinstance(found, int | float) else None
+    # infinity is no JSON
+    return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
 
 
 def _count(value: dict[str, Any], key: str) -> int | None:

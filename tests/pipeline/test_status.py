@@ -217,6 +217,14 @@ def test_files_that_are_half_written_or_strange_are_lived_with(out, text):
     assert "run" in status_text(status(out.path))
 
 
+def test_a_rate_of_nothing_is_no_number(out):
+    out.kept(("a", "waiting", {}))
+    out.write(".partial/status.json", '{"rasters": [{"name": "a", "eta_s": Infinity, "mpx_per_s": NaN}]}')
+    out.live()
+    json.dumps(status(out.path).as_json(), allow_nan=False)
+    assert out.raster().eta_s is None
+
+
 def test_a_ledger_without_header_yet_holds_nothing(out):
     out.kept(("a", "waiting", {}))
     out.ledger("a", 0)
