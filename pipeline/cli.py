@@ -25,6 +25,7 @@ _ABOUT = {
     "plan": "say what a run would do: chunks, halo, memory, tasks, time; nothing is written",
     "fit": "fit a codebook on rasters and save it",
     "inspect": "describe a raster, a label file or a codebook",
+    "status": "say where a run stands, while it lives and after: progress, rate, memory, errors",
     "demo": "make the built-in scene, segment it, and compare with its known truth",
 }
 _FIT_OPTIONS = (
@@ -103,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-o", "--output", required=True, metavar="FILE", help="codebook to write (.npz)")
     sub = command("inspect", _inspect)
     sub.add_argument("path", metavar="PATH", help="a raster, a label file or a codebook")
+    _add_options(sub, ("debug",))
+    sub = command("status", _status)
+    sub.add_argument("out", metavar="OUT", help="folder of a run's outputs")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub.add_argument("--watch", action="store_true", help="again every 2 s, till the run is over")
+    sub.add_argument("--all", action="store_true", help="list every raster, also where there are many")
     _add_options(sub, ("debug",))
     sub = command("demo", _demo)
     _add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
@@ -193,6 +200,28 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from pipeline.inspect import describe
 
     print(describe(arguments.path))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from itertools import islice
+
+    from pipeline.status import watch
+    from pipeline.status_text import status_text
+
+    count = None if arguments.watch else 1
+    try:
+        for found in islice(watch(Path(arguments.out)), count):
+            text = (
+                json.dumps(found.as_json())
+                if arguments.json
+                else status_text(found, everything=arguments.all)
+            )
+            # a terminal shows one table that changes, a file all of them
+            clear = "\x1b[2J\x1b[H" if count is None and not arguments.json and sys.stdout.isatty() else ""
+            print(f"{clear}{text}", flush=True)
+    except KeyboardInterrupt:
+        return 130  # the watch was interrupted, not the run
     return 0
 
 

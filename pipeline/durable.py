@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from pipeline import stopwatch
 from pipeline.errors import StorageError
 
 _LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
@@ -94,7 +95,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file durably and atomically."""
-    with whole_file(path) as file:
+    with stopwatch.measure(stopwatch.WRITE), whole_file(path) as file:
         file.write(data)
 
 
@@ -132,7 +133,7 @@ def write_synced(files: Iterable[tuple[Path, bytes]], root: Path) -> None:
             if path.parent not in folders:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 folders.update(p for p in (path.parent, *path.parent.parents) if p.is_relative_to(root))
-            with path.open("wb") as file:
+            with stopwatch.measure(stopwatch.WRITE), path.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

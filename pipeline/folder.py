@@ -45,7 +45,6 @@ class Folder:
         self._config = config
         self._sources = sources
         self.states: dict[str, dict[str, Any]] = {}
-        self.sizes: dict[str, dict[str, int]] = {}
         self.taken_up = False
         self._saved = float("-inf")
         try:
@@ -125,10 +124,7 @@ class Folder:
     def save(self, summary: dict[str, Any]) -> None:
         """Write run.json."""
         rasters = [
-            {
-                **self.sizes.get(s.name, {}),
-                **self.states.get(s.name, {"name": s.name, "source": s.path, "state": "waiting"}),
-            }
+            self.states.get(s.name, {"name": s.name, "source": s.path, "state": "waiting"})
             for s in self._sources
         ]
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})

@@ -19,6 +19,7 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window, split
 from engine.kernel import NODATA, Kernel, Labels, Patch
+from pipeline import stopwatch
 
 if TYPE_CHECKING:
     from pipeline.header import Raster
@@ -159,7 +160,8 @@ def _label_block(
     outer: Window,
     core: Window,
 ) -> Labels:
-    labels = kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
+    with stopwatch.measure(stopwatch.LABEL):
+        labels = kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
     if area is not None:
         labels[~area.mask(core)] = NODATA
     return labels
@@ -187,7 +189,9 @@ def _read_block(
 ) -> npt.NDArray[Any]:
     i, j = block_id[-2:]
     starts_y, starts_x = [0, *accumulate(rows)], [0, *accumulate(cols)]
-    return raster.read_stack(Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j]))
+    window = Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j])
+    with stopwatch.measure(stopwatch.READ):
+        return raster.read_stack(window)
 
 
 def label_window(view: View, kernel: Kernel, codebook: Codebook, window: Window, chunk_px: int) -> da.Array:

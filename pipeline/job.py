@@ -20,7 +20,7 @@ import numpy as np
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kernel import Kernel, Labels
-from pipeline import durable, style
+from pipeline import durable, stopwatch, style
 from pipeline.durable import patiently
 from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
@@ -125,18 +125,27 @@ class UnitsDone:
         Their stage.
     written
         Those that were made now, for the ledger.
-    chunks, pixels
-        Of the first stage: number and size of all that are done.
-    label_s, encode_s
-        Seconds of labelling and of encoding.
+    chunks
+        Of the first stage: how many are done.
+    window
+        Of the first stage: what was labelled, in pixels of the region.
+    read_s, label_s, encode_s, write_s
+        Seconds of each kind of work, summed over the threads that did it.
     """
 
     stage: int
     written: dict[Unit, Written]
     chunks: int = 0
-    pixels: int = 0
+    window: Window | None = None
+    read_s: float = 0.0
     label_s: float = 0.0
     encode_s: float = 0.0
+    write_s: float = 0.0
+
+    @property
+    def pixels(self) -> int:
+        """Pixels labelled."""
+        return 0 if self.window is None else self.window.pixels
 
 
 def _patient(task: Callable[..., T]) -> Callable[..., T]:
@@ -157,17 +166,18 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
     # a chunk was done or not by a whole window, except where a file was altered since
     parts_of = [window] if len(todo) == len(chunks) else todo
     written: dict[Unit, Written] = {}
-    label_s = encode_s = 0.0
-    for part in parts_of:
-        start = time.perf_counter()
-        labels = _labels(job, part)
-        labelled = time.perf_counter()
-        for chunk in tiles(part, job.chunk_px):
-            mine = np.ascontiguousarray(labels[chunk.slices(part)])
-            written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), mine)
-        label_s += labelled - start
-        encode_s += time.perf_counter() - labelled
-    return UnitsDone(0, written, len(chunks), window.pixels, label_s, encode_s)
+    encode_s = 0.0
+    with stopwatch.task() as watch:
+        for part in parts_of:
+            labels = _labels(job, part)
+            labelled = time.perf_counter()
+            for chunk in tiles(part, job.chunk_px):
+                mine = np.ascontiguousarray(labels[chunk.slices(part)])
+                written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), mine)
+            encode_s += time.perf_counter() - labelled
+    write_s = watch[stopwatch.WRITE]
+    read_s, label_s = watch[stopwatch.READ], watch[stopwatch.LABEL]
+    return UnitsDone(0, written, len(chunks), window, read_s, label_s, encode_s - write_s, write_s)
 
 
 def write_unit(job: Job, index: int, unit: Unit, labels: Labels) -> Written:

@@ -17,13 +17,14 @@ from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kernel import Kernel
 from pipeline import job as work
-from pipeline import workers
+from pipeline import space, workers
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
 from pipeline.fitting import check_alike, fit_codebook
 from pipeline.inputs import open_inputs, sampled
 from pipeline.kernels import kernel_for, load_codebook
 from pipeline.running import job_of
+from pipeline.units import bytes_text
 from pipeline.view import View
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
@@ -46,6 +47,10 @@ class Plan:
         Estimate of the whole run, from a measured window.
     peak_bytes
         Estimate of the memory of all processes at their peak.
+    output_bytes
+        Estimate of what the outputs take on disk.
+    working_bytes
+        Estimate of what the run takes there on top while it works.
     """
 
     rasters: int
@@ -56,6 +61,8 @@ class Plan:
     workers: str
     seconds: float
     peak_bytes: int
+    output_bytes: int
+    working_bytes: int
 
     def as_json(self) -> dict[str, Any]:
         """As one JSON object."""
@@ -68,6 +75,8 @@ class Plan:
             f"chunks   {self.chunks} in {self.tasks} tasks, halo {self.halo_px} px\n"
             f"workers  {self.workers}\n"
             f"memory   about {self.peak_bytes / 2**20:.0f} MiB at the peak\n"
+            f"disk     about {bytes_text(self.output_bytes)}, and {bytes_text(self.working_bytes)} more "
+            "while it works\n"
             f"time     about {self.seconds:.0f} s (from a window measured just now)"
         )
 
@@ -101,6 +110,12 @@ def plan(config: RunConfig) -> Plan:
     pixels = sum(i.view.region.pixels for i in inputs)
     tasks = sum(len(j.windows()) + 1 + sum(s.rows * s.cols for s in j.stages[1:]) for j in jobs)
     parallel = min(staff.count, tasks)
+    need = space.estimate(
+        (space.Extent(j.view.region.pixels, j.chunks) for j in jobs),
+        codebook.segments,
+        kernel.stride_px,
+        config.format,
+    )
     return Plan(
         rasters=len(inputs),
         pixels=pixels,
@@ -110,6 +125,8 @@ def plan(config: RunConfig) -> Plan:
         workers=f"{staff.count} {staff.kind}",
         seconds=set_up + window_s / window_pixels * pixels / parallel,
         peak_bytes=_peak_bytes(jobs, staff),
+        output_bytes=need.output_bytes,
+        working_bytes=need.working_bytes,
     )
 
 

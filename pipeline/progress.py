@@ -10,13 +10,15 @@ start       rasters, workers, dashboard (address or null)
 open        done, total (files; now and then, before `start`, where there are many)
 fit         done, total (cells, or windows of an exact fit), raster (name, or null for the batch)
 codebook    codebook_hash, segments, raster (name, or null), cells_read, cells_total
-raster      raster, chunks, pixels
+raster      raster, chunks, chunk_px, pixels
 progress    raster, chunks_done, chunks, mpx_per_s, eta_s, batch_done, batch_pixels, batch_eta_s
 done        raster, output, seconds
 skipped     raster, reason
 failed      raster, error
 warning     message
-end         done, failed, skipped, seconds, mpx_per_s
+window      raster, stage (0: chunks; then overviews), row, col, height, width (pixels of the stage's
+            first level), chunks, read_s, label_s, encode_s, write_s
+end         done, failed, skipped, seconds, mpx_per_s, budget (`pipeline.budget`)
 ==========  ==========================================================================================
 """
 
@@ -79,7 +81,7 @@ class Plain:
         if name in ("progress", "fit", "open"):
             if now - self._last < _PLAIN_EVERY_S:
                 return
-        elif name == "raster":
+        elif name in ("raster", "window"):
             return
         self._last = now
         if text := _text(name, fields):
@@ -138,7 +140,7 @@ class Bar:
             self._show("all rasters", fields["batch_done"], fields["batch_pixels"], "")
         elif name in ("codebook", "done", "failed", "skipped", "start"):
             self._hide({"codebook": "fit", "start": "open"}.get(name) or fields["raster"])
-        if name not in ("fit", "open", "progress", "raster") and (text := _text(name, fields)):
+        if name not in ("fit", "open", "progress", "raster", "window") and (text := _text(name, fields)):
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, row: str, done: int, total: int, note: str) -> None:
@@ -167,7 +169,8 @@ def _text(name: str, fields: dict[str, Any]) -> str:
         "skipped": "{raster}: {reason}",
         "failed": "{error}",
         "warning": "warning: {message}",
-        "end": "{done} done, {failed} failed, {skipped} skipped in {seconds:.1f} s ({mpx_per_s:.1f} Mpx/s)",
+        "end": "{done} done, {failed} failed, {skipped} skipped in {seconds:.1f} s ({mpx_per_s:.1f} Mpx/s)\n"
+        "time: {budget[verdict]}",
     }
     if name == "codebook":
         where = f" for {fields['raster']}" if fields["raster"] else ""

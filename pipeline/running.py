@@ -16,16 +16,19 @@ from engine import hashing
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
-from pipeline import durable, schedule, workers
+from pipeline import schedule, space, workers
+from pipeline.budget import Setting, Spent, budget
+from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
-from pipeline.durable import patiently
 from pipeline.errors import NoRasterError, RasterError, TilewrightError, UsageError, one_line, printable
-from pipeline.fit_memory import FitMemory
-from pipeline.fitting import NO_VALID_PIXEL, check_alike, fit_codebook
+from pipeline.fitting import NO_VALID_PIXEL, check_alike
 from pipeline.folder import Folder
-from pipeline.inputs import Input, Opened, open_inputs, sampled
-from pipeline.job import Job
+from pipeline.inputs import Input, Opened, open_inputs
+from pipeline.job import Job, UnitsDone
+from pipeline.journal import Journal
 from pipeline.kernels import kernel_for, load_codebook, mismatch
+from pipeline.network import is_remote
+from pipeline.pace import Pace
 from pipeline.progress import Progress, Silent
 from pipeline.record import raster_record
 from pipeline.schedule import Tally
@@ -88,12 +91,22 @@ def run(config: RunConfig, progress: Progress | None = None) -> Report:
     if not config.out:
         raise UsageError("no -o OUT given; name a folder for the outputs")
     progress = progress or Silent()
+    start = time.monotonic()
     with workers.open_pool(workers.parse(config.workers), dashboard=config.dashboard) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
         bands = named.bands if named else None
         opened = open_inputs(config, pool, kernel_for(config, named).cell_px, bands, _Opening(progress))
         # the folder comes last: with --overwrite it deletes, which has to be right by then
-        return _Run(config, opened, named, Folder(config, opened.sources), pool, progress).go()
+        folder = Folder(config, opened.sources)
+        spent = Spent(open_s=time.monotonic() - start)
+        try:
+            with Journal(progress, folder.path) as journal:
+                report = _Run(config, opened, named, folder, pool, journal, spent).go()
+        except BaseException:
+            folder.release()
+            raise
+        folder.close()
+        return report
 
 
 class _Opening:
@@ -120,7 +133,10 @@ class _Run:
         folder: Folder,
         pool: workers.Pool,
         progress: Progress,
+        spent: Spent,
     ) -> None:
+        self._spent = spent
+        self._windows = 0
         self._config = config
         self._opened = opened
         self._named = named
@@ -129,10 +145,7 @@ class _Run:
         self._progress = progress
         self._report = Report()
         self._start = time.monotonic()
-        self._batch_pixels = 0
-        self._batch_done = 0
-        self._batch_made = 0
-        self._so_far: dict[str, tuple[int, int]] = {}
+        self._codebooks = Codebooks(config, folder, pool, progress, spent, self._fail)
         self._inputs: dict[str, Input] = {}
 
     def go(self) -> Report:
@@ -143,17 +156,18 @@ class _Run:
             workers=self._pool.count,
             dashboard=self._pool.dashboard,
         )
-        try:
-            self._work()
-        except BaseException:
-            self._folder.release()
-            raise
-        self._folder.close()
-        self._progress.event("end", **self._counts(), seconds=self._report.seconds, mpx_per_s=self._rate())
+        self._work()
+        self._progress.event(
+            "end",
+            **self._counts(),
+            seconds=self._report.seconds,
+            mpx_per_s=self._rate(),
+            budget=self._budget(),
+        )
         return self._report
 
     def _work(self) -> None:
-        saved = self._saved_codebook()
+        saved = self._codebooks.saved(self._named)
         self._kernel = kernel_for(self._config, saved)
         inputs = self._fitting(saved)
         if self._config.codebook_scope == "batch" and saved is None and inputs:
@@ -161,12 +175,13 @@ class _Run:
         todo = [i for i in inputs if not self._skip(i, saved)]
         self._load_graph()
         self._inputs = {i.source.name: i for i in todo}
-        self._batch_pixels = sum(i.view.region.pixels for i in todo)
-        side = chunk_side(self._config.chunk_size, self._kernel.cell_px)
-        for one in self._opened.inputs:
-            region = one.view.region
-            chunks = -(-region.height // side) * -(-region.width // side)
-            self._folder.sizes[one.source.name] = {"chunks": chunks, "pixels": region.pixels}
+        self._pace = Pace(sum(i.view.region.pixels for i in todo))
+        config, sizes = self._config, [self._size(one) for one in todo]
+        extents = [space.Extent(size["pixels"], size["chunks"]) for size in sizes]
+        need = space.estimate(extents, config.segments, self._kernel.stride_px, config.format)
+        space.check(self._folder.path, need)
+        for one, size in zip(todo, sizes, strict=True):
+            self._folder.note(one.source, "waiting", **size)
         self._folder.save({})
         try:
             for outcome in schedule.drive(
@@ -195,15 +210,6 @@ class _Run:
         self._graph = threading.Thread(target=importlib.import_module, args=("pipeline.graph",), daemon=True)
         self._graph.start()
 
-    def _saved_codebook(self) -> Codebook | None:
-        """The codebook to use instead of a fit: the one that was named, or this OUT's own."""
-        if self._named is not None:
-            patiently(durable.write_bytes, self._folder.codebook, self._named.to_bytes())
-            return self._named
-        if self._folder.taken_up and self._folder.codebook.exists():
-            return load_codebook(self._folder.codebook)
-        return None
-
     def _fitting(self, saved: Codebook | None) -> list[Input]:
         """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
         for source, error in self._opened.failures:
@@ -229,7 +235,7 @@ class _Run:
         if not self._folder.is_done(one.source, one.fingerprint, wanted):
             return False
         output = self._folder.outputs(one.source).labels
-        self._folder.note(one.source, "done", output=output.name)
+        self._folder.note(one.source, "done", output=output.name, **self._size(one))
         self._report.skipped.append(one.source.name)
         self._progress.event("skipped", raster=one.source.name, reason="done already")
         return True
@@ -237,17 +243,17 @@ class _Run:
     def _jobs(self, todo: Sequence[Input], inputs: Sequence[Input], saved: Codebook | None) -> Iterator[Job]:
         """Each raster's job, fitted when it is its turn where every raster has its own codebook."""
         if saved is not None:
-            self._announce(saved, None)
+            self._codebooks.announce(saved, None)
             for one in todo:
                 yield self._job(one, saved)
         elif self._config.codebook_scope == "batch":
-            if todo and (codebook := self._fit_batch(list(inputs))) is not None:
+            if todo and (codebook := self._codebooks.of_batch(list(inputs), self._kernel)) is not None:
                 for one in todo:
                     if one.source.name not in self._report.failed:
                         yield self._job(one, codebook)
         else:
             for one in todo:
-                if (codebook := self._fit_one(one)) is not None:
+                if (codebook := self._codebooks.of_raster(one, self._kernel)) is not None:
                     yield self._job(one, codebook)
 
     def _job(self, one: Input, codebook: Codebook) -> Job:
@@ -255,99 +261,39 @@ class _Run:
         job = job_of(self._config, one.source.name, one.view, self._kernel, codebook, self._folder.path)
         return replace(job, threads=self._pool.threads, fingerprint=one.fingerprint)
 
-    def _fit_batch(self, inputs: list[Input]) -> Codebook | None:
-        """One codebook for all; rasters that fail in the fit are left out and recorded."""
-        while inputs:
-            try:
-                codebook = self._fit(inputs, None)
-            except RasterError as error:
-                bad = [i for i in inputs if i.view.path == error.path] or inputs
-                for one in bad:
-                    self._fail(one.source, RasterError(one.source.path, error.reason))
-                inputs = [i for i in inputs if i not in bad]
-                continue
-            patiently(durable.write_bytes, self._folder.codebook, codebook.to_bytes())
-            return codebook
-        return None
-
-    def _fit_one(self, one: Input) -> Codebook | None:
-        path = self._folder.outputs(one.source).codebook
-        if self._folder.taken_up and path.exists():
-            saved = load_codebook(path)
-            self._announce(saved, one.source.name)
-            return saved
-        try:
-            codebook = self._fit([one], one.source.name)
-            patiently(durable.write_bytes, path, codebook.to_bytes())
-        except RasterError as error:
-            self._fail(one.source, error)
-            return None
-        return codebook
-
-    def _fit(self, inputs: Sequence[Input], name: str | None) -> Codebook:
-        config = self._config
-        memory = FitMemory(
-            self._folder.partial / ".fit",
-            [
-                [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs],
-                config.meaning,
-                versions(),
-            ],
-        )
-        codebook = fit_codebook(
-            sampled(inputs),
-            self._kernel,
-            config.segments,
-            seed=config.seed,
-            method=config.fit,
-            scale=config.scale,
-            pool=self._pool,
-            advance=lambda done, total: self._progress.event("fit", done=done, total=total, raster=name),
-            memory=memory,
-        )
-        memory.forget()
-        self._announce(codebook, name)
-        return codebook
-
-    def _announce(self, codebook: Codebook, name: str | None) -> None:
-        if (asked := codebook.fit.get("segments_asked", 0)) > codebook.segments:
-            self._progress.event(
-                "warning",
-                message=f"{name or 'the rasters'}: {codebook.segments} distinct values, fewer than "
-                f"--segments {asked}; each got a label of its own",
-            )
-        self._progress.event(
-            "codebook",
-            codebook_hash=codebook.content_hash,
-            segments=codebook.segments,
-            raster=name,
-            cells_read=codebook.fit.get("cells_read"),
-            cells_total=codebook.fit.get("cells_total"),
-        )
+    def _size(self, one: Input) -> dict[str, int]:
+        """Chunks and pixels of a raster, for `run.json`."""
+        region, side = one.view.region, chunk_side(self._config.chunk_size, self._kernel.cell_px)
+        return {"chunks": -(-region.height // side) * -(-region.width // side), "pixels": region.pixels}
 
     def _started(self, job: Job) -> None:
-        self._progress.event("raster", raster=job.name, chunks=job.chunks, pixels=job.view.region.pixels)
-
-    def _advanced(self, tally: Tally) -> None:
-        now = time.monotonic()
-        rate = max(1, tally.pixels_made) / max(1e-6, now - tally.started)
-        name = tally.job.name
-        done, made = self._so_far.get(name, (0, 0))
-        self._batch_done += tally.pixels_done - done
-        self._batch_made += tally.pixels_made - made
-        self._so_far[name] = tally.pixels_done, tally.pixels_made
-        batch_rate = max(1, self._batch_made) / max(1e-6, now - self._start)
+        if not self._spent.setup_s:
+            self._spent.setup_s = time.monotonic() - self._start - self._spent.fit_s
         self._progress.event(
-            "progress",
-            raster=tally.job.name,
-            chunks_done=tally.chunks_done,
-            chunks=tally.job.chunks,
-            mpx_per_s=round(rate / 1e6, 2),
-            eta_s=round((tally.job.view.region.pixels - tally.pixels_done) / rate, 1),
-            batch_done=self._batch_done,
-            batch_pixels=self._batch_pixels,
-            batch_eta_s=round((self._batch_pixels - self._batch_done) / batch_rate, 1),
+            "raster",
+            raster=job.name,
+            chunks=job.chunks,
+            chunk_px=job.chunk_px,
+            pixels=job.view.region.pixels,
         )
+
+    def _advanced(self, tally: Tally, done: UnitsDone) -> None:
+        if (window := done.window) is not None:
+            self._progress.event(
+                "window",
+                raster=tally.job.name,
+                stage=done.stage,
+                row=window.row,
+                col=window.col,
+                height=window.height,
+                width=window.width,
+                chunks=done.chunks,
+                read_s=round(done.read_s, 4),
+                label_s=round(done.label_s, 4),
+                encode_s=round(done.encode_s, 4),
+                write_s=round(done.write_s, 4),
+            )
+        self._progress.event("progress", **self._pace.advanced(tally))
 
     def _record(self, tally: Tally) -> dict[str, Any]:
         return raster_record(tally, self._inputs[tally.job.name].fingerprint, self._config)
@@ -355,8 +301,9 @@ class _Run:
     def _end(self, outcome: schedule.Outcome) -> None:
         job = outcome.tally.job
         source = self._inputs[job.name].source
-        # what a failed raster left undone will not be waited for
-        self._batch_pixels -= job.view.region.pixels - outcome.tally.pixels_done
+        self._windows += outcome.tally.windows
+        self._spent.add(outcome.tally, (outcome.record or {}).get("finish_s", 0.0))
+        self._pace.ended(outcome.tally)
         if outcome.error is not None:
             if self._inputs[job.name].whole and getattr(outcome.error, "reason", "") == NO_VALID_PIXEL:
                 self._pass_over(source, NO_VALID_PIXEL)
@@ -367,7 +314,13 @@ class _Run:
         self._report.done.append(job.name)
         self._report.pixels += job.view.region.pixels
         output = self._folder.outputs(source).labels
-        self._folder.note(source, "done", output=output.name, codebook_hash=job.codebook.content_hash)
+        self._folder.note(
+            source,
+            "done",
+            output=output.name,
+            codebook_hash=job.codebook.content_hash,
+            **self._size(self._inputs[job.name]),
+        )
         seconds = time.monotonic() - outcome.tally.started
         self._progress.event("done", raster=job.name, output=str(output), seconds=round(seconds, 3))
 
@@ -393,8 +346,28 @@ class _Run:
             "counts": self._counts(),
             "seconds": round(self._report.seconds, 3),
             "mpx_per_s": self._rate(),
+            "budget": self._budget(),
             "versions": versions(),
         }
+
+    def _budget(self) -> dict[str, Any]:
+        self._spent.wall_s = self._spent.open_s + self._report.seconds
+        config = self._config
+        return budget(
+            self._spent,
+            Setting(
+                workers=self._pool.count,
+                cores=workers.usable_cores(),
+                rasters=len(self._report.done),
+                windows=self._windows,
+                method=config.method,
+                resolution=None if config.model else config.resolution,
+                device=getattr(self._kernel, "device", "cpu"),
+                chunk_px=config.chunk_size,
+                remote=any(is_remote(f) for s in self._opened.sources for f in s.files),
+                refitted=config.codebook is None,
+            ),
+        )
 
 
 def job_of(config: RunConfig, name: str, view: View, kernel: Kernel, codebook: Codebook, out: Path) -> Job:

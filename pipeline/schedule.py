@@ -50,7 +50,9 @@ class Tally:
         What is durable.
     pixels_made
         Of these, what this run made.
-    label_s, encode_s
+    windows
+        Tasks of labelling done.
+    read_s, label_s, encode_s, write_s
         Seconds of work of all workers.
     """
 
@@ -58,8 +60,11 @@ class Tally:
     chunks_done: int = 0
     pixels_done: int = 0
     pixels_made: int = 0
+    windows: int = 0
+    read_s: float = 0.0
     label_s: float = 0.0
     encode_s: float = 0.0
+    write_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     def add(self, done: UnitsDone) -> None:
@@ -67,8 +72,11 @@ class Tally:
         self.chunks_done += done.chunks
         self.pixels_done += done.pixels
         self.pixels_made += done.pixels if done.written else 0
+        self.windows += 1
+        self.read_s += done.read_s
         self.label_s += done.label_s
         self.encode_s += done.encode_s
+        self.write_s += done.write_s
 
 
 class _Running:
@@ -121,8 +129,8 @@ class _Running:
         """True when nothing is left to do or to wait for."""
         return self.under_way == 0 and (self._tasks is None or self.error is not None)
 
-    def take(self, task: Task, future: Future[Any]) -> bool:
-        """Count a finished task; True if chunks became durable."""
+    def take(self, task: Task, future: Future[Any]) -> UnitsDone | None:
+        """Count a finished task; gives what became durable of the chunks."""
         self.under_way -= 1
         try:
             result = future.result()
@@ -130,18 +138,19 @@ class _Running:
                 for unit, written in result.written.items():
                     patiently(self.workspace.ledger.add, result.stage, unit, written)
         except CancelledError:
-            return False
+            return None
         except Exception as error:  # noqa: BLE001  (whatever it is, it is this raster's failure)
             if is_lost(error):
                 self._lost(task)
             else:
                 self.error = self.error or error
-            return False
-        if isinstance(result, UnitsDone):
+            return None
+        if not isinstance(result, UnitsDone):
+            self.record = result
+        elif result.stage == 0:
             self.tally.add(result)
-            return result.stage == 0
-        self.record = result
-        return False
+            return result
+        return None
 
     def _lost(self, task: Task) -> None:
         """Have a task done again that took its worker with it: in smaller pieces, and not for ever."""
@@ -169,7 +178,7 @@ def drive(
     jobs: Iterable[Job],
     pool: Pool,
     record: Callable[[Tally], dict[str, Any]],
-    advanced: Callable[[Tally], None],
+    advanced: Callable[[Tally, UnitsDone], None],
     started: Callable[[Job], None],
     warn: Callable[[str], None],
     memory_limit: int | None = None,
@@ -233,7 +242,7 @@ class _Flight:
         batch: _Batch,
         pool: Pool,
         throttle: Throttle,
-        advanced: Callable[[Tally], None],
+        advanced: Callable[[Tally, UnitsDone], None],
         warn: Callable[[str], None],
     ) -> None:
         self._batch = batch
@@ -267,8 +276,8 @@ class _Flight:
             owner, task, since = self._tasks.pop(future)
             self._ended = time.monotonic()
             self._longest = max(self._longest, self._ended - since)
-            if owner.take(task, future):
-                self._advanced(owner.tally)
+            if (done := owner.take(task, future)) is not None:
+                self._advanced(owner.tally, done)
             elif task.losses == 0 and owner.waits:
                 self._throttle.worker_lost()
         self._look_for_hung()

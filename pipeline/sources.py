@@ -21,7 +21,8 @@ SUFFIXES = frozenset({
 """What a folder is searched for: GDAL's raster formats, without sidecars and what is rarely a raster."""
 
 _LIST_LIMIT_BYTES = 64 << 20
-_OWN_FILES = frozenset({"run"})  # run.json is the batch's, so no raster may be called so
+# run.json is the batch's, and the others stand beside the rasters' folders of work in progress
+_OWN_FILES = frozenset({"run", "status.json", "owner.json"})
 STORE_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 

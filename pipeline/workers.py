@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pipeline import stopping
 from pipeline.errors import UsageError
+from pipeline.stopwatch import CarryingThreads
 
 T = TypeVar("T")
 
@@ -144,7 +145,7 @@ def cell_threads(count: int) -> ThreadPoolExecutor:
     """Threads that all windows of this process share, so that the last window keeps all of them busy."""
     with _cell_lock:
         if count not in _cell_pools:
-            _cell_pools[count] = ThreadPoolExecutor(count, thread_name_prefix="tilewright-cells")
+            _cell_pools[count] = CarryingThreads(count, thread_name_prefix="tilewright-cells")
         return _cell_pools[count]
 
 

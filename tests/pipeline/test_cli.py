@@ -24,6 +24,7 @@ from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_v
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIDECARS = (".tif", ".tif.aux.xml", ".qml", ".png", ".json")
+BATCH = {"codebook.npz", "run.json", "run.log.jsonl"}
 
 
 class Ended:
@@ -87,7 +88,7 @@ def names(folder):
 
 def outputs(*rasters):
     """Names of what a run of some rasters leaves in OUT."""
-    return {f"{r}{suffix}" for r in rasters for suffix in SIDECARS} | {"codebook.npz", "run.json"}
+    return {f"{r}{suffix}" for r in rasters for suffix in SIDECARS} | BATCH
 
 
 def snapshot(folder):
@@ -97,7 +98,7 @@ def snapshot(folder):
 
 def of_rasters(files):
     """Without the files of the whole run, which may be written anew."""
-    return {name: state for name, state in files.items() if name not in ("run.json", "codebook.npz")}
+    return {name: state for name, state in files.items() if name not in BATCH}
 
 
 def strict_json(path):
@@ -184,7 +185,7 @@ def test_a_raster_that_cannot_be_done_is_named_on_one_line_and_leaves_nothing(ru
     ended = run(bad, "-o", out)
     assert ended.code == 1
     assert bad.stem[:3] in ended.said()
-    assert names(out) <= {"run.json", "codebook.npz"}
+    assert names(out) <= BATCH
     assert "Error" not in ended.said()  # what is wrong is said in words, not by an exception's name
 
 
@@ -256,7 +257,7 @@ def test_a_raster_of_nothing_but_nan_has_nothing_to_segment(run, tmp_path, out):
     ended = run(write_geotiff(tmp_path / "r.tif", np.full((1, 9, 9), np.nan, np.float32)), "-o", out)
     assert ended.code == 1
     assert "no valid pixel" in ended.said()
-    assert names(out) == {"run.json"}
+    assert names(out) == {"run.json", "run.log.jsonl"}
 
 
 # Requests that cannot be carried out
@@ -886,7 +887,7 @@ def test_inspect_of_nothing_is_refused(command):
     assert "Error" not in ended.said()
 
 
-@pytest.mark.parametrize("name", ["run", "plan", "fit", "inspect", "demo"])
+@pytest.mark.parametrize("name", ["run", "plan", "fit", "status", "inspect", "demo"])
 def test_every_command_has_its_help_with_the_exit_codes(command, name):
     ended = command(name, "--help")
     assert ended.code == 0

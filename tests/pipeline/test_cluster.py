@@ -61,8 +61,10 @@ def test_a_worker_that_hangs_is_replaced(pool):
 
 def test_what_no_worker_has_begun_is_taken_back_and_the_rest_is_not(pool, tmp_path):
     release = tmp_path / "release"
-    busy = [pool.submit(_wait, str(release)) for _ in range(2)]
-    time.sleep(1)
+    busy = [pool.submit(_wait, str(release), str(tmp_path / f"begun{i}")) for i in range(2)]
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("begun*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
     waiting = [pool.submit(pid, 0) for _ in range(5)]
     time.sleep(0.3)
     pool.withdraw([*busy, *waiting])
@@ -71,7 +73,8 @@ def test_what_no_worker_has_begun_is_taken_back_and_the_rest_is_not(pool, tmp_pa
     assert [f.result(30) for f in busy] == [True, True]
 
 
-def _wait(path):
+def _wait(path, begun):
+    open(begun, "w").close()  # noqa: PTH123
     while not os.path.exists(path):  # noqa: PTH110
         time.sleep(0.05)
     return True

@@ -15,10 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.grid import Window
 from pipeline import schedule, throttle
 from pipeline.errors import RasterError, StorageError
 from pipeline.job import UnitsDone
 from pipeline.workers import Pool
+
+HUNDRED = Window(0, 0, 10, 10)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Record:
             return {"of": job.name, "by": kind}
         if kind == "merge":
             return UnitsDone(what[0], {what: None})
-        return UnitsDone(0, {(0, what): None}, 1, 100, 0.5, 0.25)
+        return UnitsDone(0, {(0, what): None}, 1, HUNDRED, 1.0, 0.5, 0.25, 0.125)
 
     def drive(self, jobs, pool):
         return list(self.outcomes(jobs, pool))
@@ -117,7 +120,7 @@ class Record:
             jobs,
             pool,
             record=lambda tally: {"chunks": tally.chunks_done, "pixels": tally.pixels_done},
-            advanced=lambda tally: self.events.append((tally.job.name, "advanced", tally.chunks_done)),
+            advanced=lambda tally, _: self.events.append((tally.job.name, "advanced", tally.chunks_done)),
             started=lambda job: self.events.append((job.name, "started", None)),
             warn=lambda message: self.events.append((None, "warning", message)),
         )
@@ -258,7 +261,7 @@ def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, 
         tried.append(window)
         if window == 1 and tried.count(1) <= losses:
             raise KilledWorker
-        return UnitsDone(0, {(0, window): None}, 1, 100)
+        return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     monkeypatch.setattr(schedule.work, "label_window", label)
     (outcome,) = record.drive([FakeJob("a", 3, (1,))], at_once(1))
@@ -281,7 +284,7 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
     def label(_job, window, _):
         begun.set()
         assert release.wait(20)
-        return UnitsDone(0, {(0, window): None}, 1, 100)
+        return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     def ask():
         assert begun.wait(20)
@@ -354,7 +357,7 @@ def test_the_last_tasks_of_one_raster_overlap_with_the_first_of_the_next(record)
             assert release.wait(20)  # until the other one has begun
         else:
             release.set()
-        return UnitsDone(0, {}, 1, 1)
+        return UnitsDone(0, {}, 1, HUNDRED)
 
     schedule.work.label_window = label  # the fixture puts it back
     with ThreadPoolExecutor(2) as executor:
@@ -391,7 +394,7 @@ def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypat
 
     def label(_job, window, _):
         assert release.wait(20)
-        return UnitsDone(0, {(0, window): None}, 1, 100)
+        return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     def warn(message):
         record.events.append((None, "warning", message))
@@ -401,7 +404,7 @@ def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypat
     with ThreadPoolExecutor(2) as executor:
         jobs = [FakeJob("a", 3)]
         outcomes = list(
-            schedule.drive(jobs, Pool(executor, 2), lambda _: {}, lambda _: None, lambda _: None, warn)
+            schedule.drive(jobs, Pool(executor, 2), lambda _: {}, lambda *_: None, lambda _: None, warn)
         )
     assert outcomes[0].error is None
     (warning,) = (m for _, kind, m in record.events if kind == "warning")

@@ -200,7 +200,7 @@ def test_a_name_that_is_no_unicode_is_a_name_nevertheless(here):
 
 # Few letters and short parts, so that names collide in every way
 PARTS = st.text("abA. _(2)é:\t", min_size=1, max_size=6) | st.sampled_from(
-    ["run", "RUN", "codebook", "report", "a.tif", "a.codebook", "x" * 220, "x" * 220 + "y"]
+    ["run", "RUN", "status.json", "codebook", "report", "a.tif", "a.codebook", "x" * 220, "x" * 220 + "y"]
 )
 SUFFIXES = st.sampled_from([".tif", ".TIF", ".tiff", ".jp2", "", ".codebook.npz", ".tif.aux.xml"])
 PATHS = st.builds(lambda folders, stem, suffix: "/".join([*folders, stem + suffix]),
@@ -229,3 +229,9 @@ def test_no_file_of_a_run_is_written_twice(sources):
     found += [Path("out/run.json"), Path("out/codebook.npz"), Path("out/report.html")]
     folded = [str(f).casefold() for f in found]
     assert len(set(folded)) == len(folded)
+
+
+@pytest.mark.parametrize("own", ["run", "status.json", "owner.json", "Status.JSON"])
+def test_no_raster_gets_a_name_that_a_run_needs_itself(own):
+    (name,) = module._names([f"/folder/{own}.tif"])
+    assert name.casefold() != own.casefold()

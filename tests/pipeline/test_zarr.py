@@ -179,7 +179,7 @@ def test_a_run_has_the_cog_s_labels_in_every_chunking_and_version(source, cog_le
     store = segmented(source, tmp_path / "o", format="zarr", **options)
     assert_same_levels(zarr_levels(store), cog_levels)
     assert sorted(p.name for p in store.parent.iterdir()) == [
-        *("codebook.npz", "r.json", "r.png", "r.qml", "r.vrt", "r.zarr", "run.json"),
+        *("codebook.npz", "r.json", "r.png", "r.qml", "r.vrt", "r.zarr", "run.json", "run.log.jsonl"),
     ]
     record = json.loads((store.parent / "r.json").read_text())
     assert record["files"] == ["r.png", "r.qml", "r.vrt", "r.zarr"]

@@ -1,0 +1,184 @@
+"""What a run's time went to, what bounds it, and which option would help.
+
+Workers times wall time is what a run could spend. The start (loading, opening, fitting) takes all of it
+while it lasts; the rest is what tasks measured of themselves (`pipeline.stopwatch`), and what is left is
+waiting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+_MANY = 0.4  # a share that bounds a run; below, no one thing does
+_LARGE_CHUNK_PX = 2048  # smaller chunks go into one task, so they make no more tasks
+
+
+class Tasks(Protocol):
+    """What the tasks of a raster measured, summed."""
+
+    read_s: float
+    label_s: float
+    encode_s: float
+    write_s: float
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds of a run.
+
+    Parameters
+    ----------
+    wall_s
+        From beginning to end.
+    open_s, fit_s, setup_s
+        Of it: opening the rasters, fitting, and what else came before the first chunk.
+    read_s, label_s, encode_s, write_s, assemble_s
+        Of the workers' tasks, summed: reading, labelling, encoding, writing chunks, and joining them.
+    """
+
+    wall_s: float = 0.0
+    open_s: float = 0.0
+    fit_s: float = 0.0
+    setup_s: float = 0.0
+    read_s: float = 0.0
+    label_s: float = 0.0
+    encode_s: float = 0.0
+    write_s: float = 0.0
+    assemble_s: float = 0.0
+
+    def add(self, tasks: Tasks, assemble_s: float) -> None:
+        """Count what a raster took."""
+        self.read_s += tasks.read_s
+        self.label_s += tasks.label_s
+        self.encode_s += tasks.encode_s
+        self.write_s += tasks.write_s
+        self.assemble_s += assemble_s
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What of a run decides which advice fits it.
+
+    Parameters
+    ----------
+    workers, cores
+        Tasks at a time, and cores that this process may use.
+    rasters, windows
+        Rasters done, and tasks of labelling.
+    method, resolution, device
+        The options of these names; `device` is what was used, `resolution` is None where --model decides.
+    chunk_px
+        Side of a chunk.
+    remote
+        True if sources were read over a network.
+    refitted
+        True if a codebook was fitted, not taken from a file.
+    """
+
+    workers: int
+    cores: int
+    rasters: int
+    windows: int
+    method: str
+    resolution: int | None
+    device: str
+    chunk_px: int
+    remote: bool
+    refitted: bool
+
+
+def budget(spent: Spent, setting: Setting) -> dict[str, Any]:
+    """Shares of a run's time with a verdict in one line.
+
+    Returns
+    -------
+    dict
+        `seconds` (the parts of `Spent`), `shares` of the workers' time (start, read, compute, write,
+        wait; together 1), `bound_by` (the share that bounds the run, or "nothing"), `verdict`.
+    """
+    shares = _shares(spent, setting.workers)
+    largest = max(shares, key=lambda name: shares[name])
+    bound = largest if shares[largest] >= _MANY else "nothing"
+    return {
+        "seconds": {name: round(s, 3) for name, s in asdict(spent).items()},
+        "shares": {name: round(share, 3) for name, share in shares.items()},
+        "bound_by": bound,
+        "verdict": _verdict(shares, bound, spent, setting),
+    }
+
+
+def _shares(spent: Spent, workers: int) -> dict[str, float]:
+    parts = {
+        "start": (spent.open_s + spent.fit_s + spent.setup_s) * workers,
+        "read": spent.read_s,
+        "compute": spent.label_s + spent.encode_s,
+        "write": spent.write_s + spent.assemble_s,
+    }
+    # where threads shared cores, tasks measure more than there was
+    whole = max(spent.wall_s * workers, sum(parts.values()), 1e-9)
+    parts["wait"] = whole - sum(parts.values())
+    return {name: seconds / whole for name, seconds in parts.items()}
+
+
+def _verdict(shares: dict[str, float], bound: str, spent: Spent, setting: Setting) -> str:
+    listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    if bound == "nothing":
+        return f"{listed}: no one thing bounds this run"
+    advice = {
+        "start": _start_advice,
+        "read": _read_advice,
+        "compute": _compute_advice,
+        "write": _write_advice,
+        "wait": _wait_advice,
+    }[bound](spent, setting)
+    what = {
+        "start": "its start",
+        "read": "reading",
+        "compute": "labelling" if spent.label_s >= spent.encode_s else "encoding",
+        "write": "writing",
+        "wait": "waiting for tasks",
+    }[bound]
+    return f"{listed}: bound by {what}" + (f"; {advice}" if advice else "")
+
+
+def _start_advice(spent: Spent, setting: Setting) -> str:
+    if spent.fit_s >= max(spent.open_s, spent.setup_s) and setting.refitted:
+        return f"a saved --codebook spares the fit ({spent.fit_s:.1f} s); more rasters in one run share it"
+    if setting.rasters <= 1:
+        return "more rasters in one run share the start"
+    return ""
+
+
+def _idle_cores(setting: Setting) -> str:
+    free = setting.cores - setting.workers
+    return f"--workers {setting.cores} would use the {free} idle cores" if free > 0 else ""
+
+
+def _read_advice(_: Spent, setting: Setting) -> str:
+    if setting.remote:
+        return f"more --workers (now {setting.workers}) wait for the network side by side"
+    return _idle_cores(setting) or "a faster disk for the inputs, or inputs that decode faster, would help"
+
+
+def _compute_advice(spent: Spent, setting: Setting) -> str:
+    if setting.method == "cnn" and spent.label_s >= spent.encode_s:
+        device = "--device for a GPU" if setting.device == "cpu" else ""
+        now = setting.resolution
+        coarser = f"--resolution {2 * now}" if now is not None and now < 16 else ""
+        options = " or ".join(option for option in (coarser, device) if option)
+        return f"{options} would help" if options else ""
+    return _idle_cores(setting) or "more cores would help"
+
+
+def _write_advice(spent: Spent, _: Setting) -> str:
+    slow = "joining finished chunks" if spent.assemble_s > spent.write_s else "making chunks durable"
+    return f"mostly {slow}: OUT on a faster disk would help"
+
+
+def _wait_advice(_: Spent, setting: Setting) -> str:
+    if setting.windows >= 2 * setting.workers:
+        return ""
+    if setting.chunk_px > _LARGE_CHUNK_PX:
+        return f"{setting.windows} tasks for {setting.workers} workers: a smaller --chunk-size makes more"
+    return f"{setting.windows} tasks for {setting.workers} workers: more rasters in one run would fill them"

@@ -1,0 +1,130 @@
+"""Where a run's codebooks come from: a file, an earlier start of the same run, or a fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine.codebook import Codebook
+from engine.kernel import Kernel
+from pipeline import durable
+from pipeline.budget import Spent
+from pipeline.config import RunConfig
+from pipeline.durable import patiently
+from pipeline.errors import RasterError
+from pipeline.fit_memory import FitMemory
+from pipeline.fitting import fit_codebook
+from pipeline.folder import Folder
+from pipeline.inputs import Input, sampled
+from pipeline.kernels import load_codebook
+from pipeline.progress import Progress
+from pipeline.sources import Source
+from pipeline.versions import versions
+from pipeline.workers import Pool
+
+Fail = Callable[[Source, RasterError], None]
+
+
+class Codebooks:
+    """The codebooks of one run.
+
+    Parameters
+    ----------
+    config, folder, pool, progress
+        The run.
+    spent
+        Counts the seconds of fits.
+    fail
+        Hears of rasters that fail in a fit.
+    """
+
+    def __init__(
+        self, config: RunConfig, folder: Folder, pool: Pool, progress: Progress, spent: Spent, fail: Fail
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._pool = pool
+        self._progress = progress
+        self._spent = spent
+        self._fail = fail
+
+    def saved(self, named: Codebook | None) -> Codebook | None:
+        """The codebook to use instead of a fit: the one that was named, or this OUT's own."""
+        if named is not None:
+            self._write(self._folder.codebook, named)
+            return named
+        if self._folder.taken_up and self._folder.codebook.exists():
+            return load_codebook(self._folder.codebook)
+        return None
+
+    def of_batch(self, inputs: list[Input], kernel: Kernel) -> Codebook | None:
+        """One codebook for all; rasters that fail in the fit are left out and recorded."""
+        while inputs:
+            try:
+                codebook = self._fit(inputs, None, kernel)
+            except RasterError as error:
+                bad = [i for i in inputs if i.view.path == error.path] or inputs
+                for one in bad:
+                    self._fail(one.source, RasterError(one.source.path, error.reason))
+                inputs = [i for i in inputs if i not in bad]
+                continue
+            self._write(self._folder.codebook, codebook)
+            return codebook
+        return None
+
+    def of_raster(self, one: Input, kernel: Kernel) -> Codebook | None:
+        """A raster's own codebook, or None if it fails in the fit."""
+        path = self._folder.outputs(one.source).codebook
+        if self._folder.taken_up and path.exists():
+            saved = load_codebook(path)
+            self.announce(saved, one.source.name)
+            return saved
+        try:
+            codebook = self._fit([one], one.source.name, kernel)
+        except RasterError as error:
+            self._fail(one.source, error)
+            return None
+        self._write(path, codebook)
+        return codebook
+
+    def announce(self, codebook: Codebook, name: str | None) -> None:
+        """Say which codebook is used, for a raster or for all."""
+        if (asked := codebook.fit.get("segments_asked", 0)) > codebook.segments:
+            self._progress.event(
+                "warning",
+                message=f"{name or 'the rasters'}: {codebook.segments} distinct values, fewer than "
+                f"--segments {asked}; each got a label of its own",
+            )
+        self._progress.event(
+            "codebook",
+            codebook_hash=codebook.content_hash,
+            segments=codebook.segments,
+            raster=name,
+            cells_read=codebook.fit.get("cells_read"),
+            cells_total=codebook.fit.get("cells_total"),
+        )
+
+    def _fit(self, inputs: Sequence[Input], name: str | None, kernel: Kernel) -> Codebook:
+        config = self._config
+        start = time.monotonic()
+        places = [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs]
+        memory = FitMemory(self._folder.partial / ".fit", [places, config.meaning, versions()])
+        codebook = fit_codebook(
+            sampled(inputs),
+            kernel,
+            config.segments,
+            seed=config.seed,
+            method=config.fit,
+            scale=config.scale,
+            pool=self._pool,
+            advance=lambda done, total: self._progress.event("fit", done=done, total=total, raster=name),
+            memory=memory,
+        )
+        memory.forget()
+        self._spent.fit_s += time.monotonic() - start
+        self.announce(codebook, name)
+        return codebook
+
+    def _write(self, path: Path, codebook: Codebook) -> None:
+        patiently(durable.write_bytes, path, codebook.to_bytes())

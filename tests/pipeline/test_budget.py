@@ -1,0 +1,196 @@
+"""Where a run's time went: measured by each task itself, summed, and what follows from the numbers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import stopwatch
+from pipeline.budget import Setting, Spent, budget
+from pipeline.config import build
+from pipeline.progress import Plain, Silent
+from pipeline.running import run
+from pipeline.stopwatch import LABEL, READ, CarryingThreads
+from tests.rasters import noise, write_geotiff
+
+SETTING = Setting(
+    workers=2,
+    cores=2,
+    rasters=1,
+    windows=100,
+    method="kmeans",
+    resolution=4,
+    device="cpu",
+    chunk_px=2048,
+    remote=False,
+    refitted=True,
+)
+ADVICE = (
+    "--workers",
+    "--codebook",
+    "--resolution",
+    "--device",
+    "--chunk-size",
+    "faster disk",
+    "more rasters",
+)
+
+
+def advice_in(verdict):
+    return {a for a in ADVICE if a in verdict}
+
+
+# The stopwatch
+
+
+def test_a_task_measures_its_own_and_no_other_s():
+    gate = threading.Barrier(4, timeout=10)
+
+    def one(number):
+        with stopwatch.task() as watch:
+            gate.wait()
+            for _ in range(number):
+                with stopwatch.measure(READ):
+                    time.sleep(0.02)
+            gate.wait()
+        return watch[READ], watch[LABEL]
+
+    with ThreadPoolExecutor(4) as pool:
+        for number, (read, label) in enumerate(pool.map(one, range(1, 5)), 1):
+            assert 0.02 * number <= read < 0.02 * number + 0.019 * 5
+            assert label == 0
+
+
+def test_shared_threads_add_to_the_task_that_submitted_the_work():
+    def piece():
+        with stopwatch.measure(LABEL):
+            time.sleep(0.02)
+
+    def one(shared, number):
+        with stopwatch.task() as watch:
+            for future in [shared.submit(piece) for _ in range(number)]:
+                future.result()
+        return watch[LABEL]
+
+    with CarryingThreads(2) as shared, ThreadPoolExecutor(2) as pool:
+        few, many = pool.map(one, (shared, shared), (1, 10))
+    assert 0.02 <= few < 0.1
+    assert many >= 0.2
+
+
+def test_outside_of_a_task_nothing_is_counted_and_a_task_begins_at_zero():
+    with stopwatch.measure(READ):
+        pass
+    with stopwatch.task() as first, stopwatch.measure(READ):
+        time.sleep(0.001)
+    with stopwatch.task() as second:
+        pass
+    assert first[READ] > 0
+    assert second[READ] == 0
+
+
+def test_what_fails_took_its_time_too():
+    def fail():
+        with stopwatch.measure(READ):
+            time.sleep(0.01)
+            raise ValueError("damaged")
+
+    with stopwatch.task() as watch, pytest.raises(ValueError, match="damaged"):
+        fail()
+    assert watch[READ] >= 0.01
+
+
+# The verdict
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=9, max_size=9), st.integers(1, 64))
+def test_shares_are_parts_of_one_whole(seconds, workers):
+    found = budget(Spent(*seconds), replace(SETTING, workers=workers))
+    shares = found["shares"]
+    assert sum(shares.values()) == pytest.approx(1, abs=0.003) or not any(seconds)
+    assert all(0 <= share <= 1 for share in shares.values())
+    assert found["bound_by"] in (*shares, "nothing")
+    assert "\n" not in found["verdict"]
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("spent", "setting", "bound", "words", "advice"),
+    [
+        ({"read_s": 15}, {}, "read", "reading", {"faster disk"}),
+        ({"read_s": 15}, {"remote": True}, "read", "network", {"--workers"}),
+        ({"read_s": 15}, {"cores": 8}, "read", "6 idle cores", {"--workers"}),
+        ({"label_s": 15}, {}, "compute", "labelling", set()),
+        ({"label_s": 15}, {"cores": 8}, "compute", "--workers 8", {"--workers"}),
+        ({"label_s": 15}, {"method": "cnn"}, "compute", "--resolution 8", {"--resolution", "--device"}),
+        ({"label_s": 15}, {"method": "cnn", "resolution": 16}, "compute", "GPU", {"--device"}),
+        ({"label_s": 15}, {"method": "cnn", "resolution": None}, "compute", "GPU", {"--device"}),
+        ({"label_s": 15}, {"method": "cnn", "device": "cuda"}, "compute", "labelling", {"--resolution"}),
+        ({"encode_s": 15}, {"method": "cnn"}, "compute", "encoding", set()),
+        ({"write_s": 15}, {}, "write", "durable", {"faster disk"}),
+        ({"assemble_s": 15}, {}, "write", "joining", {"faster disk"}),
+        ({}, {}, "wait", "waiting", set()),
+        ({}, {"windows": 1}, "wait", "1 tasks for 2 workers", {"more rasters"}),
+        ({}, {"windows": 1, "chunk_px": 8192}, "wait", "1 tasks for 2 workers", {"--chunk-size"}),
+        ({"fit_s": 6}, {}, "start", "the fit (6.0 s)", {"--codebook", "more rasters"}),
+        ({"fit_s": 6}, {"refitted": False}, "start", "share the start", {"more rasters"}),
+        ({"open_s": 6}, {"rasters": 1000}, "start", "start", set()),
+        ({"setup_s": 6}, {}, "start", "share the start", {"more rasters"}),
+        ({"read_s": 6, "label_s": 6, "write_s": 6}, {}, "nothing", "no one thing", set()),
+    ],
+)
+def test_a_verdict_says_what_bounds_the_run_and_what_would_help(spent, setting, bound, words, advice):
+    found = budget(Spent(wall_s=10, **spent), replace(SETTING, **setting))
+    assert found["bound_by"] == bound
+    assert words in found["verdict"]
+    assert advice_in(found["verdict"]) == advice
+
+
+def test_where_threads_shared_cores_there_is_no_negative_waiting():
+    found = budget(Spent(wall_s=1, read_s=3, label_s=3), SETTING)
+    assert found["shares"] == {"start": 0, "read": 0.5, "compute": 0.5, "write": 0, "wait": 0}
+
+
+@pytest.mark.parametrize(("workers", "form"), [("1", "cog"), ("2", "zarr"), ("processes:1", "cog")])
+def test_a_run_tells_reading_from_labelling_encoding_and_writing(tmp_path, workers, form):
+    source = write_geotiff(tmp_path / "a.tif", noise(3, 1500, 1500), compress="deflate")
+    events = {}
+
+    class Heard(Silent):
+        def event(self, name, **fields):
+            events[name] = fields
+
+    out = tmp_path / "out"
+    options = {"workers": workers, "format": form, "segments": 3, "resolution": 1}
+    run(build({"sources": [str(source)], "out": str(out), **options}), Heard())
+    seconds = events["end"]["budget"]["seconds"]
+    assert all(seconds[name] > 0 for name in seconds)
+    record = json.loads((out / "a.json").read_text())["timings"]
+    tasks = ("read_s", "label_s", "encode_s", "write_s")
+    assert {name: record[name] for name in tasks} == {name: seconds[name] for name in tasks}
+    # one task did all of it, one thing after the other
+    assert sum(record[name] for name in tasks) <= record["wall_s"]
+    assert json.loads((out / "run.json").read_text())["budget"] == events["end"]["budget"]
+
+
+def test_the_cells_of_a_shared_window_are_measured_too(tmp_path):
+    source = write_geotiff(tmp_path / "a.tif", noise(3, 700, 700))
+    out = tmp_path / "out"
+    run(build({"sources": [str(source)], "out": str(out), "workers": "2", "method": "cnn", "segments": 3}))
+    timings = json.loads((out / "a.json").read_text())["timings"]
+    assert timings["read_s"] > 0
+    assert timings["label_s"] > timings["read_s"]
+
+
+def test_plain_lines_end_with_the_verdict(tmp_path, capsys):
+    source = write_geotiff(tmp_path / "a.tif", noise(3, 60, 70))
+    run(build({"sources": [str(source)], "out": str(tmp_path / "out"), "workers": "1"}), Plain())
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("time: start ")
