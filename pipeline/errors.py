@@ -31,6 +31,14 @@ class RasterError(TilewrightError):
         return f"{self.path}: {self.reason}"
 
 
+class DamageError(RasterError):
+    """Pixels of a raster cannot be read, and the reason is the file itself: no network, no lack of memory."""
+
+
+class LostError(DamageError):
+    """A file that was a raster when the run began is gone, or no raster any more."""
+
+
 class NoRasterError(RasterError):
     """A part of a container that holds no raster (coordinates, bounds, text): passed over, no failure."""
 
@@ -64,6 +72,13 @@ class ContainerError(RasterError):
 
 class StorageError(TilewrightError):
     """OUT cannot be written any more: the run ends, nothing half-written under a final name."""
+
+
+def cause(error: BaseException) -> BaseException:
+    """The first of a chain of errors: the one in the words of the library that failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def one_line(error: BaseException) -> str:
