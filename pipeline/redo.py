@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window
-from pipeline import handles
 from pipeline.damage import BadBlock
 from pipeline.errors import RasterError
-from pipeline.header import described
+from pipeline.header import Raster
+from pipeline.opening import open_any
 
 
 def affected(bad: Iterable[BadBlock], region: Window, chunk_px: int, halo_px: int) -> list[Window]:
@@ -56,32 +54,36 @@ def affected(bad: Iterable[BadBlock], region: Window, chunk_px: int, halo_px: in
 def _reached(start: int, end: int, first: int, last: int, side: int) -> range:
     """Where the chunks begin, counted from `first`, that an interval touches between `first` and `last`."""
     start, end = max(start, first) - first, min(end, last) - first
-    return range(start // side * side, end, side)
+    return range(start // side * side, end, side) if start < end else range(0)
 
 
-def labels_of(output: Path, window: Window) -> npt.NDArray[np.uint8]:
-    """Labels of a window of a finished output.
+def open_labels(path: Path, region: Window) -> Raster:
+    """The finished labels of a region.
 
     Parameters
     ----------
-    output
-        What GDAL opens the labels by: `Sink.raster` in OUT.
-    window
-        In pixels of the output, which are those of the region.
+    path
+        The COG or the Zarr store itself: GDAL reads a VRT of a damaged store as zeros.
+    region
+        What they are labels of.
 
     Raises
     ------
     RasterError
-        If it cannot be read, or is not the labels of a raster that large.
+        If it cannot be opened, or holds something else.
     """
+    labels = open_any(path)
+    if (labels.height, labels.width) != (region.height, region.width) or labels.dtype != "uint8":
+        raise RasterError(str(path), "is not what the record says; run again with --overwrite")
+    return labels
 
-    place = FileWindow(window.col, window.row, window.width, window.height)
 
-    def read(dataset: Any) -> npt.NDArray[np.uint8]:
-        if window.row_end > dataset.height or window.col_end > dataset.width or dataset.dtypes != ("uint8",):
-            raise RasterError(
-                str(output), f"has no labels for {described(window)}; run again with --overwrite"
-            )
-        return np.asarray(dataset.read(1, window=place))
+def labels_of(labels: Raster, window: Window) -> npt.NDArray[np.uint8]:
+    """The labels of a window, in pixels of the region, 255 where there is none.
 
-    return handles.read(str(output), read, described(window))
+    Raises
+    ------
+    RasterError
+        If they cannot be read.
+    """
+    return np.ascontiguousarray(labels.read(window)[0][0])
