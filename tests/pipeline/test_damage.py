@@ -506,10 +506,7 @@ def test_labels_of_a_damaged_raster_are_those_of_any_chunking(scene, name):
     sound, damaged = scene
     method, resolution, reach = KERNELS[name]
     kernel = make_kernel(method, resolution)
-    with open_pool(Workers("threads", 1)) as pool:
-        codebook = fit_codebook(
-            [View.whole(sound)], kernel, 5, seed=0, method="sample", scale=None, pool=pool
-        )
+    codebook = fitted(View.whole(sound), kernel)
     good, _ = labelled(View.whole(sound), kernel, codebook, 2048, 2048)
     view = replace(View.whole(damaged), tolerant=True)
     first, found = labelled(view, kernel, codebook, 2048, 2048)
