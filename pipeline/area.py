@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
     region = _cells_of(area, view.bounds, cell_px)
     if region is None:
         raise RasterError(view.path, f"{wanted.what} misses this raster; check its coordinates and CRS")
-    return View(view.raster, region, area)
+    return replace(view, region=region, area=area)
 
 
 def _cells_of(area: Area, bounds: Window, cell_px: int) -> Window | None:

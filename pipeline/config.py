@@ -119,6 +119,11 @@ class RunConfig(BaseModel):
     zarr_version: Annotated[Literal[3, 2], BeforeValidator(_whole)] = Field(
         3, description="zarr: 3, in shards of a chunk, or 2 for older readers, without shards"
     )
+    on_bad_chunk: Literal["fail", "nodata", "skip-raster"] = Field(
+        "fail",
+        description="what cannot be decoded or kills its worker: fail that raster, label it nodata, "
+        "or skip the raster",
+    )
     workers: Annotated[str, BeforeValidator(_text)] = Field(
         "auto", description="auto, N, threads:N or processes:N"
     )

@@ -33,6 +33,14 @@ class RasterError(TilewrightError):
         return f"{self.path}: {self.reason}"
 
 
+class DamageError(RasterError):
+    """Pixels of a raster cannot be read, and the reason is the file itself: no network, no lack of memory."""
+
+
+class LostError(DamageError):
+    """A file that was a raster when the run began is gone, or no raster any more."""
+
+
 class NoRasterError(RasterError):
     """A part of a container that holds no raster (coordinates, bounds, text): passed over, no failure."""
 
@@ -85,6 +93,13 @@ class StorageError(TilewrightError):
 
 def _storage_error(message: str, passing: bool) -> StorageError:  # noqa: FBT001  (what pickle calls)
     return StorageError(message, passing=passing)
+
+
+def cause(error: BaseException) -> BaseException:
+    """The first of a chain of errors: the one in the words of the library that failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def one_line(error: BaseException) -> str:

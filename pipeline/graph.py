@@ -19,9 +19,10 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window, split
 from engine.kernel import NODATA, Kernel, Labels, Patch
-from pipeline import stopwatch
+from pipeline import damage, stopwatch
 
 if TYPE_CHECKING:
+    from pipeline.damage import BadBlock
     from pipeline.header import Raster
     from pipeline.view import Area, View
 
@@ -167,15 +168,18 @@ def _label_block(
     return labels
 
 
-def read_arrays(raster: Raster, layout: Layout) -> tuple[da.Array, da.Array]:
+def read_arrays(
+    raster: Raster, layout: Layout, found: list[BadBlock] | None = None
+) -> tuple[da.Array, da.Array]:
     """Pixels (band, y, x) and validity (y, x) of a layout's outer window, read block by block.
 
-    Each block is one read of pixels and validity together, shared by both arrays.
+    Each block is one read of pixels and validity together, shared by both arrays. With a list, what
+    cannot be decoded is invalid, and is added to the list when it is read, in any thread of this process.
     """
     rows, cols = layout.outer_chunks
     bands = len(raster.bands)
     stack = da.map_blocks(
-        partial(_read_block, raster, layout.outer, rows, cols),
+        partial(_read_block, raster, found, layout.outer, rows, cols),
         chunks=((bands + 1,), rows, cols),
         dtype=raster.dtype,
         meta=np.empty((0, 0, 0), raster.dtype),
@@ -185,17 +189,49 @@ def read_arrays(raster: Raster, layout: Layout) -> tuple[da.Array, da.Array]:
 
 
 def _read_block(
-    raster: Raster, outer: Window, rows: tuple[int, ...], cols: tuple[int, ...], block_id: tuple[int, ...]
+    raster: Raster,
+    found: list[BadBlock] | None,
+    outer: Window,
+    rows: tuple[int, ...],
+    cols: tuple[int, ...],
+    block_id: tuple[int, ...],
 ) -> npt.NDArray[Any]:
     i, j = block_id[-2:]
     starts_y, starts_x = [0, *accumulate(rows)], [0, *accumulate(cols)]
     window = Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j])
     with stopwatch.measure(stopwatch.READ):
-        return raster.read_stack(window)
+        if found is None:
+            return raster.read_stack(window)
+        with damage.tolerating() as bad:
+            stack = raster.read_stack(window)
+        found += bad
+        return stack
 
 
-def label_window(view: View, kernel: Kernel, codebook: Codebook, window: Window, chunk_px: int) -> da.Array:
-    """Labels of a window of a raster, in absolute pixels, lazily; its halo is read with it."""
+def label_window(
+    view: View,
+    kernel: Kernel,
+    codebook: Codebook,
+    window: Window,
+    chunk_px: int,
+    found: list[BadBlock] | None = None,
+) -> da.Array:
+    """Labels of a window of a raster, in absolute pixels, lazily; its halo is read with it.
+
+    Parameters
+    ----------
+    view
+        The raster.
+    kernel, codebook
+        What labels it.
+    window
+        The window.
+    chunk_px
+        Side of the pieces.
+    found
+        A list for the bad blocks that a tolerant view meets when the labels are computed.
+    """
     layout = Layout.of(window, view.bounds, kernel.halo_px, chunk_px)
-    pixels, valid = read_arrays(view.raster, layout)
+    bad = ([] if found is None else found) if view.tolerant else None
+    pixels, valid = read_arrays(view.raster, layout, bad)
     return label_array(pixels, valid, layout, kernel, codebook, view.bounds, view.area)

@@ -20,7 +20,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipeline import network
-from pipeline.errors import RasterError, one_line
+from pipeline.errors import DamageError, RasterError, one_line
 
 os.environ.update(
     {
@@ -49,8 +49,10 @@ READ_ERRORS = (RasterioError, OSError, ValueError)
 
 T = TypeVar("T")
 
+RETRY_AFTER_S = (0.05, 0.25)
+"""Pauses before a local read that failed is tried again: drives of a network fail for a moment."""
+
 _PER_THREAD = 16
-_RETRY_AFTER_S = (0.05, 0.25)
 _NETWORK_RETRY_S = (0.25, 1.0, 3.0)
 _NO_RASTER = "not recognized as being in a supported file format"
 
@@ -91,10 +93,10 @@ def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = Tr
     Raises
     ------
     RasterError
-        If it fails each time.
+        If it fails each time; a `DamageError` where that is the fault of a local file.
     """
     reason = f"cannot read {what} ({{}}); the file is damaged or gone: repair or fetch it again"
-    retry_s = _NETWORK_RETRY_S if network.is_remote(path) else _RETRY_AFTER_S
+    retry_s = _NETWORK_RETRY_S if network.is_remote(path) else RETRY_AFTER_S
     return _attempt(path, lambda: function(_handle(path)), reason, retry_s if again else ())
 
 
@@ -113,9 +115,20 @@ def _attempt(path: str, use: Callable[[], T], reason: str, retry_s: tuple[float,
                 said = f"the server refuses it ({failure}); check the address and the credentials"
                 raise RasterError(path, said) from error
             if delay is None or (remote and not failure and _NO_RASTER in str(error)):
-                raise RasterError(path, _reason(error, failure, reason, tries)) from error
+                elsewhere = remote or failure or _no_memory(error)
+                kind = RasterError if elsewhere else DamageError
+                raise kind(path, _reason(error, failure, reason, tries)) from error
             time.sleep(delay)
     raise AssertionError("unreachable")
+
+
+def _no_memory(error: BaseException | None) -> bool:
+    """True if GDAL could not get memory: that says nothing of the file."""
+    while error is not None:
+        if type(error).__name__ == "CPLE_OutOfMemoryError":
+            return True
+        error = error.__cause__
+    return False
 
 
 def _reason(error: BaseException, failure: str, reason: str, tries: int) -> str:

@@ -149,7 +149,8 @@ def _cropped(found: Sequence[_Found], config: RunConfig, cell_px: int) -> Opened
         try:
             if isinstance(raster, RasterError):
                 raise raster
-            one = Input(source, crop(View.whole(raster), wanted, cell_px), mark)
+            view = View(raster, raster.bounds, tolerant=config.on_bad_chunk == "nodata")
+            one = Input(source, crop(view, wanted, cell_px), mark)
         except RasterError as error:
             opened.failures.append((source, error))
             opened.sources.append(source)

@@ -14,13 +14,14 @@ import pickle
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
+from pipeline import damage
 from pipeline.errors import RasterError
 from pipeline.header import Raster, Stack
 
@@ -150,8 +151,11 @@ class Mosaic(Raster):
         raster = kind.moved(self.tiles.paths[index], tile.height, tile.width)
         window = Window(part.row - tile.row, part.col - tile.col, part.height, part.width)
         try:
-            return raster.read_stack(window)
+            with damage.placed(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)):
+                return raster.read_stack(window)
         except RasterError as error:
+            if damage.lost(error, tile):
+                return np.zeros((len(self.bands) + 1, part.height, part.width), self.dtype)
             raise RasterError(self.path, f"tile {error}") from error
 
     @functools.cached_property

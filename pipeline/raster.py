@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,17 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window
-from pipeline import handles
-from pipeline.errors import ContainerError, RasterError
+from pipeline import damage, handles
+from pipeline.errors import ContainerError, DamageError, RasterError
 from pipeline.header import Georeference, GroundControlPoint, Raster, Stack, described
 
 _HDF4 = b"\x0e\x03\x13\x01"
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come
 _OWN_MASK = (MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha, MaskFlags.per_dataset)
+_STREAMS = frozenset({"PNG", "JPEG", "GIF", "BIGGIF", "WEBP"})
+_UNDECODABLE = "IReadBlock failed"  # GDAL's words for a block that a source was opened for in vain
+
+_Reader = Callable[[Any, Window], Stack]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +58,38 @@ class FileRaster(Raster):
 
     def read_masked(self, window: Window) -> Stack:
         """Pixels, valid as far as alpha and masks say."""
-        # GDAL gives zeros and no error when a VRT is asked again for a source that it could not open
-        again = self.driver != "VRT"
-        return handles.read(self.path, lambda d: self._read(d, window), described(window), again=again)
+        count = len(self.numbers) + 1
+        planes = self._planes(self._read, count, self.dtype, exact=self.driver == "GTiff")
+        stack = damage.read(planes, window)
+        if self.mask_bands:
+            # a mask has blocks of its own, which GDAL does not tell
+            stack[-1] *= damage.read(self._planes(self._read_mask, 1, "uint8", exact=False), window)[0]
+        return stack
+
+    def _planes(self, function: _Reader, count: int, dtype: str, *, exact: bool) -> damage.Planes:
+        """What a function reads from the open file."""
+
+        def read(window: Window, *, again: bool) -> Stack:
+            # GDAL gives zeros and no error when a VRT is asked again for a source that it could not open
+            vrt = self.driver == "VRT"
+            try:
+                return handles.read(
+                    self.path,
+                    lambda d: function(d, window),
+                    described(window),
+                    again=again and not vrt,
+                )
+            except DamageError as error:
+                if vrt and _UNDECODABLE not in str(error):
+                    raise RasterError(error.path, error.reason) from error
+                raise
+
+        def block_shape() -> tuple[int, int]:
+            shape: tuple[int, int] = handles.read(self.path, lambda d: d.block_shapes[0], "its header")
+            return shape
+
+        stream = self.driver in _STREAMS
+        return damage.Planes(self.path, self.bounds, count, dtype, read, block_shape, exact, stream)
 
     def _read(self, dataset: Any, window: Window) -> Stack:
         part = FileWindow(window.col, window.row, window.width, window.height)
@@ -71,9 +104,15 @@ class FileRaster(Raster):
             stack[-1] = 1
         else:
             stack[-1] = stack[-1] != 0
-        for number in self.mask_bands:
-            stack[-1] *= dataset.read_masks(number, window=part) != 0
         return stack
+
+    def _read_mask(self, dataset: Any, window: Window) -> Stack:
+        """1 where all masks are valid, as one plane."""
+        part = FileWindow(window.col, window.row, window.width, window.height)
+        mask = np.ones((1, window.height, window.width), np.uint8)
+        for number in self.mask_bands:
+            mask[0] *= dataset.read_masks(number, window=part) != 0
+        return mask
 
 
 def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRaster:

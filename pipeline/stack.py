@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from engine.grid import Window
+from pipeline import damage
 from pipeline.alignment import Alignment, crs_name, same_crs
 from pipeline.errors import UsageError
 from pipeline.header import Raster, Stack
@@ -51,6 +53,11 @@ class Layer:
         fine = pixels.repeat(self.height, axis=1).repeat(self.width, axis=2)[:, down, across]
         return part, fine
 
+    def spread(self, window: Window, bounds: Window) -> Window:
+        """Where a window of the layer lies in the stack, within bounds that it reaches into."""
+        row, col = self.row + window.row * self.height, self.col + window.col * self.width
+        return Window(row, col, window.height * self.height, window.width * self.width).grow(0, bounds)
+
     def covered(self, window: Window) -> Window | None:
         """The part of a window of the stack that the layer covers; None if it covers nothing."""
         top, left = max(window.row, self.row), max(window.col, self.col)
@@ -91,7 +98,8 @@ class BandStack(Raster):
         stack = np.zeros((len(self.layers) + 1, window.height, window.width), self.dtype)
         stack[-1] = 1
         for band, layer in zip(stack, self.layers, strict=False):
-            found = layer.read(window)
+            with damage.placed(partial(layer.spread, bounds=self.bounds)):
+                found = layer.read(window)
             if found is None:
                 stack[-1] = 0
                 continue

@@ -7,9 +7,12 @@ several rasters in it is a container; each is named as GDAL names it: ``ZARR:"/f
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import functools
 import math
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
-from pipeline import places
-from pipeline.errors import ContainerError, NoRasterError, RasterError, one_line
+from pipeline import damage, places
+from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
 from pipeline.header import Raster, Stack, described
 from pipeline.sources import STORE_METADATA, is_store
 
@@ -28,7 +31,7 @@ _NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
 _ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projection_y_coordinate"})
 _COLUMNS = frozenset({"x", "lon", "longitude", "easting", "col", "cols", "projection_x_coordinate"})
 _DEPTH = 4
-_DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError)
+_DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +65,33 @@ class ZarrRaster(Raster):
 
     def read_masked(self, window: Window) -> Stack:
         """Pixels, valid as far as masks say: a store has none."""
+        count = len(self.numbers) + 1
+        planes = damage.Planes(
+            self.path, self.bounds, count, self.dtype, self._attempt, self._block_shape, exact=True
+        )
+        return damage.read(planes, window)
+
+    def _attempt(self, window: Window, *, again: bool) -> Stack:  # noqa: ARG002  (a store is read once)
         stack = np.ones((len(self.numbers) + 1, window.height, window.width), self.dtype)
-        try:
+        with self._damage(f"cannot read {described(window)}"):
             self._read(window, stack)
-        except _DAMAGED as error:
-            what = f"cannot read {described(window)} ({one_line(error)})"
-            raise RasterError(
-                self.path, f"{what}; the store is damaged: repair it or fetch it again"
-            ) from error
         return stack
+
+    def _block_shape(self) -> tuple[int, int]:
+        with self._damage("cannot be opened"):
+            chunks = _array(self.store, self.array).chunks
+            return chunks[self.axes[1]], chunks[self.axes[2]]
+
+    @contextlib.contextmanager
+    def _damage(self, what: str) -> Iterator[None]:
+        """Errors of a store that is damaged, or of a system that cannot give it now."""
+        try:
+            yield
+        except _DAMAGED as error:
+            number = error.errno if isinstance(error, OSError) else None
+            kind = DamageError if number in (None, errno.EIO, errno.ENOENT) else RasterError
+            reason = f"{what} ({one_line(error)}); the store is damaged: repair it or fetch it again"
+            raise kind(self.path, reason) from error
 
     def _read(self, window: Window, stack: Stack) -> None:
         array = _array(self.store, self.array)

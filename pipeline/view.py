@@ -7,6 +7,7 @@ raster; they only get no label, and no fit samples them.
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from engine.codebook import Band
 from engine.grid import Window
+from pipeline import damage
 from pipeline.header import Georeference, Raster
 
 Ring = tuple[tuple[float, float], ...]
@@ -64,11 +66,14 @@ class View:
         Whole cells of the raster's grid (as far as it reaches).
     area
         Where in the region labels are wanted, or None for everywhere.
+    tolerant
+        Whether blocks that cannot be decoded are invalid pixels and no error.
     """
 
     raster: Raster
     region: Window
     area: Area | None = None
+    tolerant: bool = False
 
     @classmethod
     def whole(cls, raster: Raster) -> View:
@@ -107,7 +112,8 @@ class View:
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Pixels (band, y, x) and validity (y, x) of a window."""
-        return self.raster.read(window)
+        with damage.tolerating() if self.tolerant else nullcontext():
+            return self.raster.read(window)
 
     def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """True where labels are wanted, shape of the window; None for everywhere."""

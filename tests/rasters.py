@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
+PARTS = ("OFFSET", "SIZE")
 PLACE = {"crs": "EPSG:32633", "transform": from_origin(500000, 5800000, 0.5, 0.5)}
 
 
@@ -118,3 +121,16 @@ def pixel_array(pixels, valid=None, *, chunks=512, row=0, column=0):
             "valid": (("y", "x"), da.from_array(valid, chunks=chunks)),
         },
     )
+
+
+def spoil(path, row=1, col=1, band=1):
+    """Make a block of a GeoTIFF undecodable, by its place among the blocks; gives its path."""
+    name = str(path)
+    with rasterio.open(path) as dataset:
+        place = [int(dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)) for what in PARTS]
+    # a mask in the file is a directory of its own, of which `path` is GDAL's name
+    path = Path(name.partition(":2:")[2] or name)
+    raw = bytearray(path.read_bytes())
+    raw[place[0] : sum(place)] = b"\xff" * place[1]
+    path.write_bytes(raw)
+    return path

@@ -45,7 +45,7 @@ class Ended:
 @pytest.fixture
 def command(capsys, monkeypatch):
     """Runs a command in this process."""
-    monkeypatch.setattr(raster_module, "_RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(raster_module, "RETRY_AFTER_S", (0.0,))
 
     def call(*arguments):
         capsys.readouterr()

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
 from engine.codebook import Codebook
+from pipeline import damage
 from pipeline.array import open_raster, segment
 from pipeline.config import RunConfig
 from pipeline.running import run
+from tests.rasters import spoil
 
 
 def levels(path: Path) -> list[bytes]:
@@ -66,6 +68,7 @@ def cases(draw):
         "nodata": draw(st.sampled_from([None, 0])),
         "holes": draw(st.integers(0, 3)),
         "tiled": draw(st.booleans()),
+        "damaged": draw(st.sampled_from([0, 0, 0, 1, 3])),
         "options": draw(kmeans_options()),
     }
 
@@ -99,6 +102,22 @@ def cnn_cases(draw):
     return case
 
 
+def damage_raster(path: Path, case) -> None:
+    """Make some blocks of a raster undecodable, but the first."""
+    with rasterio.open(path) as dataset:
+        places = [index for index, _ in dataset.block_windows(1)][1:]
+    rng = np.random.default_rng(case["seed"])
+    for i in rng.permutation(len(places))[: case["damaged"]]:
+        spoil(path, *places[i])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_pauses():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(damage, "RETRY_AFTER_S", (0.0,))
+        yield
+
+
 def write_raster(path: Path, case) -> None:
     """A raster of noise or slopes, with rectangular nodata holes (NaN where the dtype has it)."""
     bands, height, width = case["shape"]
@@ -124,6 +143,7 @@ def write_raster(path: Path, case) -> None:
         crs="EPSG:32633",
         transform=from_origin(5e5, 5e6, 0.5, 0.5),
         nodata=case["nodata"],
+        compress="deflate",
         **block,
     ) as dataset:
         dataset.write(pixels)
@@ -137,8 +157,10 @@ def test_any_raster_has_the_same_labels_in_every_chunking(tmp_path_factory, case
     folder = tmp_path_factory.mktemp("case")
     source = folder / "r.tif"
     write_raster(source, case)
+    damage_raster(source, case)
+    options = {**case["options"], "on_bad_chunk": "nodata" if case["damaged"] else "fail"}
     runs = [
-        outcome(source, folder / f"o{i}", **case["options"], chunk_size=chunk, workers=workers)
+        outcome(source, folder / f"o{i}", **options, chunk_size=chunk, workers=workers)
         for i, (chunk, workers) in enumerate([(512, "2"), (1024, "1"), (4096, "threads:3"), (1536, "2")])
     ]
     assert len({codebook for codebook, _, _ in runs}) == 1

@@ -319,7 +319,7 @@ def test_a_tile_that_cannot_be_read_fails_the_mosaic_and_is_named(scene, tmp_pat
 
 
 def test_a_tile_that_goes_away_during_a_run_is_named(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr(handles, "_RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.0,))
     source, _ = scene
     tiles = cut(source, tmp_path / "t", 2, 2)
     joined = mosaic_of(tiles)

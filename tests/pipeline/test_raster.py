@@ -34,7 +34,7 @@ DTYPES = [
 @pytest.fixture(autouse=True)
 def afresh(monkeypatch):
     """No handle is left of the test before; reads are tried as often as ever, but nobody waits between."""
-    monkeypatch.setattr(module, "_RETRY_AFTER_S", (0.0, 0.0))
+    monkeypatch.setattr(module, "RETRY_AFTER_S", (0.0, 0.0))
     for handle in getattr(module._local, "handles", {}).values():
         handle.close()
     module._local.__dict__.clear()

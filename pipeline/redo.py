@@ -1,0 +1,89 @@
+"""Doing a part of a finished raster again: which chunks that takes, and the labels of all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.grid import Window
+from pipeline.damage import BadBlock
+from pipeline.errors import RasterError
+from pipeline.header import Raster
+from pipeline.opening import open_any
+
+
+def affected(bad: Iterable[BadBlock], region: Window, chunk_px: int, halo_px: int) -> list[Window]:
+    """The chunks whose labels depend on bad blocks.
+
+    Parameters
+    ----------
+    bad
+        In absolute pixels.
+    region
+        The part of the raster that has labels, absolute; chunks are counted from its corner.
+    chunk_px
+        Side of a chunk.
+    halo_px
+        Pixels beyond a chunk that its labels depend on. A block that could not be decoded reaches that
+        far; a chunk that could not be labelled reaches no other.
+
+    Returns
+    -------
+    list of Window
+        In pixels of the region, row by row.
+    """
+    found: set[tuple[int, int]] = set()
+    for block in bad:
+        px = halo_px if block.kind == "source block" else 0
+        rows = _reached(
+            block.window.row - px, block.window.row_end + px, region.row, region.row_end, chunk_px
+        )
+        cols = _reached(
+            block.window.col - px, block.window.col_end + px, region.col, region.col_end, chunk_px
+        )
+        found.update((row, col) for row in rows for col in cols)
+    return [
+        Window(row, col, min(chunk_px, region.height - row), min(chunk_px, region.width - col))
+        for row, col in sorted(found)
+    ]
+
+
+def _reached(start: int, end: int, first: int, last: int, side: int) -> range:
+    """Where the chunks begin, counted from `first`, that an interval touches between `first` and `last`."""
+    start, end = max(start, first) - first, min(end, last) - first
+    return range(start // side * side, end, side) if start < end else range(0)
+
+
+def open_labels(path: Path, region: Window) -> Raster:
+    """The finished labels of a region.
+
+    Parameters
+    ----------
+    path
+        The COG or the Zarr store itself: GDAL reads a VRT of a damaged store as zeros.
+    region
+        What they are labels of.
+
+    Raises
+    ------
+    RasterError
+        If it cannot be opened, or holds something else.
+    """
+    labels = open_any(path)
+    if (labels.height, labels.width) != (region.height, region.width) or labels.dtype != "uint8":
+        raise RasterError(str(path), "is not what the record says; run again with --overwrite")
+    return labels
+
+
+def labels_of(labels: Raster, window: Window) -> npt.NDArray[np.uint8]:
+    """The labels of a window, in pixels of the region, 255 where there is none.
+
+    Raises
+    ------
+    RasterError
+        If they cannot be read.
+    """
+    return np.ascontiguousarray(labels.read(window)[0][0])
