@@ -1,4 +1,4 @@
-"""The seam score: do labels change more across cell and chunk borders than elsewhere?
+"""The seam score: how much more labels change across cell and chunk borders than elsewhere.
 
 Each border line is compared with lines inside the cell below (or right of) it. These are taken at the
 same phase of the kernel's blocks, for labels of R x R blocks change at multiples of R alone, and of
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -118,42 +120,56 @@ def count_seams(labels: Labels, window: Window, borders: Borders) -> Seams:
         If the labels do not have the window's shape, or the window does not begin at a cell.
     """
     above, left = labels.shape[0] - window.height, labels.shape[1] - window.width
-    if not {above, left} <= {0, 1} or window.row % borders.side_px or window.col % borders.side_px:
-        raise ValueError(f"labels of {labels.shape} at {window} for cells of {borders.side_px} px")
-    return _count(labels[:, left:], above, borders) + _count(labels[above:].T, left, borders)
+    side, step = borders.side_px, borders.step_px
+    if not {above, left} <= {0, 1} or window.row % side or window.col % side:
+        raise ValueError(f"labels of {labels.shape} at {window} for cells of {side} px")
+    cells = -(-window.height // side), -(-window.width // side)
+    # pairs and changes of each line in each cell; the horizontal lines, then the vertical ones
+    counts = np.zeros((2, 2, *cells, -(-side // step)), np.int64)
+    _count(labels, above, left, side, step, counts)
+    pairs, changes = counts.astype(np.float64).reshape(2, -1, counts.shape[-1])
+    return _compared(pairs, changes)
 
 
-def _count(labels: Labels, above: int, borders: Borders) -> Seams:
-    """Counts of the horizontal borders; the first row is that above the window, if there is one."""
-    side, height = borders.side_px, labels.shape[0] - above
-    starts = np.arange(0, labels.shape[1], side)
-    total = Seams()
-    for row in range(0 if above else side, height, side):
-        lines = np.arange(row, min(row + side, height), borders.step_px) + above
-        if len(lines) < 3:
-            continue  # a rest of a cell at the raster's edge tells too little of what is normal
-        below, over = labels[lines], labels[lines - 1]
-        valid = (below != NODATA) & (over != NODATA)
-        pairs = np.add.reduceat(valid.astype(np.float64), starts, axis=1)
-        changes = np.add.reduceat(((below != over) & valid).astype(np.float64), starts, axis=1)
-        total += _compared(pairs, changes)
-    return total
+@numba.njit(nogil=True, cache=True)
+def _count(labels: Any, above: int, left: int, side: int, step: int, counts: Any) -> None:
+    height, width = labels.shape[0] - above, labels.shape[1] - left
+    for y in range(height):
+        row = labels[y + above]
+        if y % side % step == 0 and y + above > 0:
+            over, line = labels[y + above - 1], y % side // step
+            for cell in range(counts.shape[3]):
+                pairs = changes = 0
+                for x in range(cell * side + left, min(cell * side + side, width) + left):
+                    valid = (row[x] != NODATA) & (over[x] != NODATA)
+                    pairs += valid
+                    changes += valid & (row[x] != over[x])
+                counts[0, 0, y // side, cell, line] += pairs
+                counts[1, 0, y // side, cell, line] += changes
+        for cell in range(counts.shape[3]):
+            pairs_here, changes_here = counts[0, 1, y // side, cell], counts[1, 1, y // side, cell]
+            line = 0
+            for x in range(cell * side + left, min(cell * side + side, width) + left, step):
+                if x > 0:
+                    valid = (row[x] != NODATA) & (row[x - 1] != NODATA)
+                    pairs_here[line] += valid
+                    changes_here[line] += valid & (row[x] != row[x - 1])
+                line += 1
 
 
 def _compared(pairs: Numbers, changes: Numbers) -> Seams:
-    """Counts of the borders of some cells: shape (line, cell), of which line 0 is the border."""
-    seen = pairs[1:] > 0
-    lines = seen.sum(axis=0)
-    use = (pairs[0] > 0) & (lines >= 2)
+    """Counts of the borders of some cells: shape (cell, line), of which line 0 is the border."""
+    lines = (pairs[:, 1:] > 0).sum(axis=1)
+    # a rest of a cell at the raster's edge tells too little of what is normal
+    use = (pairs[:, 0] > 0) & (lines >= 2)
     if not use.any():
         return Seams()
-    pairs, changes, seen, lines = pairs[:, use], changes[:, use], seen[:, use], lines[use]
-    rate = changes[1:].sum(axis=0) / pairs[1:].sum(axis=0)
-    rates = np.divide(changes[1:], pairs[1:], out=np.zeros_like(changes[1:]), where=seen)
-    spread = np.where(seen, (rates - rate) ** 2, 0).sum(axis=0) / (lines - 1) * (1 + 1 / lines)
+    pairs, changes, lines = pairs[use], changes[use], lines[use]
+    others, border = pairs[:, 1:], pairs[:, 0]
+    rate = changes[:, 1:].sum(axis=1) / others.sum(axis=1)
+    rates = np.divide(changes[:, 1:], others, out=np.zeros_like(others), where=others > 0)
+    squares = np.where(others > 0, (rates - rate[:, None]) ** 2, 0).sum(axis=1)
+    variance = border**2 * squares / (lines - 1) * (1 + 1 / lines)
     return Seams(
-        int(pairs[0].sum()),
-        int(changes[0].sum()),
-        float((pairs[0] * rate).sum()),
-        float((pairs[0] ** 2 * spread).sum()),
+        int(border.sum()), int(changes[:, 0].sum()), float((border * rate).sum()), float(variance.sum())
     )
