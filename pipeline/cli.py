@@ -25,6 +25,7 @@ _ABOUT = {
     "plan": "say what a run would do: chunks, halo, memory, tasks, time; nothing is written",
     "fit": "fit a codebook on rasters and save it",
     "inspect": "describe a raster, a label file or a codebook",
+    "verify": "check all that a run left: files, records, labels, a sample made anew from the inputs, seams",
     "demo": "make the built-in scene, segment it, and compare with its known truth",
 }
 _FIT_OPTIONS = (
@@ -104,6 +105,17 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("inspect", _inspect)
     sub.add_argument("path", metavar="PATH", help="a raster, a label file or a codebook")
     _add_options(sub, ("debug",))
+    sub = command("verify", _verify)
+    sub.add_argument("out", metavar="OUT", help="folder of a run")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub.add_argument(
+        "--sample",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="windows of each raster to make anew from its input and compare, 0 for none (default 3)",
+    )
+    _add_options(sub, ("workers", "progress", "debug"))
     sub = command("demo", _demo)
     _add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
     sub.add_argument("-o", "--out", required=True, metavar="OUT", help="folder for the scene and its labels")
@@ -136,6 +148,13 @@ def _add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> Non
             "--config", metavar="FILE", help="YAML file of these options, or a former run.json"
         )
     parser.set_defaults(fields=names)
+
+
+def _count(text: str) -> int:
+    """A number that is not negative."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of windows")
+    return int(text)
 
 
 def _metavar(name: str, annotation: Any) -> str:
@@ -193,6 +212,28 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
     print(describe(arguments.path))
     return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from pipeline import progress, workers
+    from pipeline.verify import Verification, summary
+
+    config = _config(arguments)
+    display = progress.chosen(config.progress)
+    verdicts = []
+    try:
+        with workers.open_pool(workers.parse(config.workers)) as pool:
+            for verdict in Verification(arguments.out, arguments.sample, pool, display).verdicts():
+                verdicts.append(verdict)
+                if not verdict.ok:
+                    print(verdict.text(), file=sys.stderr, flush=True)
+                elif not arguments.json:
+                    print(verdict.text(), flush=True)
+    finally:
+        display.close()
+    found = summary(arguments.out, verdicts)
+    print(json.dumps(found) if arguments.json else found["text"])
+    return 0 if found["ok"] else 1
 
 
 def _demo(arguments: argparse.Namespace) -> int:

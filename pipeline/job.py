@@ -18,6 +18,7 @@ from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kernel import Kernel
 from pipeline import durable, style
+from pipeline.checking import checksum
 from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.sinks import parts
@@ -162,6 +163,7 @@ def finish(job: Job, record: dict[str, Any]) -> dict[str, Any]:
     record = {
         **record,
         "files": list(job.sink.files),
+        "checksums": {f.name: checksum(f) for f in place.all() if f != place.json and f.exists()},
         "labels": {str(i): int(histogram[i]) for i in range(job.codebook.segments)},
         "nodata_pixels": int(histogram[255]),
         "finish_s": round(time.perf_counter() - start, 3),

@@ -15,6 +15,7 @@ progress    raster, chunks_done, chunks, mpx_per_s, eta_s, batch_done, batch_pix
 done        raster, output, seconds
 skipped     raster, reason
 failed      raster, error
+verified    raster, ok (true or false)
 warning     message
 end         done, failed, skipped, seconds, mpx_per_s
 ==========  ==========================================================================================
@@ -136,7 +137,7 @@ class Bar:
             note = f"{fields['chunks_done']}/{fields['chunks']} chunks  {fields['mpx_per_s']:.1f} Mpx/s"
             self._show(fields["raster"], fields["chunks_done"], fields["chunks"], note)
             self._show("all rasters", fields["batch_done"], fields["batch_pixels"], "")
-        elif name in ("codebook", "done", "failed", "skipped", "start"):
+        elif name in ("codebook", "done", "failed", "skipped", "start", "verified"):
             self._hide({"codebook": "fit", "start": "open"}.get(name) or fields["raster"])
         if name not in ("fit", "open", "progress", "raster") and (text := _text(name, fields)):
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)

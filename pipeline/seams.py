@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
-from engine.kernel import NODATA, Kernel, Labels
+from engine.kernel import NODATA, Labels
 
 _JPEG_PX = 16
 # far enough from the border that what a missing halo would spoil is not taken for the normal, and
@@ -91,14 +91,21 @@ class Borders:
     step_px: int
 
     @classmethod
-    def of(cls, kernel: Kernel, region: Window) -> Borders:
-        """The borders of a region's labels: of cells, and of chunks, which are whole cells."""
+    def of(cls, cell_px: int, stride_px: int, region: Window) -> Borders:
+        """The borders of a region's labels: of cells, and of chunks, which are whole cells.
+
+        Parameters
+        ----------
+        cell_px, stride_px
+            The kernel's.
+        region
+            Where the labels begin, in absolute pixels.
+        """
         # an output tile may begin at half a cell; its chunks are counted from there
-        side = math.gcd(kernel.cell_px, region.row, region.col)
-        stride = kernel.stride_px
-        step = math.lcm(stride, _JPEG_PX)
+        side = math.gcd(cell_px, region.row, region.col)
+        step = math.lcm(stride_px, _JPEG_PX)
         if step > _MOST_STEP_PX:
-            step = stride
+            step = stride_px
         return cls(side, -(-_STEP_PX // step) * step)
 
 
@@ -148,13 +155,11 @@ def _count(labels: Any, above: int, left: int, side: int, step: int, counts: Any
                 counts[1, 0, y // side, cell, line] += changes
         for cell in range(counts.shape[3]):
             pairs_here, changes_here = counts[0, 1, y // side, cell], counts[1, 1, y // side, cell]
-            line = 0
-            for x in range(cell * side + left, min(cell * side + side, width) + left, step):
+            for line, x in enumerate(range(cell * side + left, min(cell * side + side, width) + left, step)):
                 if x > 0:
                     valid = (row[x] != NODATA) & (row[x - 1] != NODATA)
                     pairs_here[line] += valid
                     changes_here[line] += valid & (row[x] != row[x - 1])
-                line += 1
 
 
 def _compared(pairs: Numbers, changes: Numbers) -> Seams:
