@@ -52,12 +52,19 @@ class Recipe:
         return (3 if self.chunk_px == 2 * self.kernel.cell_px else 2) * self.kernel.cell_px
 
     def windows(self, count: int, seed: str) -> Iterator[Window]:
-        """Windows at random cells, in absolute pixels; most of them lie across borders of chunks."""
+        """Windows at random cells, in absolute pixels; most of them lie across borders of chunks.
+
+        There are fewer where a raster is so small that they come out equal.
+        """
         chance, region = random.Random(seed), self.view.region
+        seen = set()
         for _ in range(count):
             row, row_end = self._span(chance, region.row, region.row_end)
             col, col_end = self._span(chance, region.col, region.col_end)
-            yield Window(row, col, row_end - row, col_end - col)
+            window = Window(row, col, row_end - row, col_end - col)
+            if window not in seen:
+                seen.add(window)
+                yield window
 
     def _span(self, chance: random.Random, start: int, end: int) -> tuple[int, int]:
         cell, side = self.kernel.cell_px, self.side_px

@@ -91,22 +91,12 @@ class Borders:
     step_px: int
 
     @classmethod
-    def of(cls, cell_px: int, stride_px: int, region: Window) -> Borders:
-        """The borders of a region's labels: of cells, and of chunks, which are whole cells.
-
-        Parameters
-        ----------
-        cell_px, stride_px
-            The kernel's.
-        region
-            Where the labels begin, in absolute pixels.
-        """
-        # an output tile may begin at half a cell; its chunks are counted from there
-        side = math.gcd(cell_px, region.row, region.col)
+    def of(cls, cell_px: int, stride_px: int) -> Borders:
+        """The borders of a kernel's cells, among which are those of all chunks."""
         step = math.lcm(stride_px, _JPEG_PX)
         if step > _MOST_STEP_PX:
             step = stride_px
-        return cls(side, -(-_STEP_PX // step) * step)
+        return cls(cell_px, -(-_STEP_PX // step) * step)
 
 
 def count_seams(labels: Labels, window: Window, borders: Borders) -> Seams:

@@ -28,7 +28,7 @@ from pipeline.workers import Pool
 
 _MOST_SHOWN = 4
 _SURE = 5.0
-_PLAIN_SCORE = 1.5
+_PLAIN_SCORE = 1.25
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Verdict:
         elif self.state == "skipped":
             said = ["skipped in the run"]
         else:
-            said = ["ok", f"{self.recomputed} windows recomputed"]
+            said = ["ok", f"windows recomputed: {self.recomputed}"]
             if self.seams.score is not None and self.seams.error is not None:
                 said.append(f"seam score {self.seams.score:.2f} +- {self.seams.error:.2f}")
         return printable(f"{self.name}: {'; '.join([*said, *(f'note: {n}' for n in self.notes)])}")
@@ -165,11 +165,10 @@ class Verification:
         verdict.wrong += soundness.header_problems(labels, expected)
         if verdict.wrong:
             return
-        cell_px, stride_px = provenance.steps(codebook)
         wrong, verdict.seams = soundness.label_problems(
             labels,
             expected,
-            Borders.of(cell_px, stride_px, region),
+            Borders.of(*provenance.steps(codebook)),
             self._pool,
             self._advance(verdict.name, region, index),
         )
