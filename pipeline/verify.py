@@ -74,7 +74,8 @@ class Verdict:
             said = ["ok", f"windows recomputed: {self.recomputed}"]
             if self.seams.score is not None and self.seams.error is not None:
                 said.append(f"seam score {self.seams.score:.2f} +- {self.seams.error:.2f}")
-        return printable(f"{self.name}: {'; '.join([*said, *(f'note: {n}' for n in self.notes)])}")
+        line = f"{self.name}: {'; '.join([*said, *(f'note: {n}' for n in self.notes)])}"
+        return printable(" ".join(line.split()))  # a name may hold a newline
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON object."""

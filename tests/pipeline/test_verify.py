@@ -18,6 +18,7 @@ from pipeline import cli, graph, recomputed
 from pipeline import handles as raster_module
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
+from pipeline.errors import RasterError
 from pipeline.progress import Silent
 from pipeline.raster import open_header
 from pipeline.recomputed import Recipe
@@ -448,3 +449,40 @@ def test_a_window_within_a_part_that_begins_amid_the_raster_stays_inside(tmp_pat
 def test_seams_are_noted_where_they_are_plain():
     assert "seam score 3.00" in Verdict("x", "done", seams=Seams(9999, 2999, 999.0, 1.0)).text()
     assert Verdict("x", "done", seams=Seams(9, 2, 1.0, 1.0)).as_json()["seam_score"] == 1.5
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def places(value, path=()):
+    """Where a JSON value can be replaced: every key and index in it."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield (*path, key)
+        yield from places(one, (*path, key))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_json_makes_it_fail_otherwise_than_in_a_line(finished, data):
+    path = finished / data.draw(st.sampled_from(["scene.json", "run.json"]))
+    raw = path.read_bytes()
+    value = json.loads(raw)
+    *outer, last = data.draw(st.sampled_from(list(places(value))))
+    inner = value
+    for key in outer:
+        inner = inner[key]
+    inner[last] = data.draw(JSON)
+    path.write_text(json.dumps(value))
+    try:
+        with open_pool(Workers("threads", 1)) as pool:
+            said = [v.text() for v in Verification(finished, 1, pool, Silent()).verdicts()]
+    except RasterError as error:
+        said = [str(error)]
+    finally:
+        path.write_bytes(raw)
+    assert all(len(line.splitlines()) == 1 for line in said)
