@@ -57,6 +57,15 @@ class Window:
         row_end, col_end = min(bounds.row_end, self.row_end + px), min(bounds.col_end, self.col_end + px)
         return Window(row, col, row_end - row, col_end - col)
 
+    def overlaps(self, other: Window) -> bool:
+        """Whether two windows share pixels."""
+        return (
+            self.row < other.row_end
+            and other.row < self.row_end
+            and self.col < other.col_end
+            and other.col < self.col_end
+        )
+
     def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
         """Row and column slices of the window in an array whose first pixel is `origin`'s (default 0, 0)."""
         row, col = (origin.row, origin.col) if origin else (0, 0)

@@ -26,6 +26,7 @@ _ABOUT = {
     "fit": "fit a codebook on rasters and save it",
     "inspect": "describe a raster, a label file or a codebook",
     "status": "say where a run stands, while it lives and after: progress, rate, memory, errors",
+    "verify": "check all that a run left: files, records, labels, a sample made anew from the inputs, seams",
     "demo": "make the built-in scene, segment it, and compare with its known truth",
 }
 _FIT_OPTIONS = (
@@ -96,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("run", _run)
     _add_options(sub, tuple(RunConfig.model_fields))
+    sub.add_argument(
+        "--retry-bad",
+        metavar="OUT",
+        help="in place of SOURCE: do the bad chunks of a finished run again",
+    )
     sub = command("plan", _plan)
     _add_options(sub, tuple(RunConfig.model_fields))
     sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -111,6 +117,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--watch", action="store_true", help="again every 2 s, till the run is over")
     sub.add_argument("--all", action="store_true", help="list every raster, also where there are many")
     _add_options(sub, ("debug",))
+    sub = command("verify", _verify)
+    sub.add_argument("out", metavar="OUT", help="folder of a run")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub.add_argument(
+        "--sample",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="windows of each raster to make anew from its input and compare, 0 for none (default 3)",
+    )
+    _add_options(sub, ("workers", "progress", "debug"))
     sub = command("demo", _demo)
     _add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
     sub.add_argument("-o", "--out", required=True, metavar="OUT", help="folder for the scene and its labels")
@@ -145,6 +162,13 @@ def _add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> Non
     parser.set_defaults(fields=names)
 
 
+def _count(text: str) -> int:
+    """A number that is not negative."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of windows")
+    return int(text)
+
+
 def _metavar(name: str, annotation: Any) -> str:
     if typing.get_origin(annotation) is typing.Literal:
         return "|".join(map(str, typing.get_args(annotation)))
@@ -167,12 +191,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from pipeline import progress, stopping
     from pipeline.running import run
 
+    if again := arguments.retry_bad:
+        if arguments.sources or arguments.config:
+            raise UsageError("--retry-bad takes sources and options from OUT; leave SOURCE and --config out")
+        arguments.config, arguments.out = str(Path(again) / "run.json"), again
     config = _config(arguments)
     arguments.debug = config.debug
     display = progress.chosen(config.progress)
     try:
         with stopping.on_signals():
-            return run(config, display).exit_code
+            return run(config, display, retry_bad=bool(again)).exit_code
     finally:
         display.close()
 
@@ -223,6 +251,28 @@ def _status(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130  # the watch was interrupted, not the run
     return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from pipeline import progress, workers
+    from pipeline.verify import Verification, summary
+
+    config = _config(arguments)
+    display = progress.chosen(config.progress)
+    verdicts = []
+    try:
+        with workers.open_pool(workers.parse(config.workers)) as pool:
+            for verdict in Verification(arguments.out, arguments.sample, pool, display).verdicts():
+                verdicts.append(verdict)
+                if not verdict.ok:
+                    print(verdict.text(), file=sys.stderr, flush=True)
+                elif not arguments.json:
+                    print(verdict.text(), flush=True)
+    finally:
+        display.close()
+    found = summary(arguments.out, verdicts)
+    print(json.dumps(found) if arguments.json else found["text"])
+    return 0 if found["ok"] else 1
 
 
 def _demo(arguments: argparse.Namespace) -> int:

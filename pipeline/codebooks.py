@@ -66,7 +66,7 @@ class Codebooks:
             except RasterError as error:
                 bad = [i for i in inputs if i.view.path == error.path] or inputs
                 for one in bad:
-                    self._fail(one.source, RasterError(one.source.path, error.reason))
+                    self._fail(one.source, type(error)(one.source.path, error.reason))
                 inputs = [i for i in inputs if i not in bad]
                 continue
             self._write(self._folder.codebook, codebook)

@@ -156,13 +156,13 @@ def read(planes: Planes, window: Window) -> Stack:
         stack = planes.read(wanted, again=False)
     except DamageError:
         stack, bad = _by_pieces(planes, wanted)
-        noted += [block for block in bad if _touch(block.window, window)]
+        noted += [block for block in bad if block.window.overlaps(window)]
     return stack[:, *window.slices(wanted)]
 
 
 def of_chunk(found: Iterable[BadBlock], chunk: Window) -> list[dict[str, Any]]:
     """The blocks of some that lie in a chunk, sorted, each once, as JSON values."""
-    return to_json(block for block in found if _touch(block.window, chunk))
+    return to_json(block for block in found if block.window.overlaps(chunk))
 
 
 def to_json(blocks: Iterable[BadBlock]) -> list[dict[str, Any]]:
@@ -280,13 +280,3 @@ def _whole(window: Window, shape: Shape, bounds: Window) -> Window:
     row_end = min(-(-window.row_end // height) * height, bounds.row_end)
     col_end = min(-(-window.col_end // width) * width, bounds.col_end)
     return Window(row, col, row_end - row, col_end - col)
-
-
-def _touch(one: Window, other: Window) -> bool:
-    """True if two windows share pixels."""
-    return (
-        one.row < other.row_end
-        and other.row < one.row_end
-        and one.col < other.col_end
-        and other.col < one.col_end
-    )

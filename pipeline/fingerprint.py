@@ -59,7 +59,7 @@ def _file(path: Path) -> str:
 def _folder(path: Path) -> str:
     """SHA-256 over the names and sizes of a folder's files, and the fingerprints of some spread evenly."""
     files = []
-    for name in _walk(path):
+    for name in walk(path):
         files.append(name)
         if len(files) >= _MOST_FILES:
             break
@@ -71,7 +71,7 @@ def _folder(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _walk(path: Path) -> Iterator[str]:
+def walk(path: Path) -> Iterator[str]:
     """Names of all files below a folder, in an order that does not depend on the file system."""
     for folder, folders, names in os.walk(path):
         folders.sort()

@@ -82,13 +82,13 @@ class Folder:
         """Output files of a raster."""
         return self._outputs(source.name, self._config.format)
 
-    def is_done(self, source: Source, fingerprint: str, codebook: str | None) -> bool:
+    def is_done(self, source: Source, fingerprint: str | None, codebook: str | None) -> bool:
         """True if a raster was done from this very input, and its outputs are there.
 
         Parameters
         ----------
         source, fingerprint
-            The raster.
+            The raster; a fingerprint of None is that of any input.
         codebook
             Hash of the codebook that it has to be done with, or None for its own.
 
@@ -105,7 +105,7 @@ class Folder:
             return False
         if not (self.taken_up and files.labels.exists()) or (codebook is not None and used != codebook):
             return False
-        if before != fingerprint:
+        if fingerprint not in (None, before):
             raise UsageError(
                 f"{source.path}: the input has changed since {files.labels} "
                 "was made; use --overwrite or another OUT"

@@ -76,7 +76,7 @@ def opened(path: str, function: Callable[[Any], T]) -> T:
     return _attempt(path, use, reason, _NETWORK_RETRY_S if remote else ())
 
 
-def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = True) -> T:
+def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = True, level: int = 0) -> T:
     """What a function reads from this thread's handle of a raster, tried again with a fresh one.
 
     Parameters
@@ -89,6 +89,8 @@ def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = Tr
         What is read, for the message.
     again
         Whether a read that failed may be tried again.
+    level
+        0 for full resolution, n for the nth overview as a raster of its own.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = Tr
     """
     reason = f"cannot read {what} ({{}}); the file is damaged or gone: repair or fetch it again"
     retry_s = _NETWORK_RETRY_S if network.is_remote(path) else RETRY_AFTER_S
-    return _attempt(path, lambda: function(_handle(path)), reason, retry_s if again else ())
+    return _attempt(path, lambda: function(_handle(path, level)), reason, retry_s if again else ())
 
 
 def _attempt(path: str, use: Callable[[], T], reason: str, retry_s: tuple[float, ...]) -> T:
@@ -145,28 +147,29 @@ def _reason(error: BaseException, failure: str, reason: str, tries: int) -> str:
 
 
 _local = threading.local()
-_Key = tuple[str, int, int]
+_Key = tuple[str, int, int, int]
 
 
-def _key(path: str) -> _Key:
+def _key(path: str, level: int) -> _Key:
     """What tells one state of a file from the next, so that a changed file is opened afresh."""
     try:
         stat = Path(path).stat()
     except OSError:
-        return path, 0, 0
-    return path, stat.st_mtime_ns, stat.st_size
+        return path, level, 0, 0
+    return path, level, stat.st_mtime_ns, stat.st_size
 
 
-def _handle(path: str) -> Any:
+def _handle(path: str, level: int) -> Any:
     """The handle of a raster in this thread, opened late and kept for the next window."""
     handles: OrderedDict[_Key, Any] | None = getattr(_local, "handles", None)
     if handles is None:
         handles = _local.handles = OrderedDict()
-    key = _key(path)
+    key = _key(path, level)
     if key not in handles:
         while len(handles) >= _PER_THREAD:
             handles.popitem(last=False)[1].close()
-        handles[key] = rasterio.open(network.gdal_path(path))
+        overview = {"overview_level": level - 1} if level else {}
+        handles[key] = rasterio.open(network.gdal_path(path), **overview)
     handles.move_to_end(key)
     return handles[key]
 

@@ -16,12 +16,12 @@ import psutil
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kernel import Kernel
-from pipeline import job as work
-from pipeline import space, workers
+from pipeline import space, tasks, workers
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
 from pipeline.fitting import check_alike, fit_codebook
 from pipeline.inputs import open_inputs, sampled
+from pipeline.job import Job
 from pipeline.kernels import kernel_for, load_codebook
 from pipeline.running import job_of
 from pipeline.units import bytes_text
@@ -151,20 +151,20 @@ def _fitted(config: RunConfig, kernel: Kernel, view: View, pool: workers.Pool) -
     )
 
 
-def _measure(job: work.Job) -> tuple[int, float]:
+def _measure(job: Job) -> tuple[int, float]:
     """Pixels and seconds of a window in the middle of a raster, done twice: the first warms up."""
     windows = job.windows()
     window: Window = windows[len(windows) // 2]
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
-        work.label_window(job, window, {})
+        tasks.label_window(job, window, {})
         seconds = time.perf_counter() - start
     shutil.rmtree(job.folder, ignore_errors=True)
     return window.pixels, seconds
 
 
-def _peak_bytes(jobs: Sequence[work.Job], staff: workers.Workers) -> int:
+def _peak_bytes(jobs: Sequence[Job], staff: workers.Workers) -> int:
     """Memory of this process now (all is loaded), and of the windows that are under way at a time."""
     window = max(
         w.pixels * (2 * j.view.raster.pixel_bytes + _LABEL_BYTES) for j in jobs for w in (j.windows()[0],)

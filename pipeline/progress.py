@@ -15,6 +15,7 @@ progress    raster, chunks_done, chunks, mpx_per_s, eta_s, batch_done, batch_pix
 done        raster, output, seconds
 skipped     raster, reason
 failed      raster, error
+verified    raster, ok (true or false)
 warning     message
 window      raster, stage (0: chunks; then overviews), row, col, height, width (pixels of the stage's
             first level), chunks, read_s, label_s, encode_s, write_s
@@ -138,7 +139,7 @@ class Bar:
             note = f"{fields['chunks_done']}/{fields['chunks']} chunks  {fields['mpx_per_s']:.1f} Mpx/s"
             self._show(fields["raster"], fields["chunks_done"], fields["chunks"], note)
             self._show("all rasters", fields["batch_done"], fields["batch_pixels"], "")
-        elif name in ("codebook", "done", "failed", "skipped", "start"):
+        elif name in ("codebook", "done", "failed", "skipped", "start", "verified"):
             self._hide({"codebook": "fit", "start": "open"}.get(name) or fields["raster"])
         if name not in ("fit", "open", "progress", "raster", "window") and (text := _text(name, fields)):
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from pipeline.damage import BadBlock
-from pipeline.errors import RasterError
+from pipeline.errors import RasterError, one_line
 from pipeline.header import Raster
 from pipeline.opening import open_any
 
@@ -55,6 +56,29 @@ def _reached(start: int, end: int, first: int, last: int, side: int) -> range:
     """Where the chunks begin, counted from `first`, that an interval touches between `first` and `last`."""
     start, end = max(start, first) - first, min(end, last) - first
     return range(start // side * side, end, side) if start < end else range(0)
+
+
+def bad_of(path: Path) -> list[BadBlock]:
+    """What a raster's map of bad blocks holds.
+
+    Raises
+    ------
+    RasterError
+        If it is no such map.
+    """
+    try:
+        found = [f["properties"] for f in json.loads(path.read_text())["features"]]
+        return [
+            BadBlock(
+                Window(*(int(p[key]) for key in ("row", "col", "height", "width"))),
+                str(p["path"]),
+                str(p["reason"]),
+                "chunk" if p["kind"] == "chunk" else "source block",
+            )
+            for p in found
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RasterError(str(path), f"is no map of bad blocks ({one_line(error)})") from None
 
 
 def open_labels(path: Path, region: Window) -> Raster:

@@ -20,20 +20,30 @@ from pipeline import schedule, space, workers
 from pipeline.budget import Setting, Spent, budget
 from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
-from pipeline.errors import NoRasterError, RasterError, TilewrightError, UsageError, one_line, printable
+from pipeline.errors import (
+    DamageError,
+    NoRasterError,
+    RasterError,
+    TilewrightError,
+    UsageError,
+    one_line,
+    printable,
+)
 from pipeline.fitting import NO_VALID_PIXEL, check_alike
 from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs
-from pipeline.job import Job, UnitsDone
+from pipeline.job import Job, Redo
 from pipeline.journal import Journal
 from pipeline.kernels import kernel_for, load_codebook, mismatch
 from pipeline.network import is_remote
 from pipeline.pace import Pace
 from pipeline.progress import Progress, Silent
 from pipeline.record import raster_record
+from pipeline.redo import affected, bad_of
 from pipeline.schedule import Tally
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
+from pipeline.tasks import UnitsDone
 from pipeline.versions import versions
 from pipeline.view import View
 
@@ -66,7 +76,7 @@ class Report:
         return 1 if self.failed else 0
 
 
-def run(config: RunConfig, progress: Progress | None = None) -> Report:
+def run(config: RunConfig, progress: Progress | None = None, *, retry_bad: bool = False) -> Report:
     """Segment the sources of a configuration into its OUT.
 
     Parameters
@@ -75,6 +85,8 @@ def run(config: RunConfig, progress: Progress | None = None) -> Report:
         What to do; `sources` and `out` are set.
     progress
         Hears of events (default: failures only).
+    retry_bad
+        Do only the chunks again of which an earlier run could not read or label something.
 
     Returns
     -------
@@ -101,7 +113,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Report:
         spent = Spent(open_s=time.monotonic() - start)
         try:
             with Journal(progress, folder.path) as journal:
-                report = _Run(config, opened, named, folder, pool, journal, spent).go()
+                report = _Run(config, opened, named, folder, pool, journal, spent, retry_bad=retry_bad).go()
         except BaseException:
             folder.release()
             raise
@@ -134,7 +146,10 @@ class _Run:
         pool: workers.Pool,
         progress: Progress,
         spent: Spent,
+        *,
+        retry_bad: bool,
     ) -> None:
+        self._retry_bad = retry_bad
         self._spent = spent
         self._windows = 0
         self._config = config
@@ -232,7 +247,11 @@ class _Run:
 
     def _skip(self, one: Input, saved: Codebook | None) -> bool:
         wanted = None if saved is None else saved.content_hash
-        if not self._folder.is_done(one.source, one.fingerprint, wanted):
+        # what is to be made good may have been fetched again
+        mark = None if self._retry_bad else one.fingerprint
+        if not self._folder.is_done(one.source, mark, wanted):
+            return False
+        if self._retry_bad and self._folder.outputs(one.source).bad.exists():
             return False
         output = self._folder.outputs(one.source).labels
         self._folder.note(one.source, "done", output=output.name, **self._size(one))
@@ -259,7 +278,12 @@ class _Run:
     def _job(self, one: Input, codebook: Codebook) -> Job:
         self._graph.join()
         job = job_of(self._config, one.source.name, one.view, self._kernel, codebook, self._folder.path)
-        return replace(job, threads=self._pool.threads, fingerprint=one.fingerprint)
+        job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint)
+        outputs = self._folder.outputs(one.source)
+        if not (self._retry_bad and outputs.bad.exists()):
+            return job
+        again = affected(bad_of(outputs.bad), one.view.region, job.chunk_px, job.kernel.halo_px)
+        return replace(job, redo=Redo(outputs.labels, frozenset(job.unit(chunk) for chunk in again)))
 
     def _size(self, one: Input) -> dict[str, int]:
         """Chunks and pixels of a raster, for `run.json`."""
@@ -288,6 +312,7 @@ class _Run:
                 height=window.height,
                 width=window.width,
                 chunks=done.chunks,
+                bad_chunks=done.bad_chunks,
                 read_s=round(done.read_s, 4),
                 label_s=round(done.label_s, 4),
                 encode_s=round(done.encode_s, 4),
@@ -325,6 +350,9 @@ class _Run:
         self._progress.event("done", raster=job.name, output=str(output), seconds=round(seconds, 3))
 
     def _fail(self, source: Source, error: BaseException) -> None:
+        if self._config.on_bad_chunk == "skip-raster" and isinstance(error, DamageError):
+            self._pass_over(source, f"damaged: {error.reason}")
+            return
         if self._config.debug and not isinstance(error, TilewrightError):
             raise error
         text = one_line(error)

@@ -13,11 +13,13 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import job as work
 from pipeline import stopping
+from pipeline import tasks as work
 from pipeline.durable import patiently
-from pipeline.errors import RasterError, StorageError
-from pipeline.job import Job, UnitsDone
+from pipeline.errors import DamageError, StorageError
+from pipeline.job import Job
+from pipeline.seams import Seams
+from pipeline.tasks import UnitsDone
 from pipeline.throttle import Throttle
 from pipeline.workers import Pool, finished, is_lost
 from pipeline.workspace import Workspace
@@ -89,6 +91,8 @@ class _Running:
         self.record: dict[str, Any] | None = None
         self.workspace = patiently(Workspace, job)
         self._again: list[Task] = []
+        self._histogram: list[int] = []
+        self._seams = Seams()
         self._phases = self._plan(job, record)
         self._tasks: Iterator[Task] | None = next(self._phases)
 
@@ -101,7 +105,9 @@ class _Running:
                     Task(work.merge_unit, (job, stage.index, unit, ledger.done(stage.index, unit)))
                     for unit in stage.units()
                 )
-            yield iter([Task(work.finish, (job, record(self.tally)))])
+            yield iter([Task(work.assemble, (job,))])
+            yield (Task(work.check, (job, *what)) for what in work.checks(job))
+            yield iter([Task(work.finish, (job, record(self.tally), self._histogram, self._seams))])
         yield iter([Task(work.publish, (job,))])
 
     def next_task(self) -> Task | None:
@@ -145,21 +151,29 @@ class _Running:
             else:
                 self.error = self.error or error
             return None
-        if not isinstance(result, UnitsDone):
-            self.record = result
-        elif result.stage == 0:
+        if isinstance(result, UnitsDone) and result.stage == 0:
             self.tally.add(result)
             return result
+        if isinstance(result, Seams):
+            self._seams += result
+        elif isinstance(result, list):
+            self._histogram = result
+        elif isinstance(result, dict):
+            self.record = result
         return None
 
     def _lost(self, task: Task) -> None:
         """Have a task done again that took its worker with it: in smaller pieces, and not for ever."""
         job = self.tally.job
         if task.losses == len(_LOST_TWICE_S):
-            what = f"{task.function.__name__} of {task.arguments[1:2]}"
-            times = f"its worker died {task.losses + 1} times ({what})"
-            reason = f"{times}; give it more memory, or a smaller --chunk-size"
-            self.error = self.error or RasterError(job.view.path, reason)
+            reason = (
+                f"{task.function.__name__} took its worker with it {task.losses + 1} times "
+                f"{task.arguments[1:2]}; give it more memory, or a smaller --chunk-size"
+            )
+            if job.view.tolerant and task.function is work.label_window:
+                self._again.append(Task(work.blank_window, (job, task.arguments[1], reason)))
+            else:
+                self.error = self.error or DamageError(job.view.path, reason)
             return
         at = time.monotonic() + _LOST_TWICE_S[task.losses]
         self._again += [Task(task.function, a, task.losses + 1, at) for a in work.smaller(*task.arguments)]

@@ -21,7 +21,8 @@ from pipeline.area import crop, interest
 from pipeline.config import RunConfig
 from pipeline.damage import UNIT_PX, BadBlock
 from pipeline.errors import DamageError, LostError, RasterError
-from pipeline.fitting import count_colours, fit_codebook
+from pipeline.fitting import fit_codebook
+from pipeline.gathering import count_colours
 from pipeline.graph import label_window
 from pipeline.kernels import make_kernel
 from pipeline.opening import open_any, open_segmentable

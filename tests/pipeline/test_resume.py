@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline import gathering, running, sampling, stopping
-from pipeline import job as work
+from pipeline import tasks as work
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError, UsageError
 from pipeline.fit_memory import FitMemory

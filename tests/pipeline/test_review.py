@@ -10,9 +10,9 @@ import pipeline
 from pipeline.cli import main
 from pipeline.config import RunConfig, build
 from pipeline.errors import UsageError
-from pipeline.job import _block_px
 from pipeline.kernels import kernel_for
 from pipeline.running import job_of
+from pipeline.tasks import _block_px
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook
 

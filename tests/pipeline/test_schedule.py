@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from engine.grid import Window
 from pipeline import schedule, throttle
 from pipeline.errors import RasterError, StorageError
-from pipeline.job import UnitsDone
+from pipeline.seams import Seams
+from pipeline.tasks import UnitsDone
 from pipeline.workers import Pool
 
 HUNDRED = Window(0, 0, 10, 10)
@@ -38,7 +39,18 @@ class FakeStage:
 class FakeJob:
     """A raster of so many windows and merges, which may fail in one of its tasks."""
 
-    def __init__(self, name, windows=3, merges=(), fails=None, error=None, folder=None, *, complete=False):
+    def __init__(
+        self,
+        name,
+        windows=3,
+        merges=(),
+        fails=None,
+        error=None,
+        folder=None,
+        *,
+        complete=False,
+        tolerant=False,
+    ):
         self.name = name
         self.complete = complete
         self.stages = [FakeStage(0, windows), *(FakeStage(i, n) for i, n in enumerate(merges, 1))]
@@ -46,7 +58,7 @@ class FakeJob:
         self.fails = fails
         self.error = error or RasterError(name, "damaged")
         self.folder = folder or Path("/nonexistent") / name
-        self.view = SimpleNamespace(path=name)
+        self.view = SimpleNamespace(path=name, tolerant=tolerant)
 
     def windows(self):
         return list(range(self._windows))
@@ -97,7 +109,10 @@ class Record:
         work = schedule.work
         monkeypatch.setattr(work, "label_window", lambda job, w, _: self._task(job, "label", w))
         monkeypatch.setattr(work, "merge_unit", lambda job, _i, unit, _: self._task(job, "merge", unit))
-        monkeypatch.setattr(work, "finish", lambda job, record: self._task(job, "finish", record))
+        monkeypatch.setattr(work, "assemble", lambda job: self._task(job, "assemble", None))
+        monkeypatch.setattr(work, "checks", lambda job: [(s.index, i) for s in job.stages for i in range(2)])
+        monkeypatch.setattr(work, "check", lambda job, stage, w: self._task(job, "check", (stage, w)))
+        monkeypatch.setattr(work, "finish", lambda job, record, *_: self._task(job, "finish", record))
         monkeypatch.setattr(work, "publish", lambda job: self._task(job, "publish", None))
         monkeypatch.setattr(schedule, "Workspace", FakeWorkspace)
 
@@ -108,9 +123,13 @@ class Record:
             raise job.error
         if kind in ("finish", "publish"):
             return {"of": job.name, "by": kind}
+        if kind == "assemble":
+            return [1] * 256
+        if kind == "check":
+            return Seams(1, 1, 1, 1)
         if kind == "merge":
             return UnitsDone(what[0], {what: None})
-        return UnitsDone(0, {(0, what): None}, 1, HUNDRED, 1.0, 0.5, 0.25, 0.125)
+        return UnitsDone(0, {(0, what): None}, 1, HUNDRED, 0, 1.0, 0.5, 0.25, 0.125)
 
     def drive(self, jobs, pool):
         return list(self.outcomes(jobs, pool))
@@ -272,9 +291,32 @@ def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, 
 
 def test_a_task_that_kills_worker_after_worker_fails_its_raster(record, no_delay):
     bad, good = record.drive([FakeJob("a", 3, fails="label", error=KilledWorker()), FakeJob("b")], at_once(1))
-    assert "its worker died 3 times" in str(bad.error)
+    assert "took its worker with it 3 times" in str(bad.error)
     assert len(record.kinds("a", "label")) <= 9
     assert good.error is None
+
+
+def test_a_chunk_that_kills_worker_after_worker_becomes_nodata_where_that_is_asked_for(
+    record, monkeypatch, no_delay
+):
+    blank = []
+
+    def label(_job, window, _):
+        if window == 1:
+            raise KilledWorker
+        return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
+
+    def blanked(_job, window, reason):
+        blank.append((window, reason))
+        return UnitsDone(0, {(0, window): None}, 1, HUNDRED, 1)
+
+    monkeypatch.setattr(schedule.work, "label_window", label)
+    monkeypatch.setattr(schedule.work, "blank_window", blanked)
+    (outcome,) = record.drive([FakeJob("a", 3, tolerant=True)], at_once(1))
+    assert outcome.error is None
+    assert outcome.tally.chunks_done == 3
+    assert [w for w, _ in blank] == [1]
+    assert "took its worker with it 3 times" in blank[0][1]
 
 
 def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatch):

@@ -1,0 +1,153 @@
+"""What the record of a raster says of its labels, against the codebook and run.json beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.codebook import Codebook, CodebookError
+from engine.grid import Window
+from pipeline.config import RunConfig
+from pipeline.errors import RasterError, one_line
+from pipeline.header import Georeference
+from pipeline.sinks.meaning import Labelled
+from pipeline.soundness import Expected
+
+DAMAGED = "run again with --overwrite, or fetch it again"
+"""What to do about a file of OUT that is not what was written."""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a file.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is none.
+    """
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004  (the file's content is wrong, not a type)
+    return value
+
+
+_FIELDS = {
+    "name": str,
+    "source": str,
+    "input": dict,
+    "region": list,
+    "parameters": dict,
+    "codebook_hash": str,
+    "kernel": dict,
+    "versions": dict,
+    "files": list,
+    "checksums": dict,
+    "labels": dict,
+    "nodata_pixels": int,
+}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a raster, with all that it has to say.
+
+    Raises
+    ------
+    RasterError
+        If it is missing, unreadable, or lacks something.
+    """
+    if not path.exists():
+        raise RasterError(str(path), f"missing; {DAMAGED}")
+    try:
+        record = read_object(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RasterError(str(path), f"cannot be read ({one_line(error)}); {DAMAGED}") from None
+    for key, kind in _FIELDS.items():
+        if not isinstance(record.get(key), kind):
+            raise RasterError(str(path), f"says nothing of {key}; {DAMAGED}")
+    if not isinstance(record["input"].get("fingerprint"), str):
+        raise RasterError(str(path), f"says nothing of its input's fingerprint; {DAMAGED}")
+    return record
+
+
+def problems(
+    path: Path, record: dict[str, Any], noted: dict[str, Any], codebook: Codebook, config: RunConfig
+) -> Iterator[str]:
+    """Where a record contradicts the codebook and run.json, or is silent on what made the labels.
+
+    Parameters
+    ----------
+    path, record
+        The record.
+    noted
+        What run.json says of the raster.
+    codebook
+        The one that stands in OUT.
+    config
+        The run's.
+    """
+    for where, mark in (("record", record["codebook_hash"]), ("run.json", noted.get("codebook_hash"))):
+        if mark != codebook.content_hash:
+            yield (
+                f"{path}: the {where} says codebook {str(mark)[:12]}, but the codebook there is "
+                f"{codebook.content_hash[:12]}"
+            )
+    if record["kernel"] != codebook.kernel:
+        yield f"{path}: its kernel is not that of the codebook"
+    parameters = record["parameters"]
+    for key, value in {**config.meaning, **config.layout}.items():
+        if key not in parameters or parameters[key] != value:
+            yield f"{path}: {key} {parameters.get(key)}, but {value} in run.json"
+    if not isinstance(parameters.get("chunk_size"), int) or parameters["chunk_size"] < 1:
+        yield f"{path}: says nothing of the chunk size"
+    if not record["versions"]:
+        yield f"{path}: says nothing of the versions that made it"
+
+
+def expected_labels(path: Path, record: dict[str, Any], codebook: Codebook) -> tuple[Expected, Window]:
+    """What the labels have to be, by their record, and where they lie in the raster.
+
+    Raises
+    ------
+    RasterError
+        If the record contradicts itself.
+    """
+    try:
+        region = Window(*(int(v) for v in record["region"]))
+        given = record["input"]
+        transform = given["transform"] and tuple(float(v) for v in given["transform"])
+        place = Georeference(given["crs_wkt"], transform).shifted(region.row, region.col)
+        counts = np.zeros(256, np.int64)
+        for label, pixels in record["labels"].items():
+            counts[int(label)] = int(pixels)
+        counts[255] = int(record["nodata_pixels"])
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
+    if counts.sum() != region.pixels:
+        raise RasterError(str(path), f"counts {counts.sum()} pixels of {region.pixels}; {DAMAGED}")
+    meaning = Labelled.of(codebook, place)
+    shape = region.height, region.width
+    return Expected(shape, place, codebook.segments, counts, meaning.codebook_hash, meaning.kernel), region
+
+
+def load_codebook(path: Path) -> Codebook:
+    """A codebook that a run left.
+
+    Raises
+    ------
+    RasterError
+        If it is missing or damaged.
+    """
+    try:
+        return Codebook.load(path)
+    except CodebookError as error:
+        raise RasterError(str(path), str(error).removeprefix(f"{path}: ")) from None
+
+
+def steps(codebook: Codebook) -> tuple[int, int]:
+    """Side of a cell and distance of features, by what a codebook says of its kernel."""
+    kernel = codebook.kernel
+    return int(kernel["cell_px"]), int(kernel.get("stride_px") or kernel["resolution"])

@@ -1,0 +1,170 @@
+"""The seam score: how much more labels change across cell and chunk borders than elsewhere.
+
+Each border line is compared with lines inside the cell below (or right of) it. These are taken at the
+same phase of the kernel's blocks, for labels of R x R blocks change at multiples of R alone, and of
+JPEG's 16-pixel blocks, which borders at multiples of 512 share. So where R does not divide the cell, a
+border that falls inside a block is compared with lines inside blocks, across which nothing changes
+either. Counts are kept cell by cell, so that clouds, holes and ragged edges weigh the same on both sides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from engine.grid import Window
+from engine.kernel import NODATA, Labels
+
+_JPEG_PX = 16
+# far enough from the border that what a missing halo would spoil is not taken for the normal, and
+# near enough that the picture is the same
+_STEP_PX = 64
+_MOST_STEP_PX = 128
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """Label changes across borders, and how many the lines near them make one expect.
+
+    Counts of several windows add up to those of all.
+
+    Parameters
+    ----------
+    pairs
+        Pairs of neighbouring pixels with labels, one on each side of a border.
+    changes
+        Those of them whose labels differ.
+    expected
+        How many would differ if they were as those elsewhere.
+    variance
+        Of `changes - expected` where there is no seam, from how much the other lines differ among themselves.
+    """
+
+    pairs: int = 0
+    changes: int = 0
+    expected: float = 0.0
+    variance: float = 0.0
+
+    def __add__(self, other: Seams) -> Seams:
+        """The counts of both."""
+        return Seams(
+            self.pairs + other.pairs,
+            self.changes + other.changes,
+            self.expected + other.expected,
+            self.variance + other.variance,
+        )
+
+    @property
+    def score(self) -> float | None:
+        """Changes relative to the expected ones: 1.0 = no seams; None where no border has labels.
+
+        One change is added to both, so that where nothing changes anywhere there is no seam.
+        """
+        return (self.changes + 1) / (self.expected + 1) if self.pairs else None
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the score: without seams it lies within three of them of 1.0."""
+        return math.sqrt(self.variance) / (self.expected + 1) if self.pairs else None
+
+
+@dataclass(frozen=True, slots=True)
+class Borders:
+    """Where borders lie in labels, and the lines that they are compared with.
+
+    Parameters
+    ----------
+    side_px
+        Borders are the multiples of this, in pixels of the labels.
+    step_px
+        The lines inside a cell are the multiples of this from its border on.
+    """
+
+    side_px: int
+    step_px: int
+
+    @classmethod
+    def of(cls, cell_px: int, stride_px: int) -> Borders:
+        """The borders of a kernel's cells, among which are those of all chunks."""
+        step = math.lcm(stride_px, _JPEG_PX)
+        if step > _MOST_STEP_PX:
+            step = stride_px
+        return cls(cell_px, -(-_STEP_PX // step) * step)
+
+
+def count_seams(labels: Labels, window: Window, borders: Borders) -> Seams:
+    """Count label changes at the borders in a window, and expected ones.
+
+    Parameters
+    ----------
+    labels
+        uint8 labels of the window, with one row above and one column left of it where there are some.
+    window
+        Where they lie in the raster's labels; it begins at multiples of the cell's side.
+    borders
+        Where borders lie.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not have the window's shape, or the window does not begin at a cell.
+    """
+    above, left = labels.shape[0] - window.height, labels.shape[1] - window.width
+    side, step = borders.side_px, borders.step_px
+    if not {above, left} <= {0, 1} or window.row % side or window.col % side:
+        raise ValueError(f"labels of {labels.shape} at {window} for cells of {side} px")
+    cells = -(-window.height // side), -(-window.width // side)
+    # pairs and changes of each line in each cell; the horizontal lines, then the vertical ones
+    counts = np.zeros((2, 2, *cells, -(-side // step)), np.int64)
+    _count(labels, above, left, side, step, counts)
+    pairs, changes = counts.astype(np.float64).reshape(2, -1, counts.shape[-1])
+    return _compared(pairs, changes)
+
+
+@numba.njit(nogil=True, cache=True)
+def _count(labels: Any, above: int, left: int, side: int, step: int, counts: Any) -> None:
+    height, width = labels.shape[0] - above, labels.shape[1] - left
+    for y in range(height):
+        row = labels[y + above]
+        if y % side % step == 0 and y + above > 0:
+            over, line = labels[y + above - 1], y % side // step
+            for cell in range(counts.shape[3]):
+                pairs = changes = 0
+                for x in range(cell * side + left, min(cell * side + side, width) + left):
+                    valid = (row[x] != NODATA) & (over[x] != NODATA)
+                    pairs += valid
+                    changes += valid & (row[x] != over[x])
+                counts[0, 0, y // side, cell, line] += pairs
+                counts[1, 0, y // side, cell, line] += changes
+        for cell in range(counts.shape[3]):
+            pairs_here, changes_here = counts[0, 1, y // side, cell], counts[1, 1, y // side, cell]
+            for line, x in enumerate(range(cell * side + left, min(cell * side + side, width) + left, step)):
+                if x > 0:
+                    valid = (row[x] != NODATA) & (row[x - 1] != NODATA)
+                    pairs_here[line] += valid
+                    changes_here[line] += valid & (row[x] != row[x - 1])
+
+
+def _compared(pairs: Numbers, changes: Numbers) -> Seams:
+    """Counts of the borders of some cells: shape (cell, line), of which line 0 is the border."""
+    lines = (pairs[:, 1:] > 0).sum(axis=1)
+    # a rest of a cell at the raster's edge tells too little of what is normal
+    use = (pairs[:, 0] > 0) & (lines >= 2)
+    if not use.any():
+        return Seams()
+    pairs, changes, lines = pairs[use], changes[use], lines[use]
+    others, border = pairs[:, 1:], pairs[:, 0]
+    rate = changes[:, 1:].sum(axis=1) / others.sum(axis=1)
+    rates = np.divide(changes[:, 1:], others, out=np.zeros_like(others), where=others > 0)
+    squares = np.where(others > 0, (rates - rate[:, None]) ** 2, 0).sum(axis=1)
+    variance = border**2 * squares / (lines - 1) * (1 + 1 / lines)
+    return Seams(
+        int(border.sum()), int(changes[:, 0].sum()), float((border * rate).sum()), float(variance.sum())
+    )

@@ -1,0 +1,303 @@
+"""The tasks that workers do of a job.
+
+A task is a plain function of small values. It may run in any process and twice: what it makes is
+durable under its own name and the same bytes each time. Pixels never pass through the coordinator.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from engine.grid import Window, tiles
+from engine.kernel import NODATA, Labels
+from pipeline import bad_map, checking, damage, durable, redo, stopwatch, style
+from pipeline.damage import BadBlock
+from pipeline.durable import patiently
+from pipeline.errors import RasterError
+from pipeline.fitting import NO_VALID_PIXEL
+from pipeline.job import Job, Outputs
+from pipeline.ledger import Unit
+from pipeline.seams import Borders, Seams
+from pipeline.sinks import parts
+from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.parts import Written
+from pipeline.workers import cell_threads
+from pipeline.workspace import RECORD
+
+T = TypeVar("T")
+
+_BLOCK_BYTES = 64 << 20
+_CHECK_PX = 4096
+_importing = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsDone:
+    """What a task reports of units that are durable.
+
+    Parameters
+    ----------
+    stage
+        Their stage.
+    written
+        Those that were made now, for the ledger.
+    chunks
+        Of the first stage: how many are done.
+    window
+        Of the first stage: what was labelled, in pixels of the region.
+    bad_chunks
+        Chunks of which something could not be read or labelled.
+    read_s, label_s, encode_s, write_s
+        Seconds of each kind of work, summed over the threads that did it.
+    """
+
+    stage: int
+    written: dict[Unit, Written]
+    chunks: int = 0
+    window: Window | None = None
+    bad_chunks: int = 0
+    read_s: float = 0.0
+    label_s: float = 0.0
+    encode_s: float = 0.0
+    write_s: float = 0.0
+
+    @property
+    def pixels(self) -> int:
+        """Pixels labelled."""
+        return 0 if self.window is None else self.window.pixels
+
+
+def _patient(task: Callable[..., T]) -> Callable[..., T]:
+    """A task that is done again if storage stumbles: its work is the same the second time."""
+
+    @functools.wraps(task)
+    def patient(*arguments: Any) -> T:
+        return patiently(task, *arguments)
+
+    return patient
+
+
+@_patient
+def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> UnitsDone:
+    """Label a window and make each of its chunks durable, but for those that are so already."""
+    chunks = list(tiles(window, job.chunk_px))
+    todo = [c for c in chunks if not _intact(job, 0, job.unit(c), recorded.get(job.unit(c)))]
+    written: dict[Unit, Written] = {}
+    encode_s, bad_chunks = 0.0, 0
+    with stopwatch.task() as watch:
+        # a window's chunks were done together or not at all, except where a file was altered since
+        for part in [window] if len(todo) == len(chunks) and job.redo is None else todo:
+            labels, bad = _labels(job, part)
+            labelled = time.perf_counter()
+            for chunk in tiles(part, job.chunk_px):
+                bad_chunks += _note_bad(job, chunk, bad)
+                mine = np.ascontiguousarray(labels[chunk.slices(part)])
+                written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), mine)
+            encode_s += time.perf_counter() - labelled
+    return UnitsDone(
+        0,
+        written,
+        chunks=len(chunks),
+        window=window,
+        bad_chunks=bad_chunks,
+        read_s=watch[stopwatch.READ],
+        label_s=watch[stopwatch.LABEL],
+        encode_s=encode_s - watch[stopwatch.WRITE],
+        write_s=watch[stopwatch.WRITE],
+    )
+
+
+@_patient
+def blank_window(job: Job, window: Window, reason: str) -> UnitsDone:
+    """Make the chunks of a window durable as nodata: they could not be labelled."""
+    written: dict[Unit, Written] = {}
+    for chunk in tiles(window, job.chunk_px):
+        _note_bad(job, chunk, [BadBlock(_absolute(job, chunk), job.view.path, reason, "chunk")])
+        nothing = np.full((chunk.height, chunk.width), NODATA, np.uint8)
+        written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), nothing)
+    return UnitsDone(0, written, len(written), window, len(written))
+
+
+def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> bool:
+    """Keep what of a chunk is bad, before the chunk itself; tells whether there is such."""
+    path = _bad_path(job, job.unit(chunk))
+    if found := damage.of_chunk(bad, _absolute(job, chunk)):
+        path.parent.mkdir(exist_ok=True)
+        durable.write_json(path, found)
+    else:
+        path.unlink(missing_ok=True)  # of an earlier try that read worse
+    return bool(found)
+
+
+def _bad_path(job: Job, unit: Unit) -> Path:
+    return job.folder / "bad" / f"{unit[0]:05d}_{unit[1]:05d}.json"
+
+
+def _bad_blocks(job: Job) -> Iterator[BadBlock]:
+    for path in sorted((job.folder / "bad").glob("*.json")):
+        yield from damage.from_json(json.loads(path.read_text()))
+
+
+def _absolute(job: Job, window: Window) -> Window:
+    """A window of the region in pixels of the raster."""
+    region = job.view.region
+    return Window(window.row + region.row, window.col + region.col, window.height, window.width)
+
+
+def write_unit(job: Job, index: int, unit: Unit, labels: Labels) -> Written:
+    """Make a unit of a stage durable."""
+    return job.sink.write_unit(job.folder, job.stages[index], unit, labels)
+
+
+def _intact(job: Job, stage: int, unit: Unit, written: Written | None) -> bool:
+    return written is not None and parts.intact(job.folder, job.stages[stage], unit, written)
+
+
+def _labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
+    """Labels of a window of the region, and what in it could not be read."""
+    if job.redo is not None and job.unit(window) not in job.redo.units:
+        return redo.labels_of(redo.open_labels(job.redo.labels, job.view.region), window), []
+    return graph_labels(job, window)
+
+
+def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
+    """Labels of a window from the chunk graph, and what in it could not be read."""
+    # Dask's modules import each other: two threads that do it at once may see one of them half made
+    with _importing:
+        from dask.local import get_sync
+        from dask.threaded import get as get_threaded
+
+        from pipeline import graph
+
+    shared = job.kernel.costly and job.threads > 1
+    side = job.kernel.cell_px if shared else _block_px(job)
+    bad: list[BadBlock] = []
+    lazy = graph.label_window(job.view, job.kernel, job.codebook, _absolute(job, window), side, bad)
+    if shared:
+        labels = np.asarray(lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads)))
+    else:
+        # a function and not its name: a name has Dask import all of distributed first
+        labels = np.asarray(lazy.compute(scheduler=get_sync))
+    return labels, bad
+
+
+def smaller(job: Job, *what: Any) -> list[tuple[Any, ...]]:
+    """The arguments of a task that was too much for its worker: of a window, those of each of its chunks."""
+    if what and isinstance(what[0], Window):
+        window, recorded = what
+        return [(job, chunk, recorded) for chunk in tiles(window, job.chunk_px)]
+    return [(job, *what)]
+
+
+def _block_px(job: Job) -> int:
+    """Side of the pieces that a window is labelled in: smaller for many bands or wide dtypes."""
+    side = job.chunk_px
+    while side % (2 * job.kernel.cell_px) == 0 and side * side * job.view.raster.pixel_bytes > _BLOCK_BYTES:
+        side //= 2
+    return side
+
+
+@_patient
+def merge_unit(job: Job, index: int, unit: Unit, recorded: Written | None) -> UnitsDone:
+    """Make a unit of a later stage durable, from the remnants of the stage below, unless it is so already."""
+    if _intact(job, index, unit, recorded):
+        return UnitsDone(index, {})
+    below, stage = job.stages[index - 1 : index + 1]
+    labels = parts.merged_remnants(job.folder, stage, unit, below)
+    return UnitsDone(index, {unit: write_unit(job, index, unit, labels)})
+
+
+@_patient
+def assemble(job: Job) -> list[int]:
+    """Assemble the labels in the workspace; gives the pixels of each label.
+
+    Raises
+    ------
+    RasterError
+        If no pixel got a label.
+    """
+    histogram = job.sink.assemble(job.folder, job.stages, Labelled.of(job.codebook, job.view.georeference))
+    if histogram[:NODATA].sum() == 0:
+        raise RasterError(job.view.path, NO_VALID_PIXEL)
+    return [int(n) for n in histogram]
+
+
+def checks(job: Job) -> Iterator[tuple[int, Window]]:
+    """What `check` is to be called with, so that all of the assembled labels is checked."""
+    for stage in job.stages:
+        side = max(1, _CHECK_PX // stage.unit_px) * stage.unit_px
+        for window in tiles(Window(0, 0, stage.height, stage.width), side):
+            yield stage.index, window
+
+
+@_patient
+def check(job: Job, index: int, window: Window) -> Seams:
+    """Compare a window of the assembled labels, at a stage's levels, with what was written of its units.
+
+    Raises
+    ------
+    RasterError
+        If they differ.
+    """
+    stage = job.stages[index]
+    units = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
+    expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in units}
+    borders = Borders.of(job.kernel.cell_px, job.kernel.stride_px) if index == 0 else None
+    return checking.check_window(job.folder / job.sink.raster, stage, window, expected, borders)
+
+
+@_patient
+def finish(job: Job, record: dict[str, Any], histogram: list[int], seams: Seams) -> dict[str, Any]:
+    """Write what goes with the assembled labels, all in the workspace; gives the raster's record."""
+    start = time.perf_counter()
+    meaning = Labelled.of(job.codebook, job.view.georeference)
+    place = Outputs(job.folder, job.name, job.sink)
+    durable.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
+    durable.write_bytes(place.qml, style.qml(meaning.style).encode())
+    files = [place.png.name, place.qml.name]
+    if bad := list(_bad_blocks(job)):
+        durable.write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
+        files.append(place.bad.name)
+    # the labels take their name last of what a map shows
+    files += job.sink.files
+    own = Outputs(job.out, job.name, job.sink).codebook
+    checksums = {name: checking.checksum(job.folder / name) for name in files}
+    if own.exists():
+        checksums[own.name] = checking.checksum(own)
+    record = {
+        **record,
+        "files": files,
+        "checksums": checksums,
+        "labels": {str(i): histogram[i] for i in range(job.codebook.segments)},
+        "nodata_pixels": histogram[NODATA],
+        "bad_chunks": len(list((job.folder / "bad").glob("*.json"))),
+        "seam_score": seams.score,
+        "seam_score_error": seams.error,
+        "finish_s": round(time.perf_counter() - start, 3),
+    }
+    durable.write_json(job.folder / RECORD, record)
+    return record
+
+
+@_patient
+def publish(job: Job) -> dict[str, Any]:
+    """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
+    path = job.folder / RECORD
+    record: dict[str, Any] = json.loads(path.read_text())
+    for name in record["files"]:
+        if (job.folder / name).exists():
+            durable.move(job.folder / name, job.out / name)
+    place = Outputs(job.out, job.name, job.sink)
+    if place.bad.name not in record["files"]:
+        place.bad.unlink(missing_ok=True)  # of what has been made good since
+    durable.move(path, place.json)
+    return record

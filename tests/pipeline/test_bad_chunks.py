@@ -1,0 +1,163 @@
+"""--on-bad-chunk and --retry-bad: what cannot be read is nodata, known, and can be made good later."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import rasterio
+
+from engine.kmeans import BlockKMeans
+from pipeline import cli, running, tasks
+from pipeline.config import RunConfig
+from tests.rasters import noise, write_geotiff
+
+TILE = 256
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / "scene.tif"
+    return write_geotiff(
+        path, noise(3, 1500, 1800, seed=3), tiled=True, blockxsize=TILE, blockysize=TILE, compress="deflate"
+    )
+
+
+def damaged(sound, path, row=2, col=3):
+    """A copy whose tile at (row, col) cannot be decoded."""
+    shutil.copy(sound, path)
+    with rasterio.open(path) as dataset:
+        offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1))
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * 400)
+    return path
+
+
+def labels(out):
+    with rasterio.open(out / "scene.tif") as dataset:
+        return dataset.read(1)
+
+
+def run(source, out, **options):
+    given = {"resolution": 4, "segments": 5, "chunk_size": 512, "workers": "1", **options}
+    return running.run(RunConfig(sources=(str(source),), out=str(out), **given))
+
+
+@pytest.fixture(scope="module")
+def reference(sound, tmp_path_factory):
+    out = tmp_path_factory.mktemp("reference")
+    run(sound, out)
+    return out
+
+
+def test_by_default_the_raster_fails_alone(sound, tmp_path):
+    bad = damaged(sound, tmp_path / "scene.tif")
+    report = run(bad, tmp_path / "out")
+    assert list(report.failed) == ["scene"]
+    assert not list((tmp_path / "out").glob("scene*"))
+
+
+def test_skipped_is_no_failure(sound, tmp_path):
+    report = run(damaged(sound, tmp_path / "scene.tif"), tmp_path / "out", on_bad_chunk="skip-raster")
+    assert (report.failed, report.skipped, report.exit_code) == ({}, ["scene"], 0)
+    (state,) = json.loads((tmp_path / "out" / "run.json").read_text())["rasters"]
+    assert state["state"] == "skipped"
+    assert "damaged" in state["reason"]
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+def test_bad_blocks_are_nodata_and_are_made_good_when_the_file_is(
+    sound, reference, tmp_path, form, monkeypatch
+):
+    source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
+    codebook = str(reference / "codebook.npz")
+    report = run(source, out, on_bad_chunk="nodata", codebook=codebook, format=form)
+    assert report.exit_code == 0
+    (feature,) = json.loads((out / "scene.bad.geojson").read_text())["features"]
+    at = {k: feature["properties"][k] for k in ("row", "col", "height", "width")}
+    assert at == {"row": 2 * TILE, "col": 3 * TILE, "height": TILE, "width": TILE}
+    assert json.loads((out / "scene.json").read_text())["bad_chunks"] == 1
+    wanted = labels(reference)
+    hole = np.zeros(wanted.shape, bool)
+    hole[2 * TILE : 3 * TILE, 3 * TILE : 4 * TILE] = True
+    if form == "cog":
+        assert (labels(out)[hole] == 255).all()
+        assert (labels(out)[~hole] == wanted[~hole]).all()
+    assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none"]) == 0
+
+    # nothing is better yet: the same again
+    assert cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "none"]) == 0
+    assert (out / "scene.bad.geojson").exists()
+
+    shutil.copy(sound, source)
+    written, real = [], tasks.graph_labels
+
+    def count(job, window):
+        written.append(window)
+        return real(job, window)
+
+    monkeypatch.setattr(tasks, "graph_labels", count)
+    assert cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "none"]) == 0
+    assert len(written) == 1  # of 12 chunks
+    assert not (out / "scene.bad.geojson").exists()
+    assert not (out / ".partial").exists()
+    if form == "cog":
+        assert (out / "scene.tif").read_bytes() == (reference / "scene.tif").read_bytes()
+    assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none"]) == 0
+    assert cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "none"]) == 0
+
+
+def test_labels_with_bad_blocks_do_not_depend_on_chunks(sound, tmp_path):
+    source = damaged(sound, tmp_path / "scene.tif", row=1, col=1)
+    found = []
+    for i, options in enumerate([{}, {"chunk_size": 1024}, {"chunk_size": 4096, "workers": "processes:2"}]):
+        run(source, tmp_path / str(i), on_bad_chunk="nodata", resolution=3, **options)
+        bad = json.loads((tmp_path / str(i) / "scene.bad.geojson").read_text())
+        found.append((labels(tmp_path / str(i)), bad))
+    for other, bad in found[1:]:
+        assert (other == found[0][0]).all()
+        assert bad == found[0][1]
+
+
+def test_retry_bad_takes_all_from_out(tmp_path, capsys):
+    assert cli.main(["run", "x.tif", "--retry-bad", str(tmp_path)]) == 2
+    assert "--retry-bad takes sources" in capsys.readouterr().err
+    assert cli.main(["run", "--retry-bad", str(tmp_path)]) == 2
+    assert "run.json" in capsys.readouterr().err
+
+
+def test_a_chunk_that_kills_its_workers_is_nodata_and_known(sound, tmp_path, monkeypatch):
+    """The one exception to equal labels: tried three times, then given up."""
+    out, marker = tmp_path / "out", tmp_path / "deaths"
+    marker.mkdir()
+    monkeypatch.setattr(running, "kernel_for", lambda *_: Deadly(4, str(marker)))
+    report = run(sound, out, on_bad_chunk="nodata", workers="processes:2")
+    assert report.exit_code == 0
+    (feature,) = json.loads((out / "scene.bad.geojson").read_text())["features"]
+    assert feature["properties"]["kind"] == "chunk"
+    assert "3 times" in feature["properties"]["reason"]
+    assert len(list(marker.iterdir())) == 3
+    found = labels(out)
+    assert (found[:512, :512] == 255).all()
+    assert (found[512:] != 255).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Deadly(BlockKMeans):
+    """K-Means that kills its process when it labels the first cell."""
+
+    marker: str = ""
+
+    def labels(self, patch, codebook):
+        """Labels, but for the first cell."""
+        if (patch.core.row, patch.core.col) == (0, 0):
+            with open(os.path.join(self.marker, str(os.getpid())), "w"):  # noqa: PTH118, PTH123
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+        return BlockKMeans.labels(self, patch, codebook)
