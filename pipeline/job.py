@@ -10,7 +10,7 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,10 +109,10 @@ class Job:
         """The unit that a chunk of the region is."""
         return chunk.row // self.chunk_px, chunk.col // self.chunk_px
 
-    def windows(self) -> list[Window]:
-        """What one task does each, in pixels of the region: a chunk, or a few small ones."""
+    def windows(self) -> Iterator[Window]:
+        """What one task does each, in pixels of the region: a chunk, or a few small ones. Never listed."""
         region = Window(0, 0, self.view.region.height, self.view.region.width)
-        return list(tiles(region, max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px))
+        return tiles(region, max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px)
 
 
 @dataclass(frozen=True, slots=True)
