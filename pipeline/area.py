@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.grid import Window
+from pipeline import network
 from pipeline.errors import RasterError, UsageError
 from pipeline.view import Area, Ring, View
 
@@ -134,6 +135,7 @@ def _vector(path: str) -> Interest:
     import shapely
     from pyogrio.errors import DataLayerError, DataSourceError
 
+    network.forbid_in_vectors()
     file = Path(path)
     if not file.exists():
         raise UsageError(f"{path}: no such vector file; check --aoi")

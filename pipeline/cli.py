@@ -43,6 +43,7 @@ _FIT_OPTIONS = (
     "scale",
     "fit",
     "seed",
+    "network",
     "workers",
     "progress",
 )
