@@ -18,8 +18,8 @@ from pipeline.errors import RasterError, one_line
 _SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/"}
 _CURL_SCHEMES = ("http://", "https://", "ftp://")
 _SERVICES = (
-    "ADBC AmigoCloud CSW Carto DAAS DERIVED EEDA EEDAI Elasticsearch GDALG GMLAS GTI HTTP NGW OAPIF OGCAPI "
-    "OGR_VRT PLMOSAIC PLSCENES PLScenes STACIT STACTA WCS WFS WMS WMTS"
+    "ADBC AmigoCloud CSW Carto DAAS DERIVED EEDA EEDAI Elasticsearch GDALG GTI HTTP NGW OAPIF OGCAPI "
+    "OGR_VRT PLMOSAIC PLSCENES STACIT STACTA WCS WFS WMS WMTS"
 )
 """GDAL's drivers whose files are requests to a service, or tell GDAL what else to open and to run."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +23,15 @@ from engine.grid import Window
 from pipeline import places
 from pipeline.errors import ContainerError, NoRasterError, RasterError, one_line
 from pipeline.header import Raster, Stack, described
+from pipeline.limits import refuse_block, refuse_claim
 from pipeline.sources import STORE_METADATA, is_store
 
 _NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
 _ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projection_y_coordinate"})
 _COLUMNS = frozenset({"x", "lon", "longitude", "easting", "col", "cols", "projection_x_coordinate"})
 _DEPTH = 4
-_DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError)
+_INDEX_BYTES = 16  # of a chunk, in the index of a shard
+_DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, ArithmeticError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +205,7 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
     group = _array(store, name.rpartition("/")[0]) if name else None
     names = _band_names(group, dims[axis] if dims and axis is not None else "", count)
     chunks = array.chunks
+    _refuse_sizes(path, store, array, (array.shape[col], array.shape[row]))
     return ZarrRaster(
         path=path,
         width=array.shape[col],
@@ -217,6 +221,16 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
         axes=(axis, row, col),
         numbers=bands,
     )
+
+
+def _refuse_sizes(path: str, store: str, array: Any, size: tuple[int, int]) -> None:
+    """Refuse chunks that memory does not hold, and more pixels than what is stored can tell of."""
+    refuse_block(path, array.chunks, np.dtype(array.dtype).itemsize)
+    if getattr(array, "shards", None):
+        inner = (-(-a // max(1, b)) for a, b in zip(array.shards, array.chunks, strict=True))
+        refuse_block(path, inner, _INDEX_BYTES)
+    walk = (Path(folder, name) for folder, _, names in os.walk(store) for name in names)
+    refuse_claim(path, *size, (file.stat().st_size for file in walk))
 
 
 def _band_names(group: Any, dimension: str, count: int) -> list[str]:
