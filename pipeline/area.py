@@ -152,7 +152,7 @@ def _vector(path: str) -> Interest:
         raise UsageError(f"{path}: a vector file of more than {_LIMIT_BYTES >> 20} MiB; simplify it")
     try:
         meta, _, shapes, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
-        found = shapely.from_wkb(shapes)
+        found = [] if shapes is None else shapely.from_wkb(shapes)
     except (DataSourceError, DataLayerError, ShapelyError, ValueError, IndexError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UsageError(f"{path}: not a vector file that OGR can read ({reason})") from None

@@ -112,7 +112,8 @@ class RunConfig(BaseModel):
     )
     overwrite: bool = Field(default=False, description="delete what another run left in OUT")
     network: bool = Field(
-        default=True, description="allow sources on a network, where SOURCE names them; --no-network forbids all"
+        default=True,
+        description="allow sources on a network, where SOURCE names them; --no-network forbids all",
     )
     progress: Literal["auto", "bar", "plain", "json", "none"] = Field(
         "auto", description="how progress is shown"

@@ -45,7 +45,7 @@ os.environ.update(
 
 
 def _unraisable(what: Any) -> None:
-    """Say nothing of a message of GDAL's that is no UTF-8; rasterio cannot log it, and raises what it means."""
+    """Say nothing of GDAL's messages that are no UTF-8; rasterio cannot log them, and raises their errors."""
     if what.object != "rasterio._env.log_error":
         _usual(what)
 

@@ -197,8 +197,7 @@ def _open_container(source: Source, container: ContainerError, bands: Bands) -> 
         label = part_label(part.rpartition(source.path)[2] or part.rpartition(":")[2])
         one = Source(part, f"{source.name}_{label}", source.files)
         try:
-            if source.path not in part:
-                raise RasterError(part, f"is named by {source.path}, of which it is no part")
+            _refuse_others(part, source.path)
             opened = _open_one(one, bands)
             _refuse_coordinates(part, opened[1])
             found.append(opened)
@@ -207,6 +206,12 @@ def _open_container(source: Source, container: ContainerError, bands: Bands) -> 
     if all(isinstance(raster, NoRasterError) for _, raster, _ in found):
         return [(source, RasterError(source.path, container.nothing), "")]
     return found
+
+
+def _refuse_others(part: str, container: str) -> None:
+    """Raise what tells that a file names another one as a part of itself."""
+    if container not in part:
+        raise RasterError(part, f"is named by {container}, of which it is no part")
 
 
 def _refuse_coordinates(path: str, raster: Raster | RasterError) -> None:

@@ -38,9 +38,9 @@ def _codebook(codebook: Codebook) -> str:
         lines.append(
             "scaled    " + ", ".join(f"{low:g} to {high:g}" for low, high in limits) + " -> 0 to 255"
         )
-    if "cells_read" in codebook.fit:
+    if {"cells_read", "cells_total"} <= codebook.fit.keys():
         lines.append(f"saw       {codebook.fit['cells_read']} of {codebook.fit['cells_total']} cells")
-    shares = codebook.fit.get("share", [None] * codebook.segments)
+    shares = codebook.fit.get("share") or [None] * codebook.segments
     lines.append("label  share  centre")
     for label, (centre, share) in enumerate(zip(codebook.centres, shares, strict=True)):
         part = "" if share is None else f"{share:6.1%}"

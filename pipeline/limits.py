@@ -1,4 +1,4 @@
-"""What no raster may ask of this machine: blocks and sizes beyond these come from a damaged or forged header."""
+"""What no raster may ask of this machine: more comes from a damaged or a forged header."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ def refuse_region(path: str, region: Window, pixel_bytes: int) -> None:
     if _cells(region.height, region.width) * CELL_PX * CELL_PX > PIXELS:
         raise RasterError(
             path,
-            f"{region.width} x {region.height} px are more than a run can do (2^44 px, in cells of {CELL_PX}); "
+            f"{region.width} x {region.height} px are more than a run can do "
+            f"(2^44 px in cells of {CELL_PX}); "
             "crop it (--extent), or cut it into several",
         )
     if min(region.height, CELL_PX) * min(region.width, CELL_PX) * pixel_bytes > CELL_BYTES:

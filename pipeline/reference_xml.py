@@ -105,7 +105,7 @@ class _Reader:
                 raise NotUnderstoodError(f"has a name of more than {_NAME_CHARACTERS} characters")
             self._pieces.append(text)
 
-    def end(self, name: str) -> None:
+    def end(self, _: str) -> None:
         """An element ends."""
         self._depth -= 1
         if self._name:
@@ -121,7 +121,7 @@ class _Reader:
             raise NotUnderstoodError(f"has a pixel function in {value[:40]}, which is never run")
         if name == "pixelfunctioncode":
             raise NotUnderstoodError("has code of its own (PixelFunctionCode), which is never run")
-        if name in _BESIDE and (not value or any(c in value for c in '/\\:<')):
+        if name in _BESIDE and (not value or any(c in value for c in "/\\:<")):
             raise NotUnderstoodError(f"names {value[:80]!r}, which does not lie beside it")
         if name in _FILES:
             self.found.references[value, relative] = None

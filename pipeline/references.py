@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ _INLINE = re.compile(r"\s*<|.*<(VRTDataset|MRF_META|GDAL_WMS|WMTS|OGRVRT)", re.I
 _FROM_STDIN = re.compile(r"/vsistdin", re.IGNORECASE)
 
 # products of several files, of which a metadata file in one folder names rasters in others
-_SCATTERED = frozenset({"VRT", "AIG", "SAFE", "SENTINEL2", "DIMAP", "RS2", "TSX", "TIL", "RPFTOC", "ECRGTOC", "NITF"})
+_SCATTERED = frozenset(
+    {"VRT", "AIG", "SAFE", "SENTINEL2", "DIMAP", "RS2", "TSX", "TIL", "RPFTOC", "ECRGTOC", "NITF"}
+)
 
 
 def refuse_strange(path: str) -> None:
@@ -58,7 +60,7 @@ def refuse_references(path: str, dataset: Any) -> None:
     RasterError
         If it does.
     """
-    if os.path.isfile(path):
+    if _is_file(path):
         _refuse_files(path, dataset.driver, dataset.files)
     elif dataset.driver == "VRT":
         # GDAL's own reading of what lies in an archive or on a network
@@ -83,7 +85,7 @@ class _Walk:
         if len(above) > _DEPTH:
             self._refuse(f"refers to {file} over more than {_DEPTH} files")
         self._seen.add(real)
-        if os.path.exists(real) and not (os.path.isfile(real) or os.path.isdir(real)):
+        if Path(real).exists() and not (Path(real).is_file() or Path(real).is_dir()):
             self._refuse(f"{file} is a device or a pipe")
         if (text := _description(self._path, file)) is not None:
             self.follow(file, text, (*above, real))
@@ -103,16 +105,17 @@ class _Walk:
         if network.is_remote(file):
             self._far(file, name, relative=relative, above=above)
             return
-        folder = os.path.dirname(os.path.realpath(file) if os.path.islink(file) else file)
+        # GDAL looks beside what a link points at
+        folder = Path(os.path.realpath(file)).parent if Path(file).is_symlink() else Path(file).parent
         if network.is_remote(name):
             self._refuse(
                 f"its source {name} lies on a network, and nobody named it; "
                 "name it as a SOURCE of its own, or fetch it first",
             )
-        if name.startswith("/vsi") or (":" in name and not os.path.lexists(os.path.join(folder, name))):
+        if name.startswith("/vsi") or (":" in name and not os.path.lexists(folder / name)):
             self._elsewhere(name, folder, above)
             return
-        where = os.path.join(folder, name) if relative else name
+        where = str(folder / name) if relative else name
         if not os.path.lexists(where):
             self._refuse(f"cannot read its source {name}: no such file; put it there again")
         self.visit(where, above)
@@ -125,7 +128,7 @@ class _Walk:
             self._refuse(f"its source {name} does not lie in its own folder; name it as a SOURCE of its own")
         self._opened(where, above)
 
-    def _elsewhere(self, name: str, folder: str, above: tuple[str, ...]) -> None:
+    def _elsewhere(self, name: str, folder: Path, above: tuple[str, ...]) -> None:
         """A part of a container, or a member of an archive."""
         for local in _local_files(name, folder):
             self.visit(local, above)
@@ -170,15 +173,22 @@ def block_pixel_bytes(dataset: Any) -> int:
 
 def _refuse_files(path: str, driver: str, files: Sequence[str]) -> None:
     """Refuse a header whose pixels lie in a file of another folder, and sidecars that refer to others."""
-    folder = os.path.join(os.path.dirname(os.path.abspath(path)), "")
+    folder = Path(os.path.abspath(path)).parent
     for file in files:
-        if driver not in _SCATTERED and not os.path.abspath(file).startswith(folder):
+        if driver not in _SCATTERED and folder not in Path(os.path.abspath(file)).parents:
             raise RasterError(path, f"its header names {file}, which does not lie beside it; move it there")
-        if file.endswith((".msk", ".ovr")) and os.path.isfile(file) and _description(path, file):
+        if file.endswith((".msk", ".ovr")) and _description(path, file) is not None:
             raise RasterError(path, f"its sidecar {file} is a VRT; leave it out")
 
 
-def _local_files(name: str, folder: str = "") -> Iterator[str]:
+def _is_file(name: str | Path) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _local_files(name: str, folder: Path = Path()) -> Iterator[str]:
     """The local files that a name of GDAL's may speak of: all of it, or what follows a colon."""
     if os.path.lexists(name):
         yield name
@@ -189,17 +199,15 @@ def _local_files(name: str, folder: str = "") -> Iterator[str]:
         for end in range(len(pieces), start, -1):
             file = ":".join(pieces[start:end]).strip('"')
             file = file.removeprefix("//") if start else file
-            for candidate in (file, os.path.join(folder, file)):
-                if file and os.path.isfile(candidate):
-                    yield candidate
+            yield from (str(found) for found in (Path(file), folder / file) if _is_file(found))
 
 
 def _description(path: str, file: str) -> Description | None:
     """What a file that GDAL takes for a VRT or an MRF says; None for any other."""
+    if not _is_file(file):
+        return None
     try:
-        if not os.path.isfile(file):
-            return None
-        with open(file, "rb") as opened:
+        with Path(file).open("rb") as opened:
             head = opened.read(_HEAD_BYTES)
             if not head.lstrip().startswith(b"<") or not any(d in head.lower() for d in _DESCRIBED):
                 return None
@@ -210,7 +218,7 @@ def _description(path: str, file: str) -> Description | None:
         raise RasterError(path, f"cannot read {file} ({error.strerror})") from None
 
 
-def _parsed(path: str, file: str, text: Iterator[bytes] | Sequence[bytes]) -> Description:
+def _parsed(path: str, file: str, text: Iterable[bytes]) -> Description:
     try:
         return described(text)
     except NotUnderstoodError as error:

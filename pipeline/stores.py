@@ -31,7 +31,7 @@ _ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projectio
 _COLUMNS = frozenset({"x", "lon", "longitude", "easting", "col", "cols", "projection_x_coordinate"})
 _DEPTH = 4
 _INDEX_BYTES = 16  # of a chunk, in the index of a shard
-_DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, ArithmeticError)
+_DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, ArithmeticError, SystemError)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,11 +125,14 @@ def _wrong(folder, case, ended, before):
         return f"changed outside OUT: {sorted(changed)[:3]}"
     labels = sorted((folder / "out").glob("*.tif")) if (folder / "out").is_dir() else []
     if ended["exit"] == 0 and case.argv[0] == "run":
-        return _labels_wrong(folder, labels, case)
+        try:
+            return _labels_wrong(folder, labels)
+        except rasterio.errors.RasterioError as error:
+            return f"labels that cannot be read: {error}"
     return ""
 
 
-def _labels_wrong(folder, labels, case):
+def _labels_wrong(folder, labels):
     if not labels and not list((folder / "out").glob("*.zarr")):
         run = json.loads((folder / "out" / "run.json").read_text())
         skipped = all(r["state"] == "skipped" for r in run["rasters"])
