@@ -16,6 +16,9 @@ BLOCK_BYTES = 256 << 20
 CELL_BYTES = 1 << 30
 """Bytes of a cell with all its bands."""
 
+PIXEL_BYTES = 1 << 13
+"""Bytes of a pixel with all its bands; GDAL takes minutes for tens of thousands of bands."""
+
 PIXELS = 1 << 44
 """Pixels that a fit can choose its cells among."""
 
@@ -114,7 +117,8 @@ def refuse_region(path: str, region: Window, pixel_bytes: int) -> None:
             f"(2^44 px in cells of {CELL_PX}); "
             "crop it (--extent), or cut it into several",
         )
-    if min(region.height, CELL_PX) * min(region.width, CELL_PX) * pixel_bytes > CELL_BYTES:
+    cell = min(region.height, CELL_PX) * min(region.width, CELL_PX)
+    if pixel_bytes > PIXEL_BYTES or cell * pixel_bytes > CELL_BYTES:
         raise RasterError(
             path,
             f"{pixel_bytes} bytes for each pixel are more than memory is meant for; "

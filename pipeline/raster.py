@@ -127,13 +127,16 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None) -> FileRast
     """The header of an open dataset; see `open_header`."""
     if dataset.count == 0:
         raise ContainerError(path, tuple(dataset.subdatasets))
-    alpha = next((i for i, c in enumerate(dataset.colorinterp, 1) if c == ColorInterp.alpha), None)
+    # asked for once: rasterio collects each anew from all bands, of which there may be thousands
+    colours, dtypes, nodata = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
+    shapes, names = dataset.block_shapes, dataset.descriptions
+    alpha = next((i for i, c in enumerate(colours, 1) if c == ColorInterp.alpha), None)
     numbers = tuple(wanted) if wanted else tuple(i for i in range(1, dataset.count + 1) if i != alpha)
     if missing := [b for b in numbers if not 1 <= b <= dataset.count]:
         raise RasterError(path, f"has bands 1 to {dataset.count}, not {missing[0]}; change --bands")
     if not numbers:
         raise RasterError(path, "has an alpha band only; there is nothing to segment")
-    dtype = np.result_type(*(_dtype(path, dataset.dtypes[b - 1]) for b in numbers))
+    dtype = np.result_type(*(_dtype(path, kind) for kind in dict.fromkeys(dtypes[b - 1] for b in numbers)))
     refuse_references(path, dataset)
     _refuse_sizes(path, dataset, numbers[0])
     return FileRaster(
@@ -141,18 +144,18 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None) -> FileRast
         width=dataset.width,
         height=dataset.height,
         bands=numbers,
-        band_names=tuple(dataset.descriptions[b - 1] or f"band {b}" for b in numbers),
+        band_names=tuple(names[b - 1] or f"band {b}" for b in numbers),
         dtype=str(dtype),
-        nodata=tuple(_nodata(dataset.nodatavals[b - 1], dtype) for b in numbers),
-        block_shape=dataset.block_shapes[numbers[0] - 1],
+        nodata=tuple(_nodata(nodata[b - 1], dtype) for b in numbers),
+        block_shape=shapes[numbers[0] - 1],
         georeference=_georeference(path, dataset),
         driver=dataset.driver,
         numbers=numbers,
-        colours=tuple(dataset.colorinterp[b - 1].name for b in numbers),
-        dtypes=tuple(dataset.dtypes[b - 1] for b in (*numbers, *((alpha,) if alpha else ()))),
+        colours=tuple(colours[b - 1].name for b in numbers),
+        dtypes=tuple(dtypes[b - 1] for b in (*numbers, *((alpha,) if alpha else ()))),
         mask_bands=_mask_bands(dataset, numbers),
         alpha_band=alpha,
-        palette=ColorInterp.palette in [dataset.colorinterp[b - 1] for b in numbers],
+        palette=any(colours[b - 1] == ColorInterp.palette for b in numbers),
     )
 
 
@@ -162,11 +165,12 @@ def _mask_bands(dataset: Any, numbers: Sequence[int]) -> tuple[int, ...]:
     GDAL's own masks tell nodata too where a value is too large for the float64 in which it comes.
     """
     found = []
+    all_flags, all_nodata, dtypes = dataset.mask_flag_enums, dataset.nodatavals, dataset.dtypes
     for number in dict.fromkeys(numbers):
-        flags, nodata = dataset.mask_flag_enums[number - 1], dataset.nodatavals[number - 1]
+        flags, nodata = all_flags[number - 1], all_nodata[number - 1]
         if flags == [MaskFlags.per_dataset]:
             return (number,)
-        large = dataset.dtypes[number - 1] in ("int64", "uint64") and MaskFlags.nodata in flags
+        large = dtypes[number - 1] in ("int64", "uint64") and MaskFlags.nodata in flags
         if not set(flags) & set(_OWN_MASK) or (large and (nodata is None or abs(nodata) >= _EXACT)):
             found.append(number)
     return tuple(found)

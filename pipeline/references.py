@@ -177,8 +177,8 @@ def _refuse_files(path: str, driver: str, files: Sequence[str]) -> None:
     for file in files:
         if driver not in _SCATTERED and folder not in Path(os.path.abspath(file)).parents:
             raise RasterError(path, f"its header names {file}, which does not lie beside it; move it there")
-        if file.endswith((".msk", ".ovr")) and _description(path, file) is not None:
-            raise RasterError(path, f"its sidecar {file} is a VRT; leave it out")
+        if driver != "VRT" and file != path and _description(path, file) is not None:
+            raise RasterError(path, f"its part {file} is a VRT; name that as the SOURCE")
 
 
 def _is_file(name: str | Path) -> bool:

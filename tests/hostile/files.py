@@ -11,7 +11,6 @@ import rasterio
 import rasterio.shutil
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
-from rasterio.transform import from_origin
 
 from tests.rasters import noise, write_geotiff
 
@@ -79,7 +78,7 @@ def tiffs(folder):
 
 
 def others(folder):
-    """Of rasters of other formats: their suffix, and the names and bytes of their files, the main one first."""
+    """Rasters of other formats by suffix: names and bytes of their files, the main one first."""
     found = {}
     for suffix, (driver, bands, dtype) in _OTHERS.items():
         inside = folder / f"of-{suffix}"
@@ -131,7 +130,9 @@ def model(folder):
     import torch
 
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.Conv2d(4, 6, 3, 2))
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.Conv2d(4, 6, 3, 2)
+    )
     path = folder / "net.pt"
     torch.jit.script(net.eval()).save(str(path))
     return path.read_bytes()
@@ -150,11 +151,6 @@ def areas(folder):
     shape = np.array([shapely.to_wkb(shapely.Polygon(ring))], object)
     for suffix, driver in (("gpkg", "GPKG"), ("fgb", "FlatGeobuf"), ("kml", "KML"), ("gml", "GML")):
         path = folder / f"a.{suffix}"
-        pyogrio.raw.write(
-            path, shape, [], [], geometry_type="Polygon", crs="EPSG:32633", driver=driver
-        )
+        pyogrio.raw.write(path, shape, [], [], geometry_type="Polygon", crs="EPSG:32633", driver=driver)
         found[suffix] = path.read_bytes()
     return found
-
-
-PLACE = from_origin(500000, 5800000, 0.5, 0.5)

@@ -90,13 +90,13 @@ class Server:
 def _state(folder):
     """Every file below a folder but for OUT, with its size and time."""
     found = {}
-    for base, folders, files in os.walk(folder):
-        if Path(base) == folder:
+    for base, folders, names in os.walk(folder):
+        place = Path(base)
+        if place == folder:
             folders[:] = [f for f in folders if f not in ("out", "tmp")]
-        for name in [*folders, *files]:
-            stat = os.lstat(os.path.join(base, name))
-            is_file = name in files
-            found[os.path.join(base, name)] = (stat.st_size, stat.st_mtime_ns) if is_file else ()
+        found |= {place / name: () for name in folders}
+        stats = {place / name: os.lstat(place / name) for name in names if name not in ("said", "size")}
+        found |= {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
     return found
 
 
@@ -107,24 +107,23 @@ def _outcome(ended):
 
 
 def _wrong(folder, case, ended, before):
+    """What is wrong with how a try ended, or ""."""
     said = (folder / "said").read_text(errors="replace") if (folder / "said").exists() else ""
-    if "killed" in ended or ended["exit"] not in case.may:
-        return f"{_outcome(ended)}: {said.strip()[-300:]}"
-    if "Traceback" in said:
-        return f"traceback: {said.strip()[-600:]}"
-    if ended["exit"] and not said.strip():
-        return "silent"
-    if len(said.splitlines()) > _MOST_LINES:
-        return f"says {len(said.splitlines())} lines: {said[:300]}"
-    if "(--debug shows where)" in said:
-        return f"an error that nobody foresaw: {said.strip()[-300:]}"
+    code, lines = ended.get("exit"), said.splitlines()
     after = _state(folder)
-    after = {p: s for p, s in after.items() if Path(p).name not in ("said", "size")}
-    if after != before:
-        changed = [p for p in after.keys() | before.keys() if after.get(p) != before.get(p)]
-        return f"changed outside OUT: {sorted(changed)[:3]}"
-    labels = sorted((folder / "out").glob("*.tif")) if (folder / "out").is_dir() else []
-    if ended["exit"] == 0 and case.argv[0] == "run":
+    changed = sorted(p for p in after.keys() | before.keys() if after.get(p) != before.get(p))
+    faults = {
+        _outcome(ended): code not in case.may,
+        "a traceback": "Traceback" in said,
+        "silent": code and not said.strip(),
+        f"{len(lines)} lines": len(lines) > _MOST_LINES,
+        "an error that nobody foresaw": "(--debug shows where)" in said,
+        f"changed outside OUT: {changed[:3]}": changed,
+    }
+    if found := [what for what, is_so in faults.items() if is_so]:
+        return f"{'; '.join(found)}: {said.strip()[-500:]}"
+    if code == 0 and case.argv[0] == "run":
+        labels = sorted((folder / "out").glob("*.tif"))
         try:
             return _labels_wrong(folder, labels)
         except rasterio.errors.RasterioError as error:
@@ -133,6 +132,7 @@ def _wrong(folder, case, ended, before):
 
 
 def _labels_wrong(folder, labels):
+    """What is wrong with the labels of a run that says all is done, or ""."""
     if not labels and not list((folder / "out").glob("*.zarr")):
         run = json.loads((folder / "out" / "run.json").read_text())
         skipped = all(r["state"] == "skipped" for r in run["rasters"])

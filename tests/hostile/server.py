@@ -1,12 +1,13 @@
 """A fork server: one process that has imported everything, and forks a child for each hostile input.
 
-It runs as ``python -m tests.hostile.server``; each line on its stdin is a try, each line on stdout how it went.
+It runs as ``python -m tests.hostile.server``: each line on its stdin is a try, each on stdout how it ended.
 It forks with one thread alone, so that no lock is held in a child by a thread that is not there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -25,13 +26,12 @@ def warm_up(folder):
     import numpy as np
     import torch
 
-    import engine.cnn
-    import pipeline.graph
-    import pipeline.running  # noqa: F401
     from engine.network import import_torch
     from pipeline.cli import main
     from tests.rasters import noise, write_geotiff
 
+    for name in ("engine.cnn", "pipeline.graph", "pipeline.running", "pipeline.area", "zarr", "pyogrio.raw"):
+        importlib.import_module(name)
     import_torch()
     torch.zeros(1)
     np.zeros(1)
@@ -39,7 +39,7 @@ def warm_up(folder):
     with contextlib.redirect_stdout(sys.stderr):
         assert main(["run", str(path), "-o", str(folder / "warm"), "--segments", "3", "--workers", "1"]) == 0
     for _ in range(200):
-        if len(os.listdir("/proc/self/task")) == 1:
+        if len(list(Path("/proc/self/task").iterdir())) == 1:
             return
         time.sleep(_POLL_S)  # those of the run are still ending
     raise RuntimeError("threads are left over; forking now could hang the children")
@@ -86,7 +86,6 @@ def _child(folder, argv, measure):
     os.dup2(nothing, 0)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False, buffering=1)
     code = 70
     try:
         from pipeline.cli import main
