@@ -5,6 +5,7 @@ GDAL's own parser takes capitals and small letters, attributes and elements for 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from xml.parsers import expat
@@ -17,7 +18,8 @@ _KINDS = frozenset({
 })  # fmt: skip
 _FILES = frozenset({"sourcefilename", "sourcedataset", "dempath"})
 _BESIDE = frozenset({"datafile", "indexfile"})
-_WATCHED = _FILES | _BESIDE | {"subclass", "pixelfunctionlanguage", "relativetovrt"}
+_KERNEL, _SIZE = ["kernelfilteredsource", "kernel"], re.compile(" [1-9][0-9]{0,3}")
+_WATCHED = _FILES | _BESIDE | {"size", "subclass", "pixelfunctionlanguage", "relativetovrt"}
 
 
 class NotUnderstoodError(ValueError):
@@ -66,7 +68,8 @@ class _Reader:
 
     def __init__(self) -> None:
         self.found = Description()
-        self._depth = 0
+        self._above: list[str] = []
+        self._kernels: list[str] = []
         self._name = ""
         self._pieces: list[str] = []
         self._length = 0
@@ -78,9 +81,9 @@ class _Reader:
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """An element begins."""
-        self._depth += 1
         name = name.casefold().rpartition(":")[2]
-        if self._depth > _DEPTH:
+        self._above.append(name)
+        if len(self._above) > _DEPTH:
             raise NotUnderstoodError(f"is nested deeper than {_DEPTH}; write it again")
         if self._name in _FILES:
             raise NotUnderstoodError(f"has an element in a file's name ({name}); write it again")
@@ -88,6 +91,10 @@ class _Reader:
             raise NotUnderstoodError("has code of its own (PixelFunctionCode), which is never run")
         if name == "cachedsource":
             raise NotUnderstoodError("is a cache of another raster (CachedSource); name that one")
+        if name == "kernelfilteredsource":
+            self._kernels.clear()
+        if self._above[-2:] == _KERNEL:
+            self._kernels.append("")
         values = {key.casefold(): value for key, value in attributes.items()}
         if (relative := values.pop("relativetovrt", "0")) not in ("0", "1"):
             raise NotUnderstoodError(f"has a relativeToVRT of {relative[:40]!r}, where 0 or 1 is needed")
@@ -107,10 +114,13 @@ class _Reader:
 
     def end(self, _: str) -> None:
         """An element ends."""
-        self._depth -= 1
+        name = self._above.pop()
         if self._name:
             self._value(self._name, "".join(self._pieces).strip(), relative=self._relative)
         self._name = ""
+        # GDAL 3.10 ends the process where a filter has no kernel
+        if name == "kernelfilteredsource" and not _SIZE.fullmatch(",".join(self._kernels)):
+            raise NotUnderstoodError("has a KernelFilteredSource without one kernel and its size")
 
     def _value(self, name: str, value: str, *, relative: bool) -> None:
         if name == "relativetovrt":
@@ -123,5 +133,7 @@ class _Reader:
             raise NotUnderstoodError("has code of its own (PixelFunctionCode), which is never run")
         if name in _BESIDE and (not value or any(c in value for c in "/\\:<")):
             raise NotUnderstoodError(f"names {value[:80]!r}, which does not lie beside it")
+        if name == "size" and self._above[-2:] == _KERNEL:
+            self._kernels[-1] += f" {value}"
         if name in _FILES:
             self.found.references[value, relative] = None

@@ -37,3 +37,8 @@ def good(folder, name="good.tif"):
 
 def run(source, *more, may=(0, 1, 2), measure=None):
     return Case(["run", source, *RUN, *more], may, measure)
+
+
+def mostly(rng, usual, *odd, chance=0.1):
+    """What is usual, and now and then something odd: where all is odd, only the first oddity is tried."""
+    return rng.choice(odd) if rng.random() < chance else usual

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 
 import numpy as np
@@ -134,7 +135,9 @@ def model(folder):
         torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.Conv2d(4, 6, 3, 2)
     )
     path = folder / "net.pt"
-    torch.jit.script(net.eval()).save(str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(net.eval()).save(str(path))
     return path.read_bytes()
 
 

@@ -15,7 +15,7 @@ from engine.codebook import Codebook, Scaling
 from pipeline.cli import main
 from tests.hostile import files
 from tests.hostile.changes import damaged, reworded
-from tests.hostile.common import RUN, good, made, run
+from tests.hostile.common import RUN, good, made, mostly, run
 from tests.hostile.judge import Case
 
 _YAML = b"""segments: 3
@@ -33,20 +33,17 @@ extent: [500000, 5799980, 500020, 5800000]
 
 def configs(folder, rng):
     good(folder)
-    data = reworded(_YAML, rng)
+    data = _YAML if rng.random() < 0.5 else reworded(_YAML, rng)
     tails = (
-        b"", b"", b"seed: !!python/object/apply:os.system ['touch MARKER']\n", b"a: &a [x]\nb: *a\n", b"[" * 5000,
+        b"seed: !!python/object/apply:os.system ['touch MARKER']\n", b"a: &a [x]\nb: *a\n", b"[" * 5000,
         b"out: /tmp/elsewhere\n", b"model: /etc/passwd\n", b"codebook: good.tif\n", b"aoi: good.tif\n", b"\0\xff",
         b"bands: '__import__(1)'\n", b"bands: (((" + b"(" * 3000, b"stack: a=b\n", b"sources: ['*', '@x', '']\n",
         b"? [a]\n: b\n", b"<<: {segments: 4}\n", b"segments: 1e999\n", b"seed: 0x7fffffffffffffffffff\n",
         b"network: maybe\n", b"workers: threads:99999999\n", b"workers: tcp://127.0.0.1:1\n", b"#" * 5_000_000,
         b"debug: true\n", b"segments: .nan\n", b"scale: [.nan, .inf]\n", b"extent: 1e308,-1e308,1e308,1\n",
     )  # fmt: skip
-    tail = rng.choice(tails)
-    data += tail
-    if b"out:" in tail:
-        tail = b""
-    if rng.random() < 0.3:
+    data += mostly(rng, b"", *tails, chance=0.5)
+    if rng.random() < 0.2:
         data = damaged(data, rng, len(data))
     # more threads than there are tasks cost nothing, but what asks for debug wants its traceback
     data = data.replace(b"debug: true", b"debug: maybe")
@@ -66,29 +63,47 @@ def codebooks(folder, rng):
     return run("good.tif", "--codebook", "c.npz")
 
 
+def _single(shape, value):
+    with np.errstate(over="ignore"):
+        return np.full(shape, value).astype(np.float32)
+
+
 def _forged_codebook(rng, meta):
     """An archive whose hash is right for what it says, where it says something strange."""
 
-    def odd():
-        return rng.choice((0.0, 1.0, np.nan, np.inf, -np.inf, 1e308, -1e308, 255.0))
+    def odd(usual):
+        return mostly(rng, usual, 0.0, 1.0, np.nan, np.inf, -np.inf, 1e308, -1e308, chance=0.15)
 
-    shape = rng.choice(((3, 3), (3, 3), (0, 3), (1, 3), (255, 3), (3, 0), (3,), (3, 3, 3), (1000, 3)))
-    centres = np.full(shape, odd(), np.float32) if rng.random() < 0.5 else np.zeros(shape, np.float32)
-    kernel = rng.choice((
-        meta["kernel"], meta["kernel"], {**meta["kernel"], "resolution": rng.choice((0, -1, 33, 10**9, "x", None, 1.5))},
-        {**meta["kernel"], "features": rng.choice((0, -1, 4, 10**12, "x", None))}, {"name": "cnn"}, {}, {"name": "x"},
+    def kernel(**changed):
+        return {**meta["kernel"], **changed}
+
+    kernels = (
+        *(kernel(resolution=r) for r in (0, -1, 33, 10**9, "x", None, 1.5)), {"name": "cnn"}, {}, {"name": "x"},
+        *(kernel(features=f) for f in (0, -1, 4, 10**12, "x", None)),
         {"name": "cnn", "upsample": "x", "model": "/etc/passwd"},
-    ))  # fmt: skip
-    scaling = None if rng.random() < 0.6 else Scaling(np.full(3, odd()), np.full(3, odd()))
+    )  # fmt: skip
+    bands = (1, 2), (), (9, 9, 9), (-1, 0, 1), ("a", "b", "c"), ("__class__", 1, 2)
+    fits = (
+        {"model": "/etc/passwd"},
+        {"share": 3},
+        {"share": ["x"]},
+        {"cells_read": None},
+        {"segments_asked": "x"},
+    )
+    shape = mostly(rng, (3, 3), (0, 3), (1, 3), (255, 3), (3, 0), (3,), (3, 3, 3), (1000, 3), chance=0.2)
     try:
         data = Codebook(
-            centres=centres, kernel=kernel, bands=rng.choice(((1, 2, 3), (1, 2), (), (9, 9, 9), (-1, 0, 1), ("a", "b", "c"), ("__class__", 1, 2))),
-            dtype=rng.choice(("uint8", "uint8", "float32", "int64")), band_mean=np.full(rng.choice((3, 3, 2)), odd()),
-            scaling=scaling, fit=rng.choice(({}, {"model": "/etc/passwd"}, {"share": 3}, {"share": ["x"]}, {"cells_read": None})),
-        ).to_bytes()  # fmt: skip
+            centres=_single(shape, odd(5)),
+            kernel=mostly(rng, meta["kernel"], *kernels, chance=0.2),
+            bands=mostly(rng, (1, 2, 3), *bands, chance=0.2),
+            dtype=mostly(rng, "uint8", "float32", "int64"),
+            band_mean=np.full(mostly(rng, 3, 2, 0), odd(90)),
+            scaling=mostly(rng, None, Scaling(np.full(3, odd(0)), np.full(3, odd(200))), chance=0.3),
+            fit=mostly(rng, {}, *fits, chance=0.2),
+        ).to_bytes()
     except (ValueError, TypeError):
         data = b"PK"
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {n: archive.read(n) for n in archive.namelist()}
         name = rng.choice(sorted(members))
@@ -151,7 +166,7 @@ def lists(folder, rng):
         "good.tif\r", "../" * 40 + "etc/passwd", "pipe", "-o", "~", "$(touch MARKER)", "[", "**/**/**", "é\u202e", "",
     )  # fmt: skip
     os.mkfifo(folder / "pipe")
-    some = "\n".join(rng.choice(lines) for _ in range(rng.choice((1, 2, 5, 60))))
+    some = "\n".join(mostly(rng, "good.tif", *lines, chance=0.3) for _ in range(rng.choice((1, 2, 5, 60))))
     (folder / "l.txt").write_bytes(
         some.encode() if rng.random() < 0.8 else damaged(some.encode() or b"x", rng, 99)
     )

@@ -12,7 +12,7 @@ import rasterio
 
 from tests.hostile import files
 from tests.hostile.changes import NUMBERS, damaged, retagged, reworded
-from tests.hostile.common import good, made, run
+from tests.hostile.common import good, made, mostly, run
 from tests.hostile.judge import Case
 from tests.rasters import noise, write_geotiff
 
@@ -61,109 +61,88 @@ _SOURCE = (
 )
 
 
+_SOURCES = (
+    "r.vrt", "s.vrt", "/etc/passwd", "/dev/zero", "/dev/stdin", "pipe", "http://127.0.0.1:1/x.tif", "",
+    "/vsicurl/http://127.0.0.1:1/x", "/vsistdin/", "../../../etc/passwd", "WMS:http://127.0.0.1:1/", "a" * 5000,
+    "&lt;VRTDataset rasterXSize='9' rasterYSize='9'/&gt;", "vrt://good.tif?bands=1", "/vsizip/z.zip/a.vrt",
+    "/vsisubfile/0_100,/etc/passwd", "/vsigzip//etc/passwd", "NETCDF:good.tif:x", "GTIFF_DIR:1:good.tif",
+    "/vsis3/bucket/key", "DERIVED_SUBDATASET:AMPLITUDE:good.tif",
+)  # fmt: skip
+_TAILS = (
+    "<LUT>0:0,NaN:1e308</LUT>", "<ScaleRatio>1e308</ScaleRatio>", "<NODATA>x</NODATA>",
+    '<Kernel normalized="1"><Size>99999999</Size><Coefs>1 2</Coefs></Kernel>',
+    "<Kernel><Size>3</Size><Coefs>0 1 0 1 -4 1 0 1 0</Coefs></Kernel>",
+    "<SourceProperties RasterXSize='2147483647' RasterYSize='2147483647' DataType='Byte' BlockXSize='2147483647' BlockYSize='1'/>",
+    "<OpenOptions><OOI key='NUM_THREADS'>999999</OOI></OpenOptions>",
+)  # fmt: skip
+_CODE = (
+    "<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>"
+    "<PixelFunctionCode>import os\ndef f(*a, **k):\n  os.system('touch MARKER')\n</PixelFunctionCode>"
+)
+_RAW = "<SourceFilename>/etc/passwd</SourceFilename><ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset>"
+_EXTRAS = (
+    _RAW,
+    _CODE,
+    "<PixelFunctionType>mul</PixelFunctionType>",
+    "<MaskBand/>",
+    "<NoDataValue>nan</NoDataValue>",
+)
+_SUBCLASSES = (
+    ' subClass="VRTWarpedDataset"', ' subClass="VRTPansharpenedDataset"', ' subclass="VRTProcessedDataset"',
+)  # fmt: skip
+_BAND_SUBCLASSES = (
+    ' subClass="VRTRawRasterBand"', ' subClass="VRTDerivedRasterBand"', ' SUBCLASS="vrtrawrasterband"',
+    ' blockXSize="2147483647" blockYSize="2147483647"',
+)  # fmt: skip
+_PARTS = "<Metadata domain='SUBDATASETS'><MDI key='SUBDATASET_1_NAME'>/etc/passwd</MDI></Metadata>"
+_WARP = "<GDALWarpOptions><WarpMemoryLimit>{}</WarpMemoryLimit><SourceDataset relativeToVRT='1'>{}</SourceDataset></GDALWarpOptions>"
+_HEADS = (b"\n\n  ", b"<?xml version='1.0'?>", b"<!DOCTYPE x [<!ENTITY e 'x'>]>", b"\xef\xbb\xbf")
+
+
 def vrt(folder, rng):
     good(folder)
 
     def number(usual):
-        return rng.choice((usual, usual, usual, usual, *NUMBERS, -1, "NaN", "1e300", "", "x"))
+        return mostly(rng, usual, *NUMBERS, -1, "NaN", "1e300", "", "x", chance=0.03)
 
-    names = (
-        "good.tif", "good.tif", "good.tif", "r.vrt", "s.vrt", "/etc/passwd", "/dev/zero", "/dev/stdin", "pipe",
-        "http://127.0.0.1:1/x.tif", "/vsicurl/http://127.0.0.1:1/x", "/vsistdin/", "../../../etc/passwd",
-        "&lt;VRTDataset rasterXSize='9' rasterYSize='9'/&gt;", "WMS:http://127.0.0.1:1/", "vrt://good.tif?bands=1",
-        "/vsizip/z.zip/a.vrt", "/vsisubfile/0_100,/etc/passwd", "/vsigzip//etc/passwd", "NETCDF:good.tif:x", "",
-        "GTIFF_DIR:1:good.tif", "a" * 5000, "/vsis3/bucket/key", "DERIVED_SUBDATASET:AMPLITUDE:good.tif",
-    )  # fmt: skip
-    kinds = (
-        "SimpleSource",
-        "SimpleSource",
-        "ComplexSource",
-        "AveragedSource",
-        "KernelFilteredSource",
-        "NoDataSource",
-    )
-    tails = (
-        "",
-        "",
-        "<LUT>0:0,NaN:1e308</LUT>",
-        "<ScaleRatio>1e308</ScaleRatio>",
-        "<NODATA>x</NODATA>",
-        '<Kernel normalized="1"><Size>99999999</Size><Coefs>1 2</Coefs></Kernel>',
-        "<Kernel><Size>3</Size><Coefs>0 1 0 1 -4 1 0 1 0</Coefs></Kernel>",
-        "<SourceProperties RasterXSize='2147483647' RasterYSize='2147483647' DataType='Byte' BlockXSize='2147483647' BlockYSize='1'/>",
-        "<OpenOptions><OOI key='NUM_THREADS'>999999</OOI></OpenOptions>",
-    )
-    inner = "".join(
-        _SOURCE.format(
-            kind=rng.choice(kinds),
-            rel=rng.choice((1, 1, 1, 0, "x")),
-            name=rng.choice(names),
+    def source():
+        kinds = ("ComplexSource", "AveragedSource", "KernelFilteredSource", "NoDataSource")
+        return _SOURCE.format(
+            kind=mostly(rng, "SimpleSource", *kinds, chance=0.3),
+            rel=mostly(rng, 1, 0, "x", chance=0.05),
+            name=mostly(rng, "good.tif", *_SOURCES, chance=0.2),
             band=number(1),
             a=number(0),
             b=number(70),
             c=number(70),
             d=number(60),
-            tail=rng.choice(tails),
+            tail=mostly(rng, "", *_TAILS, chance=0.2),
         )
-        for _ in range(rng.choice((1, 1, 2, 3)))
-    )
-    raw = (
-        "<SourceFilename>/etc/passwd</SourceFilename><ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset>"
-    )
-    code = "<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>"
-    code += "<PixelFunctionCode>import os\ndef f(*a, **k):\n  os.system('touch MARKER')\n</PixelFunctionCode>"
-    extra = rng.choice(
-        ("", "", "", "", raw, code, "<PixelFunctionType>mul</PixelFunctionType>", "<MaskBand/>")
-    )
-    sub = rng.choice(
-        (
-            "",
-            "",
-            "",
-            ' subClass="VRTWarpedDataset"',
-            ' subClass="VRTPansharpenedDataset"',
-            ' subclass="VRTProcessedDataset"',
-        )
-    )
-    bandsub = rng.choice(
-        (
-            "",
-            "",
-            ' subClass="VRTRawRasterBand"',
-            ' subClass="VRTDerivedRasterBand"',
-            ' SUBCLASS="vrtrawrasterband"',
-            ' blockXSize="2147483647" blockYSize="2147483647"',
-        )
-    )
-    warp = f"<GDALWarpOptions><WarpMemoryLimit>{number(6e7)}</WarpMemoryLimit><SourceDataset relativeToVRT='1'>{rng.choice(names)}</SourceDataset></GDALWarpOptions>"
+
+    warp = _WARP.format(number(6e7), mostly(rng, "good.tif", *_SOURCES, chance=0.2))
     text = _TEMPLATE.format(
-        w=number(70), h=number(60), dt=rng.choice(("Byte", "Byte", "UInt16", "Float32", "CFloat64", "Oops", "Int8")),
-        sub=sub, bandsub=bandsub, inner=extra + inner,
-        more=rng.choice(("", "", warp, "<Metadata domain='SUBDATASETS'><MDI key='SUBDATASET_1_NAME'>/etc/passwd</MDI></Metadata>")),
+        w=number(70),
+        h=number(60),
+        dt=mostly(rng, "Byte", "UInt16", "Float32", "CFloat64", "Oops", "Int8", chance=0.3),
+        sub=mostly(rng, "", *_SUBCLASSES),
+        bandsub=mostly(rng, "", *_BAND_SUBCLASSES),
+        inner=mostly(rng, "", *_EXTRAS) + "".join(source() for _ in range(rng.choice((1, 1, 2, 3)))),
+        more=mostly(rng, "", warp, _PARTS),
         gt=",".join(str(number(v)) for v in (500000, 0.5, 0, 5800000, 0, -0.5)),
-    )  # fmt: skip
+    )
     data = text.encode()
-    if rng.random() < 0.15:
-        data = (
-            rng.choice(
-                (b"\n\n  ", b"<?xml version='1.0'?>", b"<!DOCTYPE x [<!ENTITY e 'x'>]>", b"\xef\xbb\xbf")
-            )
-            + data
-        )
-    if rng.random() < 0.25:
+    data = mostly(rng, b"", *_HEADS) + data
+    if rng.random() < 0.2:
         data = damaged(data, rng, len(data))
     if rng.random() < 0.05:
         data = data.replace(b"<VRTRasterBand", b"<A>" * rng.choice((50, 100, 5000)) + b"<VRTRasterBand")
-    source = rng.choice(("r.vrt", "r.vrt", "r.vrt", "r.tif", "r.png"))
-    (folder / source).write_bytes(data)
+    name = mostly(rng, "r.vrt", "r.tif", "r.png", chance=0.3)
+    (folder / name).write_bytes(data)
     (folder / "s.vrt").write_text(text if rng.random() < 0.5 else text.replace("s.vrt", "r.vrt"))
     os.mkfifo(folder / "pipe")
     with zipfile.ZipFile(folder / "z.zip", "w") as archive:
         archive.writestr("a.vrt", data)
-    inline = rng.random()
-    if inline < 0.05:
-        return run(text, may=(0, 1, 2))
-    return run(rng.choice((source, source, source, "/vsizip/z.zip/a.vrt", "vrt://r.vrt")))
+    return run(mostly(rng, name, text, "/vsizip/z.zip/a.vrt", "vrt://r.vrt", chance=0.3))
 
 
 def stores(folder, rng):

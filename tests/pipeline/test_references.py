@@ -86,6 +86,22 @@ def test_raw_pixels_of_any_file_are_refused_however_they_are_written(folder, tex
         (from_file("raw.tif"), "which may read any file"),
         (from_file("/vsizip/z.zip/raw.vrt"), "z.zip"),
         (from_file("r.tif").replace('relativeToVRT="1"', 'relativeToVRT="yes"'), "relativeToVRT of 'yes'"),
+        (from_file("r.tif").replace("SimpleSource", "KernelFilteredSource"), "without one kernel"),
+        *(
+            (
+                from_file("r.tif")
+                .replace("SimpleSource", "KernelFilteredSource")
+                .replace("</K", f"{kernel}</K"),
+                "without one kernel",
+            )
+            for kernel in (
+                "<Kernel><Size>0</Size><Coefs>1</Coefs></Kernel>",
+                "<Kernel><Size>\u0663</Size></Kernel>",
+                "<Other><Size>3</Size></Other>",
+                "<Kernel/><Kernel><Size>3</Size></Kernel>",
+                "<Kernel Size='0'><Size>3</Size></Kernel>",
+            )
+        ),
         ("<A>" * 100 + "</A>" * 100, "nested deeper than 64"),
     ],
 )
