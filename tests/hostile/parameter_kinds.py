@@ -93,12 +93,12 @@ def _forged_codebook(rng, meta):
     shape = mostly(rng, (3, 3), (0, 3), (1, 3), (255, 3), (3, 0), (3,), (3, 3, 3), (1000, 3), chance=0.2)
     try:
         data = Codebook(
-            centres=_single(shape, odd(5)),
+            centres=_single(shape, odd(5.0)),
             kernel=mostly(rng, meta["kernel"], *kernels, chance=0.2),
             bands=mostly(rng, (1, 2, 3), *bands, chance=0.2),
             dtype=mostly(rng, "uint8", "float32", "int64"),
-            band_mean=np.full(mostly(rng, 3, 2, 0), odd(90)),
-            scaling=mostly(rng, None, Scaling(np.full(3, odd(0)), np.full(3, odd(200))), chance=0.3),
+            band_mean=np.full(mostly(rng, 3, 2, 0), odd(90.0)),
+            scaling=mostly(rng, None, Scaling(np.full(3, odd(0.0)), np.full(3, odd(200.0))), chance=0.3),
             fit=mostly(rng, {}, *fits, chance=0.2),
         ).to_bytes()
     except (ValueError, TypeError):
