@@ -9,7 +9,7 @@ import pytest
 from tests.hostile.judge import Case, Server
 from tests.hostile.kinds import KINDS, maker
 
-FEW = 25
+FEW = 20
 REGRESSIONS = {
     "tiff_tags": (23, 814, 972, 995), "stores": (6, 8, 101),
     "codebooks": (161,), "models": (115,), "vectors": (3, 4, 5, 8, 78), "formats": (36,),

@@ -12,8 +12,9 @@ import rasterio
 from rasterio.shutil import copy
 from rasterio.vrt import WarpedVRT
 
-from pipeline import network
+from pipeline import errors, network
 from pipeline.errors import RasterError, UsageError
+from pipeline.inspect import describe
 from pipeline.opening import open_segmentable
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
@@ -258,3 +259,18 @@ def test_names_of_services_are_no_names_of_local_files():
         assert not network.is_remote(path)
     with pytest.raises((RasterError, UsageError), match="--no-network forbids"):
         network.refuse("https://h/a.tif")
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\u202eb", "a\nb", "a\udc80b", "a\x07b"])
+def test_what_is_shown_holds_nothing_that_a_terminal_obeys(text):
+    shown = errors.printable(text)
+    assert shown.isprintable()
+    assert shown.startswith("a\\")
+
+
+def test_a_description_of_a_raster_holds_nothing_that_a_terminal_obeys(folder):
+    with rasterio.open(folder / "r.tif", "r+") as dataset:
+        dataset.descriptions = ["\x1b[31mred", "a\nformat    forged", "c"]
+    lines = describe(str(folder / "r.tif")).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.startswith("format ") for line in lines) == 1
