@@ -31,6 +31,7 @@ from pipeline.header import Georeference, Raster, Stack
 from pipeline.job import Job
 from pipeline.ledger import Unit
 from pipeline.schedule import Tally
+from pipeline.seams import Seams
 from pipeline.sinks.parts import DIGEST_BYTES, Written
 from pipeline.sinks.sink import sink_of
 from pipeline.tasks import UnitsDone
@@ -143,7 +144,15 @@ def _drive(job: Job, looks: _Looks) -> None:
 def _tasks_that_do_nothing() -> Iterator[None]:
     """Tasks that report what real ones do, and a workspace that stays for the second time."""
     with (
-        mock.patch.multiple(work, label_window=_label, merge_unit=_merge, finish=_nothing, publish=_nothing),
+        mock.patch.multiple(
+            work,
+            label_window=_label,
+            merge_unit=_merge,
+            assemble=_nothing,
+            check=_check,
+            finish=_nothing,
+            publish=_nothing,
+        ),
         mock.patch.object(schedule.Workspace, "remove", schedule.Workspace.close),
     ):
         yield
@@ -157,6 +166,10 @@ def _label(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> UnitsD
 
 def _merge(_job: Job, index: int, unit: Unit, recorded: Written | None) -> UnitsDone:
     return UnitsDone(index, {} if recorded else {unit: _written(index, unit)})
+
+
+def _check(*_: Any) -> Seams:
+    return Seams()
 
 
 def _nothing(*_: Any) -> dict[str, Any]:

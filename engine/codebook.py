@@ -17,6 +17,7 @@ import numpy.typing as npt
 FORMAT = "tilewright-codebook-1"
 _LIMIT_BYTES = 64 << 20
 _MAX_SEGMENTS = 254
+_COUNTS = ("segments_asked", "cells_read", "cells_total", "pixels_seen", "pixels_total")
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -117,6 +118,10 @@ class Codebook:
                 raise CodebookError(
                     f"its arrays do not fit each other ({array.shape}, not {shape}); fit it again"
                 )
+        share = self.fit.get("share", [])
+        numbers = [*(self.fit.get(key, 0) for key in _COUNTS), *(share if isinstance(share, list) else "?")]
+        if not all(isinstance(n, (int, float)) for n in numbers) or len(share) not in (0, self.segments):
+            raise CodebookError("what it says of its fit is no numbers; fit it again")
         if not 1 <= self.segments <= _MAX_SEGMENTS:
             raise CodebookError(f"{self.segments} centres, not 1 to {_MAX_SEGMENTS}; fit it again")
 

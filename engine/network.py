@@ -307,8 +307,8 @@ def _load(torch: Any, path: str, device: str) -> Any:
             warnings.simplefilter("ignore")  # torch 2.13 calls TorchScript deprecated; it still loads
             module = torch.jit.load(path, map_location=device).eval()
             return module.to(memory_format=torch.channels_last)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:  # what torch raises of a damaged file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise NetworkError(
             f"{path}: not a TorchScript model that torch can load ({reason[0][:120]})"
         ) from None

@@ -9,11 +9,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+
 from engine.grid import Window
-from pipeline.errors import RasterError, UsageError
+from pipeline import network
+from pipeline.errors import RasterError, UsageError, one_line
 from pipeline.view import Area, Ring, View
 
 _LIMIT_BYTES = 256 << 20
+_GML, _HEAD_BYTES = b"opengis.net/gml", 16 << 10
 _RING_POINTS = 4096  # edges are cut so that a ring has about as many when it is reprojected
 
 
@@ -74,7 +79,11 @@ def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
             view.path, f"has no CRS to place {wanted.what} on it; assign one (gdal_edit -a_srs)"
         )
     if wanted.crs_wkt and place.crs_wkt:
-        polygons = tuple(_reprojected(p, wanted.crs_wkt, place.crs_wkt) for p in polygons)
+        try:
+            polygons = tuple(_reprojected(p, wanted.crs_wkt, place.crs_wkt) for p in polygons)
+        except (CPLE_BaseError, RasterioError) as error:
+            said = f"{wanted.what} cannot be brought into its CRS ({one_line(error)}); check its coordinates"
+            raise RasterError(view.path, said) from error
     area = Area(tuple(tuple(_in_pixels(r, place.transform) for r in p) for p in polygons))
     region = _cells_of(area, view.bounds, cell_px)
     if region is None:
@@ -133,22 +142,33 @@ def _vector(path: str) -> Interest:
     import pyogrio.raw
     import shapely
     from pyogrio.errors import DataLayerError, DataSourceError
+    from shapely.errors import ShapelyError
 
+    network.forbid_in_vectors()
     file = Path(path)
     if not file.exists():
         raise UsageError(f"{path}: no such vector file; check --aoi")
     if file.is_file() and file.stat().st_size > _LIMIT_BYTES:
         raise UsageError(f"{path}: a vector file of more than {_LIMIT_BYTES >> 20} MiB; simplify it")
     try:
-        meta, _, shapes, _ = pyogrio.raw.read(path, columns=[], force_2d=True)
-    except (DataSourceError, DataLayerError, ValueError) as error:
+        meta, _, shapes, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
+        found = [] if shapes is None else shapely.from_wkb(shapes)
+    except (DataSourceError, DataLayerError, ShapelyError, ValueError, IndexError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UsageError(f"{path}: not a vector file that OGR can read ({reason})") from None
-    polygons = tuple(p for s in shapely.from_wkb(shapes) if s is not None for p in _polygons(s))
+    polygons = tuple(p for s in found if s is not None for p in _polygons(s))
     if not polygons:
         raise UsageError(f"{path}: holds no polygons; --aoi needs areas, not lines or points")
     crs = meta.get("crs")
     return Interest(polygons, _wkt(crs) if crs else None, f"--aoi {path}")
+
+
+def _options(file: Path) -> dict[str, str]:
+    """How OGR is to open a vector file: of GML it would write a summary beside it."""
+    if not file.is_file():
+        return {}
+    with file.open("rb") as opened:
+        return {"WRITE_GFS": "NO"} if _GML in opened.read(_HEAD_BYTES) else {}
 
 
 def _polygons(shape: Any) -> Iterable[tuple[Ring, ...]]:

@@ -46,6 +46,7 @@ _FIT_OPTIONS = (
     "scale",
     "fit",
     "seed",
+    "network",
     "workers",
     "progress",
 )

@@ -136,6 +136,10 @@ class RunConfig(BaseModel):
         default=True, description="take up the unfinished work of this same run in OUT, or do it again"
     )
     overwrite: bool = Field(default=False, description="delete what another run left in OUT")
+    network: bool = Field(
+        default=True,
+        description="allow sources on a network, where SOURCE names them; --no-network forbids all",
+    )
     progress: Literal["auto", "bar", "plain", "json", "none"] = Field(
         "auto", description="how progress is shown"
     )
@@ -147,6 +151,8 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         parse_workers(self.workers)
+        if zeros := [name for name, value in self if isinstance(value, str) and "\0" in value]:
+            raise UsageError(f"--{zeros[0]}: no file's name has a zero in it")
         if self.stack and (self.sources or self.mosaic):
             raise UsageError("--stack names the files of one raster; leave SOURCE and --mosaic out")
         if not self.mosaic and (self.output_tiles or self.overlap != "first"):

@@ -108,5 +108,5 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that any stream takes: a file's name need not be Unicode, and then shows its bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Text on one line that any stream takes: a name's control characters and stray bytes show as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

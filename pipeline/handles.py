@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import warnings
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipeline import network
@@ -41,10 +43,19 @@ os.environ.update(
     }
 )
 
+
+def _unraisable(what: Any) -> None:
+    """Say nothing of GDAL's messages that are no UTF-8; rasterio cannot log them, and raises their errors."""
+    if what.object != "rasterio._env.log_error":
+        _usual(what)
+
+
+_usual, sys.unraisablehook = sys.unraisablehook, _unraisable
+
 # a raster without georeference is as good as any other, and nothing to warn people of
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
-READ_ERRORS = (RasterioError, OSError, ValueError)
+READ_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 """What a read or an open raises that is the raster's fault."""
 
 T = TypeVar("T")

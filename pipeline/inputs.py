@@ -12,13 +12,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Band
 from engine.grid import tiles
-from pipeline import handles, mosaic_build, stack
+from pipeline import handles, mosaic_build, network, stack
 from pipeline.area import crop, interest
 from pipeline.computed import choose
 from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, NoRasterError, RasterError
 from pipeline.fingerprint import combined, fingerprint
 from pipeline.header import Raster
+from pipeline.limits import refuse_region
 from pipeline.opening import open_numbered, open_segmentable
 from pipeline.raster import FileRaster
 from pipeline.sources import Source, numbered, part_label, resolve
@@ -105,13 +106,13 @@ def open_inputs(
     """
     bands = config.bands or bands
     if config.stack:
-        found = [_stack(config.stack, bands, pool)]
+        found = [_stack(config.stack, bands, pool, remote=config.network)]
     elif config.mosaic:
-        found = [_mosaic(resolve(config.sources), bands, config.overlap, pool, advance)]
+        found = [_mosaic(resolve(config.sources), bands, config, pool, advance)]
     else:
         sources = resolve(config.sources)
         found = []
-        for some in _each(pool, _open_source, [(s, bands) for s in sources], advance):
+        for some in _each(pool, _open_source, [(s, bands, config.network) for s in sources], advance):
             found += some
         names = numbered([source.name for source, _, _ in found])
         found = [(replace(s, name=n), r, f) for (s, r, f), n in zip(found, names, strict=True)]
@@ -151,6 +152,7 @@ def _cropped(found: Sequence[_Found], config: RunConfig, cell_px: int) -> Opened
                 raise raster
             view = View(raster, raster.bounds, tolerant=config.on_bad_chunk == "nodata")
             one = Input(source, crop(view, wanted, cell_px), mark)
+            refuse_region(raster.path, one.view.region, raster.pixel_bytes)
         except RasterError as error:
             opened.failures.append((source, error))
             opened.sources.append(source)
@@ -170,9 +172,11 @@ def _cut(one: Input, side: int) -> Iterator[Input]:
             yield Input(source, replace(one.view, region=region), one.fingerprint, one.view)
 
 
-def _open_source(source: Source, bands: Bands) -> list[_Found]:
+def _open_source(source: Source, bands: Bands, remote: bool) -> list[_Found]:  # noqa: FBT001  (a task's)
     """Header and fingerprint of a source, or of the rasters in it, or why it cannot be opened."""
     try:
+        if not remote:
+            network.refuse(source.path)
         return [_open_one(source, bands)]
     except ContainerError as error:
         return _open_container(source, error, bands)
@@ -194,6 +198,7 @@ def _open_container(source: Source, container: ContainerError, bands: Bands) -> 
         label = part_label(part.rpartition(source.path)[2] or part.rpartition(":")[2])
         one = Source(part, f"{source.name}_{label}", source.files)
         try:
+            _refuse_others(part, source.path)
             opened = _open_one(one, bands)
             _refuse_coordinates(part, opened[1])
             found.append(opened)
@@ -202,6 +207,12 @@ def _open_container(source: Source, container: ContainerError, bands: Bands) -> 
     if all(isinstance(raster, NoRasterError) for _, raster, _ in found):
         return [(source, RasterError(source.path, container.nothing), "")]
     return found
+
+
+def _refuse_others(part: str, container: str) -> None:
+    """Raise what tells that a file names another one as a part of itself."""
+    if container not in part:
+        raise RasterError(part, f"is named by {container}, of which it is no part")
 
 
 def _refuse_coordinates(path: str, raster: Raster | RasterError) -> None:
@@ -218,8 +229,14 @@ def _refuse_coordinates(path: str, raster: Raster | RasterError) -> None:
         raise NoRasterError(path, "coordinates or their bounds are no raster")
 
 
-def _open_tile(path: str, numbers: Sequence[int] | None) -> tuple[Raster, str] | RasterError:
+def _open_tile(
+    path: str,
+    numbers: Sequence[int] | None,
+    remote: bool,  # noqa: FBT001  (a task's)
+) -> tuple[Raster, str] | RasterError:
     try:
+        if not remote:
+            network.refuse(path)
         return open_numbered(path, numbers), fingerprint(path)
     except RasterError as error:
         return error
@@ -227,7 +244,9 @@ def _open_tile(path: str, numbers: Sequence[int] | None) -> tuple[Raster, str] |
         return RasterError(path, f"cannot be read ({error.strerror})")
 
 
-def _mosaic(sources: Sequence[Source], bands: Bands, overlap: str, pool: Pool, advance: Advance) -> _Found:
+def _mosaic(
+    sources: Sequence[Source], bands: Bands, config: RunConfig, pool: Pool, advance: Advance
+) -> _Found:
     """All sources as one raster; it fails with a tile that cannot be opened, for none is left out unseen."""
     paths = tuple(source.path for source in sources)
     label = f"mosaic of {len(paths)} tiles ({paths[0]}{', ...' if len(paths) > 1 else ''})"
@@ -235,27 +254,29 @@ def _mosaic(sources: Sequence[Source], bands: Bands, overlap: str, pool: Pool, a
     marks = []
 
     def opened(numbers: Sequence[int] | None) -> Iterator[Raster]:
-        for found in _each(pool, _open_tile, [(path, numbers) for path in paths], advance):
+        for found in _each(pool, _open_tile, [(path, numbers, config.network) for path in paths], advance):
             if isinstance(found, RasterError):
                 raise found
             marks.append(found[1])
             yield found[0]
 
     try:
+        if not config.network:
+            network.refuse(paths[0])
         chosen = choose(bands, lambda: open_numbered(paths[0]))
-        raster = chosen.of(mosaic_build.build(opened(chosen.numbers), overlap, label))
+        raster = chosen.of(mosaic_build.build(opened(chosen.numbers), config.overlap, label))
     except RasterError as error:
         return source, RasterError(label, f"tile {error}"), ""
     return source, raster, combined(marks)
 
 
-def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool) -> _Found:
+def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remote: bool) -> _Found:
     """The files of a stack as one raster."""
     label = f"stack of {', '.join(f'{name}={path}' for name, path in members)}"
     source = Source(label, "stack", tuple(path for _, path in members))
     layers, marks = [], []
     for (name, _), found in zip(
-        members, pool.each(_open_tile, [(path, None) for _, path in members]), strict=True
+        members, pool.each(_open_tile, [(path, None, remote) for _, path in members]), strict=True
     ):
         if isinstance(found, RasterError):
             return source, RasterError(label, f"{name}: {found}"), ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.codebook import Codebook
 from pipeline import handles
+from pipeline.errors import printable
 from pipeline.header import Georeference, Raster
 from pipeline.kernels import load_codebook
 from pipeline.opening import open_any
@@ -38,9 +39,9 @@ def _codebook(codebook: Codebook) -> str:
         lines.append(
             "scaled    " + ", ".join(f"{low:g} to {high:g}" for low, high in limits) + " -> 0 to 255"
         )
-    if "cells_read" in codebook.fit:
+    if {"cells_read", "cells_total"} <= codebook.fit.keys():
         lines.append(f"saw       {codebook.fit['cells_read']} of {codebook.fit['cells_total']} cells")
-    shares = codebook.fit.get("share", [None] * codebook.segments)
+    shares = codebook.fit.get("share") or [None] * codebook.segments
     lines.append("label  share  centre")
     for label, (centre, share) in enumerate(zip(codebook.centres, shares, strict=True)):
         part = "" if share is None else f"{share:6.1%}"
@@ -60,10 +61,10 @@ def _raster(raster: Raster) -> str:
         masks += ", mask" if raster.mask_bands else ""
         masks += ", palette" if raster.palette else ""
     lines = [
-        raster.path,
+        printable(raster.path),
         f"format    {form}, {raster.width} x {raster.height} px, blocks of {block}",
         f"overviews {levels}",
-        f"bands     {len(raster.bands)} of {raster.dtype}: {', '.join(raster.band_names[:16])}",
+        f"bands     {len(raster.bands)} of {raster.dtype}: {printable(', '.join(raster.band_names[:16]))}",
         f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}{masks}",
         f"CRS       {_crs(place)}" + (f", {len(place.gcps)} ground control points" if place.gcps else ""),
         f"transform {place.transform or 'none'}",

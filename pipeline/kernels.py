@@ -74,8 +74,9 @@ def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "au
     except ValueError as error:
         raise UsageError(str(error)) from None
     if kernel.identity != identity:
-        what = next(k for k in kernel.identity if kernel.identity[k] != identity.get(k))
-        was, found = str(identity.get(what))[:12], str(kernel.identity[what])[:12]
+        known = kernel.identity
+        what = next(k for k in {**known, **identity} if known.get(k, "") != identity.get(k))
+        was, found = str(identity.get(what))[:12], str(known.get(what))[:12]
         raise UsageError(
             f"the codebook was fitted with {what} {was}, not {found}; "
             "name the same network with --model, or fit again"

@@ -13,10 +13,18 @@ import rasterio
 from rasterio.errors import RasterioError
 from rasterio.session import DummySession
 
-from pipeline.errors import one_line
+from pipeline.errors import RasterError, one_line
 
 _SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/"}
 _CURL_SCHEMES = ("http://", "https://", "ftp://")
+_SERVICES = (
+    "ADBC AmigoCloud CSW Carto DAAS DERIVED EEDA EEDAI Elasticsearch GDALG GTI HTTP NGW OAPIF OGCAPI "
+    "OGR_VRT PLMOSAIC PLSCENES STACIT STACTA WCS WFS WMS WMTS"
+)
+"""GDAL's drivers whose files are requests to a service, or tell GDAL what else to open and to run."""
+
+_NOWHERE = "/vsicurl/nowhere"
+_ADDRESS = re.compile(r"(?<![a-z0-9+.-])(?!(?:vrt|file)://)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SYSTEMS = ("curl", "s3", "gs", "az", "adls", "oss", "swift", "webhdfs")
 _NETWORK = re.compile(rf"/vsi({'|'.join(_SYSTEMS)})(_streaming)?/")
 _UNCACHED = ":".join(["/vsicurl/http", *(f"/vsi{system}/" for system in _SYSTEMS[1:])])
@@ -32,7 +40,7 @@ _BROKEN_OFF = re.compile(r"response_code=(0|200|206)\b|got \d+ bytes, expected \
 
 def is_remote(path: str) -> bool:
     """True for what is read over a network."""
-    return _NETWORK.search(gdal_path(path)) is not None
+    return _NETWORK.search(gdal_path(path)) is not None or _ADDRESS.search(path) is not None
 
 
 def gdal_path(path: str) -> str:
@@ -51,7 +59,8 @@ def gdal_path(path: str) -> str:
 def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
     """GDAL's settings for a path.
 
-    Remote folders are not listed; sidecar files are asked for by name.
+    Remote folders are not listed; sidecar files are asked for by name. From a local path nothing leads
+    to a network.
 
     Parameters
     ----------
@@ -62,7 +71,9 @@ def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
         for all of it, a file that it could not reach for one that is not there, and remembers both.
     """
     if not is_remote(path):
-        yield
+        # what a local file names is not followed to a network
+        with rasterio.Env(DummySession(), CPL_VSIL_CURL_ALLOWED_FILENAME=_NOWHERE):
+            yield
         return
     options = {}
     if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
@@ -75,6 +86,25 @@ def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
             with contextlib.suppress(RasterioError):
                 rasterio.open(gdal_path(path)).close()
         yield
+
+
+def refuse(path: str) -> None:
+    """Refuse what is read over a network.
+
+    Raises
+    ------
+    RasterError
+        If it is.
+    """
+    if is_remote(path):
+        raise RasterError(path, "lies on a network, which --no-network forbids; fetch it first")
+
+
+def forbid_in_vectors() -> None:
+    """Keep the vector library, which has a GDAL of its own, from any network."""
+    import pyogrio
+
+    pyogrio.set_gdal_config_options({"CPL_VSIL_CURL_ALLOWED_FILENAME": _NOWHERE})
 
 
 def listen() -> None:
@@ -135,6 +165,9 @@ class _Ear(logging.Handler):
             text = re.sub(r"( - \S+)? Retrying again.*", "", match[1])
             self.heard().append(re.sub(r" on \S+:", ":", text))
 
+
+# GDAL reads it when it registers its drivers, in the raster library and in the vector library
+os.environ["GDAL_SKIP"] = f"{_SERVICES} {os.environ.get('GDAL_SKIP', '')}".replace(" ", ",").rstrip(",")
 
 _EAR = _Ear()
 for _name in ("rasterio._err", "rasterio._env"):

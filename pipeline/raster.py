@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 from rasterio.enums import ColorInterp, MaskFlags
@@ -16,6 +15,8 @@ from engine.grid import Window
 from pipeline import damage, handles
 from pipeline.errors import ContainerError, DamageError, RasterError
 from pipeline.header import Georeference, GroundControlPoint, Raster, Stack, described
+from pipeline.limits import refuse_block, refuse_claim
+from pipeline.references import block_pixel_bytes, refuse_references, refuse_strange
 
 _HDF4 = b"\x0e\x03\x13\x01"
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come
@@ -137,12 +138,12 @@ def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRas
 
 
 def check_readable(path: str) -> None:
-    """Say plainly what GDAL words badly: a file that is missing or empty.
+    """Say plainly what GDAL words badly, and refuse what it would follow: see `references`.
 
     Raises
     ------
     RasterError
-        If it is one of these.
+        If the file is missing, empty, or refers to what it should not.
     """
     file = Path(path)
     try:
@@ -156,6 +157,7 @@ def check_readable(path: str) -> None:
             if opened.read(4) == _HDF4:
                 raise RasterError(path, "HDF4 is not among the formats of this GDAL; convert it to GeoTIFF")
     elsewhere = path.startswith("/vsi") or (path and ":" in file.parts[0])
+    refuse_strange(path)
     if not exists and not elsewhere:
         raise RasterError(path, "no such file; check the name")
 
@@ -164,32 +166,35 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None) -> FileRast
     """The header of an open dataset; see `open_header`."""
     if dataset.count == 0:
         raise ContainerError(path, tuple(dataset.subdatasets))
-    alpha = next((i for i, c in enumerate(dataset.colorinterp, 1) if c == ColorInterp.alpha), None)
+    # asked for once: rasterio collects each anew from all bands, of which there may be thousands
+    colours, dtypes, nodata = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
+    shapes, names = dataset.block_shapes, dataset.descriptions
+    alpha = next((i for i, c in enumerate(colours, 1) if c == ColorInterp.alpha), None)
     numbers = tuple(wanted) if wanted else tuple(i for i in range(1, dataset.count + 1) if i != alpha)
     if missing := [b for b in numbers if not 1 <= b <= dataset.count]:
         raise RasterError(path, f"has bands 1 to {dataset.count}, not {missing[0]}; change --bands")
     if not numbers:
         raise RasterError(path, "has an alpha band only; there is nothing to segment")
-    dtype = np.result_type(*(_dtype(path, dataset.dtypes[b - 1]) for b in numbers))
-    if dataset.driver == "VRT":
-        _check_sources(path, dataset)
+    dtype = np.result_type(*(_dtype(path, kind) for kind in dict.fromkeys(dtypes[b - 1] for b in numbers)))
+    refuse_references(path, dataset)
+    _refuse_sizes(path, dataset, numbers[0])
     return FileRaster(
         path=path,
         width=dataset.width,
         height=dataset.height,
         bands=numbers,
-        band_names=tuple(dataset.descriptions[b - 1] or f"band {b}" for b in numbers),
+        band_names=tuple(names[b - 1] or f"band {b}" for b in numbers),
         dtype=str(dtype),
-        nodata=tuple(_nodata(dataset.nodatavals[b - 1], dtype) for b in numbers),
-        block_shape=dataset.block_shapes[numbers[0] - 1],
-        georeference=_georeference(dataset),
+        nodata=tuple(_nodata(nodata[b - 1], dtype) for b in numbers),
+        block_shape=shapes[numbers[0] - 1],
+        georeference=_georeference(path, dataset),
         driver=dataset.driver,
         numbers=numbers,
-        colours=tuple(dataset.colorinterp[b - 1].name for b in numbers),
-        dtypes=tuple(dataset.dtypes[b - 1] for b in (*numbers, *((alpha,) if alpha else ()))),
+        colours=tuple(colours[b - 1].name for b in numbers),
+        dtypes=tuple(dtypes[b - 1] for b in (*numbers, *((alpha,) if alpha else ()))),
         mask_bands=_mask_bands(dataset, numbers),
         alpha_band=alpha,
-        palette=ColorInterp.palette in [dataset.colorinterp[b - 1] for b in numbers],
+        palette=any(colours[b - 1] == ColorInterp.palette for b in numbers),
     )
 
 
@@ -199,30 +204,23 @@ def _mask_bands(dataset: Any, numbers: Sequence[int]) -> tuple[int, ...]:
     GDAL's own masks tell nodata too where a value is too large for the float64 in which it comes.
     """
     found = []
+    all_flags, all_nodata, dtypes = dataset.mask_flag_enums, dataset.nodatavals, dataset.dtypes
     for number in dict.fromkeys(numbers):
-        flags, nodata = dataset.mask_flag_enums[number - 1], dataset.nodatavals[number - 1]
+        flags, nodata = all_flags[number - 1], all_nodata[number - 1]
         if flags == [MaskFlags.per_dataset]:
             return (number,)
-        large = dataset.dtypes[number - 1] in ("int64", "uint64") and MaskFlags.nodata in flags
+        large = dtypes[number - 1] in ("int64", "uint64") and MaskFlags.nodata in flags
         if not set(flags) & set(_OWN_MASK) or (large and (nodata is None or abs(nodata) >= _EXACT)):
             found.append(number)
     return tuple(found)
 
 
-def _check_sources(path: str, dataset: Any) -> None:
-    """Refuse a VRT of which a source is missing: GDAL reads zeros there, after one error at most."""
-    text = dataset.tags(ns="xml:VRT").get("xml:VRT")
-    if not text or not Path(path).is_file():
-        return
-    # GDAL's own output, not the file's text: no entities, no document type
-    for element in ET.fromstring(text).iter("SourceFilename"):  # noqa: S314
-        name = element.text or ""
-        if not name or ":" in name or name.startswith(("/vsi", "<")):
-            continue
-        relative = element.get("relativeToVRT") == "1"
-        source = Path(path).parent / name if relative else Path(name)
-        if not source.exists():
-            raise RasterError(path, f"cannot read its source {name}: no such file; put it there again")
+def _refuse_sizes(path: str, dataset: Any, number: int) -> None:
+    """Refuse a header that claims what no file of its size holds, or blocks that memory does not."""
+    refuse_block(path, dataset.block_shapes[number - 1], block_pixel_bytes(dataset))
+    if Path(path).is_file():
+        files = (Path(file) for file in dataset.files)
+        refuse_claim(path, dataset.width, dataset.height, (f.stat().st_size for f in files if f.is_file()))
 
 
 def _dtype(path: str, name: str) -> np.dtype[Any]:
@@ -242,10 +240,12 @@ def _nodata(value: float | None, dtype: np.dtype[Any]) -> float | None:
     return float(value)
 
 
-def _georeference(dataset: Any) -> Georeference:
+def _georeference(path: str, dataset: Any) -> Georeference:
     gcps, gcp_crs = dataset.gcps
     transform = tuple(dataset.transform)[:6]
     placed = not dataset.transform.is_identity
+    if not np.isfinite([*transform, *(v for p in gcps for v in (p.row, p.col, p.x, p.y))]).all():
+        raise RasterError(path, "its place on the ground is not finite; assign one (gdal_edit -a_ullr)")
     crs = gcp_crs if gcps and not placed else dataset.crs
     return Georeference(
         crs_wkt=crs.to_wkt() if crs else None,

@@ -68,6 +68,8 @@ def resolve(arguments: Sequence[str]) -> list[Source]:
 def _expand(argument: str) -> Iterable[str]:
     if not argument:
         raise UsageError("an empty SOURCE; name a raster, a folder, a glob or @list.txt")
+    if "\0" in argument:
+        raise UsageError(f"{argument[:80]!r}: no file's name has a zero in it; check this SOURCE")
     if argument.startswith("@"):
         return [p for line in _lines(argument[1:]) for p in _expand(line)]
     if "://" in argument or argument.startswith("/vsi"):
@@ -77,8 +79,8 @@ def _expand(argument: str) -> Iterable[str]:
             return _folder(argument)
         if not os.path.lexists(argument) and glob.has_magic(argument):
             return _matching(argument)
-    except OSError:
-        # such as a name too long for the file system: it fails as one raster
+    except (OSError, ValueError):
+        # such as a name too long for the file system, or with a zero in it: it fails as one raster
         pass
     return [argument]
 

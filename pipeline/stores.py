@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -25,13 +26,18 @@ from engine.grid import Window
 from pipeline import damage, places
 from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
 from pipeline.header import Raster, Stack, described
+from pipeline.limits import refuse_block, refuse_claim
 from pipeline.sources import STORE_METADATA, is_store
 
 _NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
 _ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projection_y_coordinate"})
 _COLUMNS = frozenset({"x", "lon", "longitude", "easting", "col", "cols", "projection_x_coordinate"})
 _DEPTH = 4
-_DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, EOFError, zlib.error)
+_INDEX_BYTES = 16  # of a chunk, in the index of a shard
+_DAMAGED = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, EOFError, zlib.error),
+    *(ArithmeticError, SystemError),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +229,7 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
     group = _array(store, name.rpartition("/")[0]) if name else None
     names = _band_names(group, dims[axis] if dims and axis is not None else "", count)
     chunks = array.chunks
+    _refuse_sizes(path, store, array, (array.shape[col], array.shape[row]))
     return ZarrRaster(
         path=path,
         width=array.shape[col],
@@ -238,6 +245,16 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
         axes=(axis, row, col),
         numbers=bands,
     )
+
+
+def _refuse_sizes(path: str, store: str, array: Any, size: tuple[int, int]) -> None:
+    """Refuse chunks that memory does not hold, and more pixels than what is stored can tell of."""
+    refuse_block(path, array.chunks, np.dtype(array.dtype).itemsize)
+    if getattr(array, "shards", None):
+        inner = (-(-a // max(1, b)) for a, b in zip(array.shards, array.chunks, strict=True))
+        refuse_block(path, inner, _INDEX_BYTES)
+    walk = (Path(folder, name) for folder, _, names in os.walk(store) for name in names)
+    refuse_claim(path, *size, (file.stat().st_size for file in walk))
 
 
 def _band_names(group: Any, dimension: str, count: int) -> list[str]:

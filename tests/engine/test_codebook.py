@@ -256,3 +256,14 @@ def test_scaling_takes_its_limits_to_0_and_255_and_clips_what_is_beyond(values, 
     assert scaled[-2:].tolist() == pytest.approx([0, 255], abs=1e-3)
     order = np.argsort(values, kind="stable")
     assert (np.diff(scaled[:-2][order]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [{"share": 3}, {"share": ["x"] * 3}, {"share": [0.5]}, {"segments_asked": "8"}, {"cells_read": None}],
+)
+def test_what_a_codebook_says_of_its_fit_has_to_be_numbers(tmp_path, fit):
+    # it is no part of the hash, and is shown and compared
+    (tmp_path / "c.npz").write_bytes(dataclasses.replace(PLAIN, fit=fit).to_bytes())
+    with pytest.raises(CodebookError, match=r"fit it again|not a codebook"):
+        Codebook.load(tmp_path / "c.npz")

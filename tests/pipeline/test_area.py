@@ -9,7 +9,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from engine.grid import Window
-from pipeline.area import crop, interest
+from pipeline.area import Interest, crop, interest
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.raster import open_header
@@ -143,7 +143,7 @@ def test_areas_that_make_no_sense_are_refused(extent, aoi, message):
 
 def test_a_file_that_is_no_vector_file_or_holds_no_polygons_is_refused(tmp_path):
     (tmp_path / "text.geojson").write_text("not json")
-    with pytest.raises(UsageError, match="not a vector file"):
+    with pytest.raises(UsageError, match=r"not a vector file"):
         interest(None, str(tmp_path / "text.geojson"))
     point = {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [1, 2]}}
     (tmp_path / "point.geojson").write_text(json.dumps(point))
@@ -157,3 +157,41 @@ def test_a_raster_without_a_place_cannot_take_an_area(tmp_path):
     )
     with pytest.raises(RasterError, match="has no transform"):
         crop(View.whole(open_header(source)), interest((0.0, 0.0, 9.0, 9.0), None), 512)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            '<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>a.vrt</SrcDataSource></OGRVRTLayer>'
+            "</OGRVRTDataSource>"
+        ),
+        '{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read a.geojson"}',
+        '{"type": "FeatureCollection", "features": []}',
+        "a,b\n1,2\n",
+    ],
+)
+def test_a_vector_that_refers_to_others_or_holds_nothing_is_refused(tmp_path, text):
+    for suffix in ("vrt", "gdalg.json", "csv"):
+        path = tmp_path / f"a.{suffix}"
+        path.write_text(text)
+        with pytest.raises(UsageError, match=r"not a vector file|holds no polygons"):
+            interest(None, str(path))
+
+
+def test_coordinates_that_no_place_has_fail_that_raster(raster):
+    ring = ((500, 500), (501, 500), (501, 501), (500, 500))
+    wanted = Interest(((ring,),), rasterio.CRS.from_epsg(4326).to_wkt(), "--aoi x")
+    with pytest.raises(RasterError, match=r"cannot be brought into its CRS"):
+        crop(View.whole(open_header(raster)), wanted, 512)
+
+
+def test_nothing_is_written_beside_a_vector(tmp_path):
+    path = tmp_path / "a.gml"
+    path.write_text(
+        '<gml:FeatureCollection xmlns:gml="http://www.opengis.net/gml"><gml:featureMember><a><g><gml:Polygon>'
+        "<gml:outerBoundaryIs><gml:LinearRing><gml:coordinates>0,0 9,0 9,9 0,0</gml:coordinates>"
+        "</gml:LinearRing></gml:outerBoundaryIs></gml:Polygon></g></a></gml:featureMember></gml:FeatureCollection>"
+    )
+    assert interest(None, str(path)).polygons
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gml"]

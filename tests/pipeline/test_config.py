@@ -197,7 +197,7 @@ def test_every_key_has_an_option_and_a_line_of_help(capsys):
 
 
 @pytest.mark.parametrize(
-    "option", ["chunk_size", "workers", "progress", "overwrite", "dashboard", "debug", "out"]
+    "option", ["chunk_size", "workers", "progress", "overwrite", "dashboard", "debug", "out", "network"]
 )
 def test_what_decides_no_label_is_no_part_of_the_meaning(option):
     assert option not in RunConfig().meaning

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from rasterio.errors import RasterioIOError
 from rasterio.transform import from_origin
 
 from pipeline import handles, network
+from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.fingerprint import fingerprint
@@ -261,13 +263,76 @@ def test_the_others_of_a_batch_are_done(served, tmp_path):
     assert "broke off" in next(iter(report.failed.values()))
 
 
-def test_a_vrt_of_a_remote_file_that_fails_is_not_read_as_zeros(served, tmp_path):
-    url = served.url("drop", "a.tif")
-    path = write_vrt(tmp_path / "r.vrt", (300, 420), ("Byte", from_file(f"/vsicurl/{url}")))
-    path.write_text(path.read_text().replace('relativeToVRT="1"', 'relativeToVRT="0"'))
-    raster = open_segmentable(path)
+def test_a_vrt_of_a_remote_file_that_fails_is_not_read_as_zeros(served):
+    write_vrt(served.folder / "r.vrt", (300, 420), ("Byte", from_file("a.tif")))
+    raster = open_segmentable(served.url("drop", "r.vrt"))
     with pytest.raises(RasterError, match=r"broke off|cannot read"):
         raster.read(raster.bounds)
+
+
+# Who may name what
+
+
+def test_a_remote_vrt_of_what_lies_beside_it_is_read(served):
+    write_vrt(served.folder / "r.vrt", (300, 420), *[("Byte", from_file("a.tif", b)) for b in (1, 2, 3)])
+    raster = open_segmentable(served.url("fast", "r.vrt"))
+    np.testing.assert_array_equal(raster.read(raster.bounds)[0], noise(3, 300, 420, low=0))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../other/a.tif", "https://127.0.0.1:1/a.tif"])
+def test_a_remote_vrt_of_what_lies_elsewhere_is_refused(served, tmp_path, name):
+    write_vrt(served.folder / "far.vrt", (300, 420), ("Byte", from_file(name)))
+    relative = str(int(name.startswith("..")))
+    text = (served.folder / "far.vrt").read_text().replace('relativeToVRT="1"', f'relativeToVRT="{relative}"')
+    (served.folder / "far.vrt").write_text(text)
+    assert "does not lie in its own folder" in fails(served.url("fast", "far.vrt"), tmp_path / "o")
+
+
+def test_a_local_vrt_of_a_remote_file_is_refused_without_asking_for_it(served, tmp_path):
+    url = served.url("fast", "a.tif")
+    path = write_vrt(tmp_path / "r.vrt", (300, 420), ("Byte", from_file(f"/vsicurl/{url}")))
+    assert "lies on a network, and nobody named it" in fails(str(path), tmp_path / "o")
+    assert not served.requests(url)
+
+
+def test_from_a_local_file_nothing_leads_to_a_network(served):
+    url = served.url("fast", "a.tif")
+    with network.environment("local.tif"), pytest.raises(RasterioIOError):
+        rasterio.open(f"/vsicurl/{url}")
+    assert not served.requests(url)
+
+
+@pytest.mark.parametrize("how", ["plain", "mosaic", "stack", "list"])
+@pytest.mark.parametrize("prefix", ["", "/vsicurl/"])
+def test_no_network_forbids_what_is_named_without_asking_for_it(served, tmp_path, how, prefix):
+    url = served.url("fast", "a.tif")
+    source = prefix + url
+    (tmp_path / "l.txt").write_text(source)
+    options = {
+        "plain": {"sources": (source,)},
+        "list": {"sources": (f"@{tmp_path / 'l.txt'}",)},
+        "mosaic": {"sources": (source,), "mosaic": True},
+        "stack": {"stack": (("a", source),)},
+    }[how]
+    report = run(RunConfig(out=str(tmp_path / "o"), network=False, **options))
+    (said,) = report.failed.values()
+    assert source in said
+    assert "--no-network forbids" in said
+    assert not served.requests(url)
+
+
+def test_no_network_is_an_option_of_run_plan_and_fit(served, tmp_path, capsys):
+    url = served.url("fast", "a.tif")
+    ends = {"run": ["-o", str(tmp_path / "o")], "plan": [], "fit": ["-o", str(tmp_path / "c.npz")]}
+    for command, more in ends.items():
+        assert main([command, url, "--no-network", *more]) == 1
+        assert "--no-network forbids" in capsys.readouterr().err
+    assert not served.requests(url)
+
+
+def test_no_network_leaves_local_files_alone(served, wanted, tmp_path):
+    found = segmented(str(served.folder / "a.tif"), tmp_path / "o", network=False)
+    np.testing.assert_array_equal(found, wanted)
 
 
 # Fingerprints

@@ -1,0 +1,226 @@
+"""What a raster refers to, looked at before GDAL follows it.
+
+GDAL opens whatever a VRT names: any file as raw pixels, addresses on a network, code. Here a reference
+has to be another raster on this machine, which is looked at in the same way. Only what a user names may
+lie on a network, and what a VRT there refers to has to lie in its own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rasterio.enums import Interleaving
+
+from pipeline import handles, network
+from pipeline.errors import RasterError
+from pipeline.limits import item_bytes, refuse_block
+from pipeline.reference_xml import Description, NotUnderstoodError, described
+
+_HEAD_BYTES = 64 << 10
+_TEXT_BYTES = 256 << 20
+_DEPTH = 8
+_DESCRIBED = (b"<vrtdataset", b"<mrf_meta")
+_INLINE = re.compile(r"\s*<|.*<(VRTDataset|MRF_META|GDAL_WMS|WMTS|OGRVRT)", re.IGNORECASE | re.DOTALL)
+_FROM_STDIN = re.compile(r"/vsistdin", re.IGNORECASE)
+
+# products of several files, of which a metadata file in one folder names rasters in others
+_SCATTERED = frozenset(
+    {"VRT", "AIG", "SAFE", "SENTINEL2", "DIMAP", "RS2", "TSX", "TIL", "RPFTOC", "ECRGTOC", "NITF"}
+)
+
+
+def refuse_strange(path: str) -> None:
+    """Refuse a path that is no name of a raster, or a local file that refers to what it should not.
+
+    Parameters
+    ----------
+    path
+        What a user named, before GDAL opens it.
+
+    Raises
+    ------
+    RasterError
+        If it is XML, a device or a pipe, or refers to what is missing, on a network, or not a raster.
+    """
+    if not os.path.lexists(path) and _INLINE.match(path):
+        raise RasterError(path, "is XML and not the name of a file; write it to a file")
+    for file in _local_files(path):
+        _Walk(path).visit(file, ())
+
+
+def refuse_references(path: str, dataset: Any) -> None:
+    """Refuse an open dataset that refers to what it should not, where `refuse_strange` could not tell.
+
+    Raises
+    ------
+    RasterError
+        If it does.
+    """
+    if _is_file(path):
+        _refuse_files(path, dataset.driver, dataset.files)
+    elif dataset.driver == "VRT":
+        # GDAL's own reading of what lies in an archive or on a network
+        text = dataset.tags(ns="xml:VRT").get("xml:VRT", "")
+        _Walk(path).follow(path, _parsed(path, path, [text.encode()]), ())
+
+
+class _Walk:
+    """Looks at a raster and all that it refers to, each file once."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: set[str] = set()
+
+    def visit(self, file: str, above: tuple[str, ...]) -> None:
+        """Look at a local file; `above` are those that lead to it."""
+        real = os.path.realpath(file)
+        if real in above:
+            self._refuse(f"refers to itself ({file})")
+        if real in self._seen:
+            return
+        if len(above) > _DEPTH:
+            self._refuse(f"refers to {file} over more than {_DEPTH} files")
+        self._seen.add(real)
+        if Path(real).exists() and not (Path(real).is_file() or Path(real).is_dir()):
+            self._refuse(f"{file} is a device or a pipe")
+        if (text := _description(self._path, file)) is not None:
+            self.follow(file, text, (*above, real))
+        elif above:
+            self._plain(file)
+
+    def follow(self, file: str, text: Description, above: tuple[str, ...]) -> None:
+        """Look at what a file's description names."""
+        for name, relative in text.references:
+            self._reference(file, name, relative=relative, above=above)
+
+    def _reference(self, file: str, name: str, *, relative: bool, above: tuple[str, ...]) -> None:
+        if not os.path.lexists(name) and _INLINE.match(name):
+            self._refuse("has XML where the name of a source should be")
+        if _FROM_STDIN.search(name):
+            self._refuse(f"its source {name} is a stream")
+        if network.is_remote(file):
+            self._far(file, name, relative=relative, above=above)
+            return
+        # GDAL looks beside what a link points at
+        folder = Path(os.path.realpath(file)).parent if Path(file).is_symlink() else Path(file).parent
+        if network.is_remote(name):
+            self._refuse(
+                f"its source {name} lies on a network, and nobody named it; "
+                "name it as a SOURCE of its own, or fetch it first",
+            )
+        if name.startswith("/vsi") or (":" in name and not os.path.lexists(folder / name)):
+            self._elsewhere(name, folder, above)
+            return
+        where = str(folder / name) if relative else name
+        if not os.path.lexists(where):
+            self._refuse(f"cannot read its source {name}: no such file; put it there again")
+        self.visit(where, above)
+
+    def _far(self, file: str, name: str, *, relative: bool, above: tuple[str, ...]) -> None:
+        """A source of a VRT on a network: it has to lie in the VRT's folder or below."""
+        folder = file.removeprefix("vrt://").partition("?")[0].rpartition("/")[0]
+        where = network.gdal_path(f"{folder}/{name}" if relative else name)
+        if not where.startswith(f"{network.gdal_path(folder)}/") or ".." in where.split("/"):
+            self._refuse(f"its source {name} does not lie in its own folder; name it as a SOURCE of its own")
+        self._opened(where, above)
+
+    def _elsewhere(self, name: str, folder: Path, above: tuple[str, ...]) -> None:
+        """A part of a container, or a member of an archive."""
+        for local in _local_files(name, folder):
+            self.visit(local, above)
+        if name.startswith("/vsi"):
+            self._opened(name, above)
+
+    def _opened(self, name: str, above: tuple[str, ...]) -> None:
+        """What GDAL has to open before it can be looked at."""
+        if name in self._seen:
+            return
+        if len(above) > _DEPTH:
+            self._refuse(f"refers to {name} over more than {_DEPTH} files")
+        self._seen.add(name)
+        text = handles.opened(
+            name, lambda d: d.tags(ns="xml:VRT").get("xml:VRT", "") if d.driver == "VRT" else ""
+        )
+        if text:
+            self.follow(name, _parsed(self._path, name, [text.encode()]), (*above, name))
+
+    def _plain(self, file: str) -> None:
+        """A source that is a raster itself: its blocks, and the files that belong to it."""
+        try:
+            handles.opened(file, lambda dataset: _refuse_plain(file, dataset))
+        except RasterError as error:
+            raise RasterError(self._path, f"cannot use its source {error}") from error
+
+    def _refuse(self, what: str) -> None:
+        raise RasterError(self._path, what)
+
+
+def _refuse_plain(file: str, dataset: Any) -> None:
+    _refuse_files(file, dataset.driver, dataset.files)
+    if dataset.count:
+        refuse_block(file, dataset.block_shapes[0], block_pixel_bytes(dataset))
+
+
+def block_pixel_bytes(dataset: Any) -> int:
+    """Bytes that a pixel takes in a block of an open dataset: those of all bands that lie together."""
+    together = dataset.dtypes if dataset.interleaving == Interleaving.pixel else dataset.dtypes[:1]
+    return sum(map(item_bytes, together))
+
+
+def _refuse_files(path: str, driver: str, files: Sequence[str]) -> None:
+    """Refuse a header whose pixels lie in a file of another folder, and sidecars that refer to others."""
+    folder = Path(os.path.abspath(path)).parent
+    for file in files:
+        if driver not in _SCATTERED and folder not in Path(os.path.abspath(file)).parents:
+            raise RasterError(path, f"its header names {file}, which does not lie beside it; move it there")
+        if driver != "VRT" and file != path and _description(path, file) is not None:
+            raise RasterError(path, f"its part {file} is a VRT; name that as the SOURCE")
+
+
+def _is_file(name: str | Path) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _local_files(name: str, folder: Path = Path()) -> Iterator[str]:
+    """The local files that a name of GDAL's may speak of: all of it, or what follows a colon."""
+    if os.path.lexists(name):
+        yield name
+        return
+    rest = name.partition("?")[0] if name.lower().startswith("vrt:") else name
+    pieces = re.split(r"[:,]", rest)
+    for start in range(len(pieces)):
+        for end in range(len(pieces), start, -1):
+            file = ":".join(pieces[start:end]).strip('"')
+            file = file.removeprefix("//") if start else file
+            yield from (str(found) for found in (Path(file), folder / file) if _is_file(found))
+
+
+def _description(path: str, file: str) -> Description | None:
+    """What a file that GDAL takes for a VRT or an MRF says; None for any other."""
+    if not _is_file(file):
+        return None
+    try:
+        with Path(file).open("rb") as opened:
+            head = opened.read(_HEAD_BYTES)
+            if not head.lstrip().startswith(b"<") or not any(d in head.lower() for d in _DESCRIBED):
+                return None
+            if os.fstat(opened.fileno()).st_size > _TEXT_BYTES:
+                raise RasterError(path, f"{file} is a VRT of more than {_TEXT_BYTES >> 20} MiB; split it")
+            return _parsed(path, file, iter([head, *iter(lambda: opened.read(1 << 20), b"")]))
+    except OSError as error:
+        raise RasterError(path, f"cannot read {file} ({error.strerror})") from None
+
+
+def _parsed(path: str, file: str, text: Iterable[bytes]) -> Description:
+    try:
+        return described(text)
+    except NotUnderstoodError as error:
+        own = "" if file == path else f"its source {file} "
+        raise RasterError(path, f"{own}{error}") from None
