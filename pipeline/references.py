@@ -173,6 +173,8 @@ def block_pixel_bytes(dataset: Any) -> int:
 
 def _refuse_files(path: str, driver: str, files: Sequence[str]) -> None:
     """Refuse a header whose pixels lie in a file of another folder, and sidecars that refer to others."""
+    if driver == "VRT" and _description(path, path) is None:
+        raise RasterError(path, "GDAL takes it for a VRT, which it does not look like; write it again")
     folder = Path(os.path.abspath(path)).parent
     for file in files:
         if driver not in _SCATTERED and folder not in Path(os.path.abspath(file)).parents:
@@ -209,7 +211,8 @@ def _description(path: str, file: str) -> Description | None:
     try:
         with Path(file).open("rb") as opened:
             head = opened.read(_HEAD_BYTES)
-            if not head.lstrip().startswith(b"<") or not any(d in head.lower() for d in _DESCRIBED):
+            # GDAL looks for these words in the text that a file begins with, whatever stands before them
+            if not any(word in head.partition(b"\0")[0].lower() for word in _DESCRIBED):
                 return None
             if os.fstat(opened.fileno()).st_size > _TEXT_BYTES:
                 raise RasterError(path, f"{file} is a VRT of more than {_TEXT_BYTES >> 20} MiB; split it")

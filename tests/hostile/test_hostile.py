@@ -12,7 +12,8 @@ from tests.hostile.kinds import KINDS, maker
 FEW = 20
 REGRESSIONS = {
     "tiff_tags": (23, 814, 972, 995), "stores": (6, 8, 101),
-    "codebooks": (161,), "models": (115,), "vectors": (3, 4, 5, 8, 78), "formats": (36,),
+    "codebooks": (161,), "vrt": (582,), "models": (115,),
+    "vectors": (3, 4, 5, 8, 78), "formats": (36,),
 }  # fmt: skip
 """Seeds that have found something."""
 

@@ -12,7 +12,7 @@ import rasterio
 from rasterio.shutil import copy
 from rasterio.vrt import WarpedVRT
 
-from pipeline import errors, network
+from pipeline import errors, network, references
 from pipeline.errors import RasterError, UsageError
 from pipeline.inspect import describe
 from pipeline.opening import open_segmentable
@@ -56,6 +56,10 @@ CODE = "<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>{}</Pixel
         band(f"<subClass>VRTRawRasterBand</subClass>{RAW}"),
         f"\n\n  {RAW_BAND}",
         f"<?xml version='1.0'?>{RAW_BAND}",
+        f"\ufeff{RAW_BAND}",
+        f"junk {RAW_BAND}",
+        f"{' ' * 900}{RAW_BAND}",
+        f"<!-- {'x' * 900} -->{RAW_BAND}",
         band("", ' subClass="VRTSomethingNew"'),
     ],
 )
@@ -64,7 +68,7 @@ def test_raw_pixels_of_any_file_are_refused_however_they_are_written(folder, tex
     (folder / name).write_text(text)
     said = refused(folder / name)
     # what GDAL does not take for a VRT it cannot open
-    assert "which may read any file" in said or "not a raster that GDAL can open" in said
+    assert "which may read any file" in said or "is not well-formed XML" in said
 
 
 @pytest.mark.parametrize(
@@ -274,3 +278,9 @@ def test_a_description_of_a_raster_holds_nothing_that_a_terminal_obeys(folder):
     lines = describe(str(folder / "r.tif")).splitlines()
     assert all(line.isprintable() for line in lines)
     assert sum(line.startswith("format ") for line in lines) == 1
+
+
+def test_what_gdal_takes_for_a_vrt_and_we_do_not_is_refused(folder, monkeypatch):
+    (folder / "a.vrt").write_text(RAW_BAND)
+    monkeypatch.setattr(references, "_DESCRIBED", (b"nothing of the kind",))
+    assert "which it does not look like" in refused(folder / "a.vrt")
