@@ -2,7 +2,10 @@
 
 import sys
 
-from pipeline.cli import main
+from pipeline import stopping
 
 if __name__ == "__main__":
+    stopping.at_once()
+    from pipeline.cli import main
+
     sys.exit(main())

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline import stopping
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import TilewrightError, UsageError, one_line
 
@@ -62,13 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.function(arguments))
+        with stopping.interrupting():
+            return int(arguments.function(arguments))
     except TilewrightError as error:
         _say(error, debug=getattr(arguments, "debug", False))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to finish", file=sys.stderr)
-        return 130
+        print(stopping.HINT, file=sys.stderr)
+        return stopping.EXIT_CODE
     except BrokenPipeError:
         # the reader of our output went away; nothing to tell anyone
         sys.stderr.close()
@@ -188,21 +190,23 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipeline import progress, stopping
-    from pipeline.running import run
+    with stopping.on_signals():
+        from pipeline import progress
+        from pipeline.running import run
 
-    if again := arguments.retry_bad:
-        if arguments.sources or arguments.config:
-            raise UsageError("--retry-bad takes sources and options from OUT; leave SOURCE and --config out")
-        arguments.config, arguments.out = str(Path(again) / "run.json"), again
-    config = _config(arguments)
-    arguments.debug = config.debug
-    display = progress.chosen(config.progress)
-    try:
-        with stopping.on_signals():
+        if again := arguments.retry_bad:
+            if arguments.sources or arguments.config:
+                raise UsageError(
+                    "--retry-bad takes sources and options from OUT; leave SOURCE and --config out"
+                )
+            arguments.config, arguments.out = str(Path(again) / "run.json"), again
+        config = _config(arguments)
+        arguments.debug = config.debug
+        display = progress.chosen(config.progress)
+        try:
             return run(config, display, retry_bad=bool(again)).exit_code
-    finally:
-        display.close()
+        finally:
+            display.close()
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -21,8 +22,9 @@ EXIT_CODE = 130
 GRACE_S = 8.0
 """Seconds that tasks under way have to finish."""
 
-_HINT = "interrupted; run the same command again to finish"
+HINT = "interrupted; run the same command again to finish"
 _SIGNALS = [s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None)) is not None]
+_Handler = Callable[[int, FrameType | None], Any]
 
 _requested = threading.Event()
 
@@ -44,20 +46,59 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def at_once() -> None:
+    """From now on SIGINT, SIGTERM and SIGHUP end the process in a line: nothing is begun, or all is done."""
+    _handled_by(lambda _number, _frame: end_now())
+
+
 @contextlib.contextmanager
-def on_signals() -> Iterator[None]:
-    """While the block runs, SIGINT, SIGTERM and SIGHUP ask for an end instead of ending the process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    _requested.clear()
-    before = {s: signal.signal(s, _handle) for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
+def interrupting() -> Iterator[None]:
+    """While the block runs, all of these signals raise KeyboardInterrupt, so that things are tidied up."""
+    before = _handled_by(signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _handled_as(before)
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back; threads begun in the block, and the processes that these start, never get it.
+
+    A terminal sends it to every process of a command. One that has not come to ignore it would die.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def on_signals() -> Iterator[None]:
+    """While the block runs, SIGINT, SIGTERM and SIGHUP ask for an end instead of ending the process."""
+    _requested.clear()
+    before = _handled_by(_handle)
+    try:
+        yield
+    finally:
+        _handled_as(before)
         _requested.clear()
+
+
+def _handled_by(handler: _Handler) -> dict[int, Any]:
+    """Have a handler take the signals that nobody ignores; gives those before it."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {s: signal.signal(s, handler) for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
+
+
+def _handled_as(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _handle(_number: int, _frame: FrameType | None) -> None:
@@ -83,6 +124,6 @@ def end_now() -> None:
     with contextlib.suppress(Exception):
         # a live display hides the cursor, and is not asked any more
         cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{cursor}{_HINT}\n")
+        sys.stderr.write(f"{cursor}{HINT}\n")
         sys.stderr.flush()
     os._exit(EXIT_CODE)
