@@ -127,4 +127,4 @@ class Codebooks:
         return codebook
 
     def _write(self, path: Path, codebook: Codebook) -> None:
-        patiently(durable.write_bytes, path, codebook.to_bytes())
+        patiently(durable.write_bytes, path, codebook.to_bytes(), self._folder.partial)

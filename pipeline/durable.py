@@ -27,8 +27,16 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, via: Path | None = None) -> Iterator[BinaryIO]:
     """A binary file that takes its name only when the block ends well and its bytes are on disk.
+
+    Parameters
+    ----------
+    path
+        The file.
+    via
+        Folder of the same file system where it stands until then, and stays if the process is killed;
+        its own folder if None.
 
     Raises
     ------
@@ -37,7 +45,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     # long names are cut, so what tells them apart has to stand in the rest
     digest = hashlib.blake2b(os.fsencode(path.name), digest_size=6).hexdigest()
-    part = path.with_name(f".{path.name[:40]}.{digest}.{os.getpid()}.part")
+    part = (via or path.parent) / f".{path.name[:40]}.{digest}.{os.getpid()}.part"
     try:
         try:
             with part.open("wb") as file:
@@ -93,20 +101,20 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file durably and atomically."""
-    with stopwatch.measure(stopwatch.WRITE), whole_file(path) as file:
+def write_bytes(path: Path, data: bytes, via: Path | None = None) -> None:
+    """Write a whole file durably and atomically; see `whole_file`."""
+    with stopwatch.measure(stopwatch.WRITE), whole_file(path, via) as file:
         file.write(data)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file durably and atomically."""
+def write_json(path: Path, value: Any, via: Path | None = None) -> None:
+    """Write a JSON file durably and atomically; see `whole_file`."""
     try:
         data = json.dumps(value, indent=1, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         # a file's name need not be Unicode; JSON's escapes hold it all the same
         data = json.dumps(value, indent=1).encode()
-    write_bytes(path, data + b"\n")
+    write_bytes(path, data + b"\n", via)
 
 
 def write_synced(files: Iterable[tuple[Path, bytes]], root: Path) -> None:

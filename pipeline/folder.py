@@ -131,7 +131,8 @@ class Folder:
         if not (self._config.mosaic or self._config.stack):
             config["sources"] = [s.path for s in self._sources]
         value = {"format": FORMAT, "config": config, "rasters": rasters, **summary}
-        patiently(durable.write_json, self.path / "run.json", value)
+        # by way of the work in progress: a process that is killed leaves nothing beside the outputs
+        patiently(durable.write_json, self.path / "run.json", value, self.partial)
         self._saved = time.monotonic()
 
     def close(self) -> None:

@@ -73,8 +73,10 @@ class Owner:
         """Leave the place to others."""
         self._over.set()
         self._touching.join()
-        if _read(self.path) == self._me:
-            self.path.unlink(missing_ok=True)
+        # where nothing can be deleted any more, the next run sees that this process is dead
+        with contextlib.suppress(OSError):
+            if _read(self.path) == self._me:
+                self.path.unlink(missing_ok=True)
 
     def _take(self) -> None:
         mine = self.path.with_name(f"{_NAME}.{uuid.uuid4().hex}")

@@ -77,11 +77,17 @@ class UnitsDone:
 
 
 def _patient(task: Callable[..., T]) -> Callable[..., T]:
-    """A task that is done again if storage stumbles: its work is the same the second time."""
+    """A task that is done again if storage stumbles: its work is the same the second time.
+
+    What still fails then is the workspace, for errors of an input come as its own.
+    """
 
     @functools.wraps(task)
-    def patient(*arguments: Any) -> T:
-        return patiently(task, *arguments)
+    def patient(job: Job, *arguments: Any) -> T:
+        try:
+            return patiently(task, job, *arguments)
+        except OSError as error:
+            raise durable.storage_error(job.folder, error) from error
 
     return patient
 

@@ -1,0 +1,122 @@
+"""Storage that fails at every place in turn: equal bytes, or one line that says so and a run to take up."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import random
+import shutil
+import time
+
+import pytest
+
+from pipeline import cli, durable, handles
+from tests.rasters import noise, write_geotiff
+from tests.survive.commands import outputs
+from tests.survive.faults import KINDS, Fault, Faults
+
+SEED = 20261123
+_SAMPLED = 3
+_ENDS_WITHIN_S = 30.0
+_MANNERS = (
+    (errno.EIO, False),
+    (errno.EIO, True),
+    (errno.ENOSPC, True),
+    (errno.EACCES, True),
+    (errno.EROFS, True),
+    (errno.ESTALE, False),
+)
+
+
+@pytest.fixture(autouse=True)
+def no_delay(monkeypatch):
+    """Patience without the waiting."""
+    monkeypatch.setattr(durable, "_PATIENCE_S", (0.001, 0.001, 0.001))
+    monkeypatch.setattr(handles, "_RETRY_AFTER_S", (0.001, 0.001))
+
+
+class Small:
+    """A small run with all phases: several windows, two stages, both readings of its own output."""
+
+    def __init__(self, folder, form):
+        self.folder = folder
+        self.form = form
+        self.source = write_geotiff(folder / "scene.tif", noise(3, 600, 2100, seed=3), tiled=True)
+        with Faults(folder) as counting:
+            self.run(folder / "undisturbed")
+        self.counts = counting.counts
+        self.wanted = outputs(folder / "undisturbed")
+        self.tries = 0
+
+    def run(self, out):
+        """The command in this process; gives its exit code and what it said."""
+        said = io.StringIO()
+        options = ("--segments", "2", "--resolution", "8", "--chunk-size", "512", "--workers", "1")
+        command = ["run", str(self.source), "-o", str(out), *options, "--format", self.form]
+        with contextlib.redirect_stderr(said):
+            code = cli.main([*command, "--progress", "none"])
+        return code, said.getvalue()
+
+    def survives(self, fault):
+        """Make sure of what has to hold for a fault; gives the exit code with it."""
+        self.tries += 1
+        out = self.folder / f"out{self.tries}"
+        begun = time.monotonic()
+        with Faults(self.folder, fault=fault) as faults:
+            code, said = self.run(out)
+        what = f"{fault}: exit {code}: {said}"
+        assert faults.struck, what
+        assert time.monotonic() - begun < _ENDS_WITHIN_S, what
+        if code == 0:
+            assert said == "", what
+            assert outputs(out) == self.wanted, what
+            # what cannot be deleted stays, for the next run to delete
+            assert fault.lasting or not (out / ".partial").exists(), what
+        else:
+            assert code in (1, 2), what
+            # where an input cannot be read, it is named too
+            lines = [line for line in said.splitlines() if not line.startswith(f"{self.source}: ")]
+            assert len(lines) <= 1, what
+            assert "Traceback" not in said, what
+            assert "--debug" not in said, what
+        # a process that has ended owns nothing any more, which this one cannot show
+        (out / ".partial" / ".owner").unlink(missing_ok=True)
+        again, said = self.run(out)
+        assert again == 0, f"{what}, then {said}"
+        assert outputs(out) == self.wanted, f"{what}, then other bytes"
+        assert not (out / ".partial").exists(), f"{what}, then leftovers"
+        shutil.rmtree(out)
+        return code
+
+
+@pytest.fixture(scope="module", params=["cog", "zarr"])
+def small(request, tmp_path_factory):
+    return Small(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_that_fails_leaves_equal_bytes_or_a_run_to_take_up(small, kind):
+    rng = random.Random(f"{SEED}{small.form}{kind}")
+    count = small.counts[kind]
+    assert count > 10
+    for i in range(_SAMPLED):
+        number = 1 + int((i + rng.random()) * count / _SAMPLED)
+        error, lasting = rng.choice(_MANNERS)
+        small.survives(Fault(kind, number, error, lasting))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_call_that_fails_leaves_equal_bytes_or_a_run_to_take_up(small, kind):
+    codes, broken = [], []
+    for number in range(1, small.counts[kind] + 1):
+        for error, lasting in (_MANNERS[0], _MANNERS[1 + number % (len(_MANNERS) - 1)]):
+            fault = Fault(kind, number, error, lasting)
+            try:
+                codes.append(small.survives(fault))
+            except AssertionError as failure:
+                broken.append(str(failure).splitlines()[0])
+    print(f"{small.form} {kind}: {len(codes)} faults, of which {codes.count(0)} were mended on the way")
+    assert not broken, "\n".join(broken)
