@@ -11,14 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import Any, TypeVar
 
 import dask
 import psutil
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from pipeline import stopping
 from pipeline.errors import TilewrightError
+
+T = TypeVar("T")
 
 _SETTINGS = {
     # windows are bounded by us; Dask's own spilling and pausing would only slow them
@@ -128,13 +131,20 @@ def _sendable(function: Callable[..., Any], *arguments: Any) -> Any:
         raise
 
 
+def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Make something that starts threads and processes, which shall leave Ctrl-C to the main thread."""
+    with stopping.interrupts_held():
+        return kind(*arguments, **options)
+
+
 @contextlib.contextmanager
 def local(processes: bool, count: int, *, dashboard: bool) -> Iterator[ClusterExecutor]:  # noqa: FBT001
     """A cluster on this machine of so many processes or threads, which ends with the block."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with (
         dask.config.set(_SETTINGS),
-        LocalCluster(
+        _begun(
+            LocalCluster,
             n_workers=count if processes else 1,
             threads_per_worker=1 if processes else count,
             processes=processes,
@@ -145,7 +155,7 @@ def local(processes: bool, count: int, *, dashboard: bool) -> Iterator[ClusterEx
             # what fails is reported by the run, in a line; Dask would print the traceback too
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        Client(cluster) as client,
+        _begun(Client, cluster) as client,
     ):
         if processes:
             client.register_plugin(_Serving())

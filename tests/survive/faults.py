@@ -27,6 +27,15 @@ _ALWAYS_FAIL = {
     errno.EACCES: {"open-w", "mkdir", "replace", "rename", "link", "unlink", "rmdir"},
     errno.EROFS: {"write", "open-w", "mkdir", "replace", "rename", "link", "unlink", "rmdir"},
 }
+_FILES = {
+    "fsync": "sync",
+    "read": "read",
+    "pread": "read",
+    "write": "write",
+    "pwrite": "write",
+    "copy_file_range": "write",
+    "ftruncate": "write",
+}
 _NAMES = ("replace", "rename", "link", "mkdir", "unlink", "rmdir")
 
 
@@ -71,15 +80,13 @@ class Faults:
         self.counts = Counter()
         self.struck = False
         self._lock = threading.Lock()
-        self._real = {name: getattr(os, name) for name in (*_NAMES, "open", "fsync", "read", "pread", "write",
-                                                           "pwrite", "copy_file_range", "ftruncate")}  # fmt: skip
+        self._real = {name: getattr(os, name) for name in ("open", *_NAMES, *_FILES)}
 
     def __enter__(self):
         self._stack = contextlib.ExitStack()
         for name in _NAMES:
             self._put(os, name, self._on_path("name", name))
-        for name, kind in (("fsync", "sync"), ("read", "read"), ("pread", "read"), ("write", "write"),
-                           ("pwrite", "write"), ("copy_file_range", "write"), ("ftruncate", "write")):  # fmt: skip
+        for name, kind in _FILES.items():
             self._put(os, name, self._on_file(kind, name))
         self._put(os, "open", self._os_open)
         self._put(io, "open", self._open)
@@ -114,7 +121,7 @@ class Faults:
         real = self._real[name]
 
         def call(path, *arguments, dir_fd=None, **options):
-            whole = path if dir_fd is None else os.path.join(_path_of(dir_fd), path)
+            whole = path if dir_fd is None else Path(_path_of(dir_fd)) / path
             self.ask(kind, name, whole)
             return real(path, *arguments, **({} if dir_fd is None else {"dir_fd": dir_fd}), **options)
 
@@ -138,7 +145,7 @@ class Faults:
 
     def _open(self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **more):
         if isinstance(file, int) or not os.fsdecode(file).startswith(self.folders):
-            return open(file, mode, buffering, encoding, errors, newline, **more)  # noqa: PTH123, SIM115
+            return open(file, mode, buffering, encoding, errors, newline, **more)  # noqa: PTH123
         plain = mode.replace("b", "").replace("t", "")
         self.ask("open", "open-r" if plain == "r" else "open-w", file)
         raw = _Raw(self, file, plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import random
 import shutil
 import time
@@ -118,5 +119,6 @@ def test_every_call_that_fails_leaves_equal_bytes_or_a_run_to_take_up(small, kin
                 codes.append(small.survives(fault))
             except AssertionError as failure:
                 broken.append(str(failure).splitlines()[0])
-    print(f"{small.form} {kind}: {len(codes)} faults, of which {codes.count(0)} were mended on the way")
+    say = logging.getLogger(__name__).info
+    say("%s %s: %d faults, %d of them mended on the way", small.form, kind, len(codes), codes.count(0))
     assert not broken, "\n".join(broken)

@@ -8,6 +8,7 @@ assembly, the moving into place. Each run is killed a few times in a row before 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -167,7 +168,7 @@ def _all_survive(scenes, count, seed, tmp_path):
             trials[name] = Trial(SCENES[name], tmp_path / name)
         met += trials[name].survive(f"out{number}", rng, _IN_A_ROW)
         number += 1
-        print(f"seed {seed}: {met} kills of {number} runs survived")
+        logging.getLogger(__name__).info("seed %d: %d kills of %d runs survived", seed, met, number)
     return met
 
 
