@@ -7,6 +7,7 @@ makes sure that the end comes.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -24,7 +25,7 @@ GRACE_S = 8.0
 
 HINT = "interrupted; run the same command again to finish"
 _SIGNALS = [s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None)) is not None]
-_Handler = Callable[[int, FrameType | None], Any]
+_Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
 _requested = threading.Event()
 
@@ -49,6 +50,8 @@ def check() -> None:
 def at_once() -> None:
     """From now on SIGINT, SIGTERM and SIGHUP end the process in a line: nothing is begun, or all is done."""
     _handled_by(lambda _number, _frame: end_now())
+    # as the last thing, when Python takes itself apart and would give the signals back to the system
+    atexit.register(lambda: _handled_by(signal.SIG_IGN))
 
 
 @contextlib.contextmanager
