@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: a race of whole commands, or `parts`."""
+"""`python -m benchmarks`: a race of whole commands, `parts`, or the `coordinator`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from benchmarks import data, parts, race, report, suite
+from benchmarks import coordinator, data, parts, race, report, suite
 from benchmarks.contenders import contenders
 
 _RACE_PX = 10_240
@@ -17,14 +17,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the results; gives an exit code."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if min(arguments.size or 1, arguments.rounds) < 1:
-        parser.error("--size and --rounds are at least 1")
+    if min(arguments.size or 1, arguments.rounds, arguments.chunks) < 1:
+        parser.error("--size, --rounds and --chunks are at least 1")
     load = os.getloadavg()[0]
     if arguments.what == "parts":
         photo = data.photo(arguments.size or parts.SIZE_PX)
         timings = suite.measure(arguments.only, photo.size_px, say=_say)
         section = report.of_parts(timings, photo, load)
         failed = not timings
+    elif arguments.what == "coordinator":
+        section = report.of_coordination(coordinator.measure(arguments.chunks), load)
+        failed = False
     else:
         every = contenders()
         names = [c.name for c in every]
@@ -43,10 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["race", "parts"], default="race")
+    parser.add_argument("what", nargs="?", choices=["race", "parts", "coordinator"], default="race")
     sizes = f"sides of the raster in pixels (race: {_RACE_PX}, parts: {parts.SIZE_PX})"
     parser.add_argument("--size", type=int, help=sizes)
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each contender (3)")
+    chunks = f"chunks of the simulated raster (coordinator: {coordinator.CHUNKS})"
+    parser.add_argument("--chunks", type=int, default=coordinator.CHUNKS, help=chunks)
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="run only this one (again for more)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,10 @@ class Job:
         """The unit that a chunk of the region is."""
         return chunk.row // self.chunk_px, chunk.col // self.chunk_px
 
-    def windows(self) -> list[Window]:
-        """What one task does each, in pixels of the region: a chunk, or a few small ones."""
+    def windows(self) -> Iterator[Window]:
+        """What one task does each, in pixels of the region: a chunk, or a few small ones. Never listed."""
         region = Window(0, 0, self.view.region.height, self.view.region.width)
-        return list(tiles(region, max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px))
+        return tiles(region, max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px)
 
 
 @dataclass(frozen=True, slots=True)

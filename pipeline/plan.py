@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def plan(config: RunConfig) -> Plan:
         jobs = [job_of(config, i.source.name, i.view, kernel, codebook, Path(folder)) for i in inputs]
         window_pixels, window_s = _measure(jobs[0])
     pixels = sum(i.view.region.pixels for i in inputs)
-    tasks = sum(len(j.windows()) + 1 + sum(s.rows * s.cols for s in j.stages[1:]) for j in jobs)
+    tasks = sum(_count(j) + 1 + sum(s.rows * s.cols for s in j.stages[1:]) for j in jobs)
     parallel = min(staff.count, tasks)
     need = space.estimate(
         (space.Extent(j.view.region.pixels, j.chunks) for j in jobs),
@@ -151,10 +152,14 @@ def _fitted(config: RunConfig, kernel: Kernel, view: View, pool: workers.Pool) -
     )
 
 
+def _count(job: Job) -> int:
+    """Number of a raster's windows."""
+    return sum(1 for _ in job.windows())
+
+
 def _measure(job: Job) -> tuple[int, float]:
     """Pixels and seconds of a window in the middle of a raster, done twice: the first warms up."""
-    windows = job.windows()
-    window: Window = windows[len(windows) // 2]
+    window: Window = next(islice(job.windows(), _count(job) // 2, None))
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
@@ -167,7 +172,9 @@ def _measure(job: Job) -> tuple[int, float]:
 def _peak_bytes(jobs: Sequence[Job], staff: workers.Workers) -> int:
     """Memory of this process now (all is loaded), and of the windows that are under way at a time."""
     window = max(
-        w.pixels * (2 * j.view.raster.pixel_bytes + _LABEL_BYTES) for j in jobs for w in (j.windows()[0],)
+        w.pixels * (2 * j.view.raster.pixel_bytes + _LABEL_BYTES)
+        for j in jobs
+        for w in islice(j.windows(), 1)
     )
     base = psutil.Process().memory_info().rss
     processes = staff.count if staff.kind == "processes" else 1

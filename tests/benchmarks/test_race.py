@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from benchmarks import data, race, report, suite
+from benchmarks import coordinator, data, race, report, suite
 from benchmarks.command import CommandError, Cost, cost, peak_bytes
 from benchmarks.contenders import PAIRS, Contender, contenders
 
@@ -90,6 +90,17 @@ def test_parts_run(work):
     timings = suite.measure(["labels(1)", "halve", "assemble"], 1100, seconds=0)
     assert [t.name for t in timings] == ["Labelling.labels(1)", "Storing.halve", "Assembling.assemble"]
     assert all(t.pixels == 1100**2 and min(t.seconds) > 0 for t in timings)
+
+
+def test_the_coordinator_stays_cheap_and_small(work):
+    done = coordinator.measure(2500)
+    assert done.chunks == 2500
+    # the goal is 3 ms; a machine that is busy with other things shall not fail it
+    assert done.seconds / done.chunks < 0.02
+    assert done.ledger_bytes > 2500 * 40
+    assert max(done.memory) - done.memory[0] < 32 << 20
+    assert "2,500 chunks" in report.of_coordination(done, 0.5)
+    assert not list(work.iterdir())
 
 
 @pytest.mark.slow

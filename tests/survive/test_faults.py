@@ -34,7 +34,7 @@ _MANNERS = (
 def no_delay(monkeypatch):
     """Patience without the waiting."""
     monkeypatch.setattr(durable, "_PATIENCE_S", (0.001, 0.001, 0.001))
-    monkeypatch.setattr(handles, "_RETRY_AFTER_S", (0.001, 0.001))
+    monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.001, 0.001))
 
 
 class Small:
