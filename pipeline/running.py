@@ -222,7 +222,8 @@ class _Run:
         may see it half made; nobody uses the graph until `_job` has waited for it.
         """
         hashing.mix(np.zeros(1, np.uint64))
-        self._graph = threading.Thread(target=importlib.import_module, args=("pipeline.graph",), daemon=True)
+        # no daemon: where all is done already, Python would take itself apart in the middle of the import
+        self._graph = threading.Thread(target=importlib.import_module, args=("pipeline.graph",))
         self._graph.start()
 
     def _fitting(self, saved: Codebook | None) -> list[Input]:

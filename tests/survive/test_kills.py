@@ -94,7 +94,7 @@ class Trial:
                 raise AssertionError(f"{what}\n{error}\n{run.errors}") from error
         last = self.command(out, rng.choice(WORKERS))
         assert last.wait() == 0, f"{name}: {last.errors}"
-        assert last.errors == ""
+        assert not last.errors, f"{name}: {last.errors}"
         assert not last.orphans()
         assert outputs(out) == self.wanted, name
         assert not (out / ".partial").exists()

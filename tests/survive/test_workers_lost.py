@@ -1,0 +1,76 @@
+"""Workers that are killed: others do their work, and a task that kills each fails its raster alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from pipeline import job as work
+from pipeline import running, schedule
+from pipeline.config import RunConfig
+from tests.rasters import noise, write_geotiff
+from tests.survive.commands import Command, outputs
+
+OPTIONS = ("--segments", "3", "--chunk-size", "512", "--workers", "processes:2")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    return write_geotiff(folder / "scene.tif", noise(3, 1100, 9000, seed=4), tiled=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run = Command(folder / "out", folder / "log", source, *OPTIONS)
+    assert run.wait() == 0
+    return outputs(folder / "out")
+
+
+@pytest.mark.parametrize("event", ["fit", "raster"])
+def test_a_run_goes_on_when_a_worker_is_killed(source, undisturbed, tmp_path, event):
+    run = Command(tmp_path / "out", tmp_path / "log", source, *OPTIONS)
+    while run.running and event not in [e["event"] for e in run.events]:
+        time.sleep(0.005)
+    workers = run.workers()
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    assert run.wait() == 0, run.errors
+    assert run.errors == ""
+    assert outputs(tmp_path / "out") == undisturbed
+    assert not run.orphans()
+
+
+class Deadly:
+    """In the place of a task: kills whoever labels the raster of a name."""
+
+    __name__ = "label_window"
+
+    def __init__(self, name):
+        self.name = name
+        self.real = work.label_window
+
+    def __call__(self, job, *arguments):
+        if job.name == self.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.real(job, *arguments)
+
+
+def test_a_task_that_kills_every_worker_fails_its_raster_and_no_other(tmp_path, monkeypatch):
+    sources = [write_geotiff(tmp_path / f"r{i}.tif", noise(3, 600, 600, seed=i)) for i in range(3)]
+    config = RunConfig(
+        sources=tuple(map(str, sources)), out=str(tmp_path / "out"), segments=3, workers="processes:2"
+    )
+    monkeypatch.setattr(schedule, "_LOST_TWICE_S", (0.0, 0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(schedule.work, "label_window", Deadly("r1"))
+        report = running.run(config)
+    assert sorted(report.done) == ["r0", "r2"]
+    assert "its worker died 3 times" in report.failed["r1"]
+    assert report.exit_code == 1
+    # mended, it is done by the same command
+    assert running.run(config).done == ["r1"]
