@@ -69,8 +69,10 @@ class Ledger:
 
     def done(self, stage: int, unit: Unit) -> Written | None:
         """What an earlier run recorded of a unit."""
-        at = int(np.searchsorted(self._keys, _key(stage, *unit), side="right")) - 1
-        if at < 0 or self._keys[at] != _key(stage, *unit):
+        # of the keys' own type: of a plain int NumPy makes all of them floats, each time, and rounds them
+        key = np.uint64(_key(stage, *unit))
+        at = int(np.searchsorted(self._keys, key))
+        if at == len(self._keys) or self._keys[at] != key:
             return None
         record = self._before[at]
         return Written(int(record["size"]), record["digest"].tobytes())

@@ -87,3 +87,9 @@ def test_a_million_records_are_looked_up_in_bounded_time(tmp_path):
     book = Ledger(path)
     assert all(book.done(0, (i // 1000, i % 1000)) == Written.of(b"") for i in range(0, count, 997))
     book.close()
+
+
+def test_neighbours_of_every_stage_are_told_apart(tmp_path):
+    entries = [((stage, (2**20, col)), bytes([stage, col])) for stage in (0, 1, 5) for col in range(20)]
+    fill(tmp_path / "ledger", entries)
+    assert found(tmp_path / "ledger", entries) == {key: Written.of(data) for key, data in entries}

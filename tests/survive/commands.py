@@ -59,6 +59,12 @@ class Command:
         """True until its main process ends."""
         return self.process.poll() is None
 
+    def listens(self):
+        """Whether it has come so far as to handle signals, which Python's own start does not."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
     def workers(self):
         """Processes of its workers."""
         with contextlib.suppress(psutil.Error):

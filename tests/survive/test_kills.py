@@ -136,7 +136,7 @@ def _wait(run, moment, at, delay):
     before = _found(run, moment)
     while run.running:
         if moment == "any":
-            if time.monotonic() > end:
+            if time.monotonic() > end and run.listens():
                 return True
         elif _found(run, moment) - before:
             time.sleep(delay)
