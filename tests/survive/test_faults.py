@@ -107,6 +107,15 @@ def test_a_call_that_fails_leaves_equal_bytes_or_a_run_to_take_up(small, kind):
         small.survives(Fault(kind, number, error, lasting))
 
 
+def test_a_clock_that_jumps_changes_nothing(small, monkeypatch):
+    rng, now = random.Random(SEED), time.time()
+    monkeypatch.setattr(time, "time", lambda: now + rng.uniform(-1e8, 1e8))
+    with Faults(small.folder, fault=Fault("write", small.counts["write"] // 2, errno.ENOSPC, lasting=True)):
+        assert small.run(small.folder / "jumps")[0] == 1
+    assert small.run(small.folder / "jumps") == (0, "")
+    assert outputs(small.folder / "jumps") == small.wanted
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
