@@ -25,14 +25,15 @@ from benchmarks import data
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
-from pipeline import job as work
-from pipeline import schedule
+from pipeline import schedule, tasks
 from pipeline.header import Georeference, Raster, Stack
-from pipeline.job import Job, UnitsDone
+from pipeline.job import Job
 from pipeline.ledger import Unit
 from pipeline.schedule import Tally
+from pipeline.seams import Seams
 from pipeline.sinks.parts import DIGEST_BYTES, Written
 from pipeline.sinks.sink import sink_of
+from pipeline.tasks import UnitsDone
 from pipeline.view import View
 from pipeline.workers import Pool
 
@@ -142,7 +143,8 @@ def _drive(job: Job, looks: _Looks) -> None:
 def _tasks_that_do_nothing() -> Iterator[None]:
     """Tasks that report what real ones do, and a workspace that stays for the second time."""
     with (
-        mock.patch.multiple(work, label_window=_label, merge_unit=_merge, finish=_nothing, publish=_nothing),
+        mock.patch.multiple(tasks, label_window=_label, merge_unit=_merge, assemble=_histogram, check=_seams),
+        mock.patch.multiple(tasks, finish=_record, publish=_record),
         mock.patch.object(schedule.Workspace, "remove", schedule.Workspace.close),
     ):
         yield
@@ -158,7 +160,15 @@ def _merge(_job: Job, index: int, unit: Unit, recorded: Written | None) -> Units
     return UnitsDone(index, {} if recorded else {unit: _written(index, unit)})
 
 
-def _nothing(*_: Any) -> dict[str, Any]:
+def _histogram(_job: Job) -> list[int]:
+    return [0] * 256
+
+
+def _seams(_job: Job, _index: int, _window: Window) -> Seams:
+    return Seams()
+
+
+def _record(*_: Any) -> dict[str, Any]:
     return {}
 
 
