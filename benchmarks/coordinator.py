@@ -25,8 +25,7 @@ from benchmarks import data
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
-from pipeline import schedule
-from pipeline import tasks as work
+from pipeline import schedule, tasks
 from pipeline.header import Georeference, Raster, Stack
 from pipeline.job import Job
 from pipeline.ledger import Unit
@@ -144,15 +143,8 @@ def _drive(job: Job, looks: _Looks) -> None:
 def _tasks_that_do_nothing() -> Iterator[None]:
     """Tasks that report what real ones do, and a workspace that stays for the second time."""
     with (
-        mock.patch.multiple(
-            work,
-            label_window=_label,
-            merge_unit=_merge,
-            assemble=_nothing,
-            check=_check,
-            finish=_nothing,
-            publish=_nothing,
-        ),
+        mock.patch.multiple(tasks, label_window=_label, merge_unit=_merge, assemble=_histogram, check=_seams),
+        mock.patch.multiple(tasks, finish=_record, publish=_record),
         mock.patch.object(schedule.Workspace, "remove", schedule.Workspace.close),
     ):
         yield
@@ -168,11 +160,15 @@ def _merge(_job: Job, index: int, unit: Unit, recorded: Written | None) -> Units
     return UnitsDone(index, {} if recorded else {unit: _written(index, unit)})
 
 
-def _check(*_: Any) -> Seams:
+def _histogram(_job: Job) -> list[int]:
+    return [0] * 256
+
+
+def _seams(_job: Job, _index: int, _window: Window) -> Seams:
     return Seams()
 
 
-def _nothing(*_: Any) -> dict[str, Any]:
+def _record(*_: Any) -> dict[str, Any]:
     return {}
 
 

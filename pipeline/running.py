@@ -188,7 +188,6 @@ class _Run:
         if self._config.codebook_scope == "batch" and saved is None and inputs:
             check_alike([i.view for i in inputs])
         todo = [i for i in inputs if not self._skip(i, saved)]
-        self._load_graph()
         self._inputs = {i.source.name: i for i in todo}
         self._pace = Pace(sum(i.view.region.pixels for i in todo))
         config, sizes = self._config, [self._size(one) for one in todo]
@@ -198,6 +197,8 @@ class _Run:
         for one, size in zip(todo, sizes, strict=True):
             self._folder.note(one.source, "waiting", **size)
         self._folder.save({})
+        if todo:
+            self._load_graph()
         try:
             for outcome in schedule.drive(
                 self._jobs(todo, inputs, saved),
@@ -212,6 +213,8 @@ class _Run:
                 self._folder.save_now_and_then()
                 self._folder.owner.check()
         finally:
+            if todo:
+                self._graph.join()  # Python may not take itself apart in the middle of an import
             self._report.seconds = time.monotonic() - self._start
             self._folder.save(self._summary())
 

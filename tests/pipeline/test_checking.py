@@ -40,7 +40,7 @@ def made(request, labels, tmp_path_factory):
 @pytest.fixture
 def copy(made, tmp_path, monkeypatch):
     """A copy of it that a test may spoil."""
-    monkeypatch.setattr(handles, "_RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.0,))
     shutil.copytree(made[0].parent, tmp_path / "copy")
     return tmp_path / "copy" / made[0].name, tmp_path / "copy" / made[1].name
 

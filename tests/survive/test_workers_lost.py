@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from pipeline import running, schedule
-from pipeline import tasks as work
+from pipeline import running, schedule, tasks
 from pipeline.config import RunConfig
 from tests.rasters import noise, write_geotiff
 from tests.survive.commands import Command, outputs
@@ -52,7 +51,7 @@ class Deadly:
 
     def __init__(self, name):
         self.name = name
-        self.real = work.label_window
+        self.real = tasks.label_window
 
     def __call__(self, job, *arguments):
         if job.name == self.name:
@@ -67,10 +66,10 @@ def test_a_task_that_kills_every_worker_fails_its_raster_and_no_other(tmp_path, 
     )
     monkeypatch.setattr(schedule, "_LOST_TWICE_S", (0.0, 0.0))
     with monkeypatch.context() as patch:
-        patch.setattr(schedule.work, "label_window", Deadly("r1"))
+        patch.setattr(tasks, "label_window", Deadly("r1"))
         report = running.run(config)
     assert sorted(report.done) == ["r0", "r2"]
-    assert "its worker died 3 times" in report.failed["r1"]
+    assert "took its worker with it 3 times" in report.failed["r1"]
     assert report.exit_code == 1
     # mended, it is done by the same command
     assert running.run(config).done == ["r1"]
