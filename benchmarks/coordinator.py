@@ -31,8 +31,8 @@ from pipeline.job import Job
 from pipeline.ledger import Unit
 from pipeline.schedule import Tally
 from pipeline.seams import Seams
-from pipeline.sinks.parts import DIGEST_BYTES, Written
 from pipeline.sinks.sink import sink_of
+from pipeline.sinks.written import DIGEST_BYTES, Written
 from pipeline.tasks import UnitsDone
 from pipeline.view import View
 from pipeline.workers import Pool

@@ -9,8 +9,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, TypeVar
 
 import dask
@@ -30,58 +31,63 @@ _SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.worker.use-file-locking": False,
-    # one task at a time is with a worker, so that if it dies it is known which one did it
-    "distributed.scheduler.worker-saturation": 1.0,
+    # a task is done again by us, and not for ever
     "distributed.scheduler.allowed-failures": 0,
+    # it is served on this machine alone; Dask would name the address that others see
+    "distributed.dashboard.link": "http://127.0.0.1:{port}/status",
 }
 
 
 class ClusterExecutor(Executor):
-    """Tasks for a cluster's workers. Unlike Dask's own executor it knows which of them have begun.
+    """Tasks for a cluster's workers, one at a time for each: so a worker that dies takes one task with it.
 
     Parameters
     ----------
     cluster, client
         The cluster, and a client of it.
+    count
+        Tasks that run at a time.
     dashboard
         Address of the dashboard, or None.
     """
 
-    def __init__(self, cluster: LocalCluster, client: Client, dashboard: str | None) -> None:
+    def __init__(self, cluster: LocalCluster, client: Client, count: int, dashboard: str | None) -> None:
         self.dashboard = dashboard
         self._cluster = cluster
         self._client = client
+        self._count = count
         self._loop = client.loop.asyncio_loop  # type: ignore[union-attr]
+        self._lock = threading.RLock()
+        self._waiting: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self._tasks: dict[Future[Any], Any] = {}
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
-        """Have a task done; gives its future."""
-        task = self._client.submit(_sendable, function, *arguments, pure=False)
+        """Have a task done; gives its future, which can be cancelled until a worker gets the task."""
         future: Future[Any] = Future()
-        self._tasks[future] = task
-        asyncio.run_coroutine_threadsafe(self._pass_on(task, future), self._loop)
+        self._waiting.append((future, function, arguments))
+        self._fill()
         return future
 
+    def _fill(self) -> None:
+        """Give tasks to workers that have none."""
+        with self._lock:
+            while self._waiting and len(self._tasks) < self._count:
+                future, function, arguments = self._waiting.popleft()
+                if future.set_running_or_notify_cancel():
+                    task = self._client.submit(_sendable, function, *arguments, pure=False)
+                    self._tasks[future] = task
+                    asyncio.run_coroutine_threadsafe(self._pass_on(task, future), self._loop)
+
     async def _pass_on(self, task: Any, future: Future[Any]) -> None:
-        """Give a task's outcome to its future, where that still waits for it."""
+        """Give a task's outcome to its future."""
         result = await task._result(raiseit=False)  # noqa: SLF001  (as Dask's own executor does)
-        self._tasks.pop(future, None)
-        if task.status == "cancelled":
-            future.cancel()
-        if not future.set_running_or_notify_cancel():
-            return
+        with self._lock:
+            self._tasks.pop(future, None)
+        self._fill()
         if task.status == "finished":
             future.set_result(result)
         else:
-            future.set_exception(result[1])
-
-    def withdraw(self, futures: Iterable[Future[Any]]) -> None:
-        """Take back the tasks that no worker has begun."""
-        begun = {key for keys in self._client.processing().values() for key in keys}
-        for future in futures:
-            task = self._tasks.get(future)
-            if task is not None and task.key not in begun:
-                task.cancel()
+            future.set_exception(CancelledError() if task.status == "cancelled" else result[1])
 
     def replace_worker(self, future: Future[Any]) -> bool:
         """Kill the process that is at a task; another takes its place, and the task fails as lost."""
@@ -159,4 +165,4 @@ def local(processes: bool, count: int, *, dashboard: bool) -> Iterator[ClusterEx
     ):
         if processes:
             client.register_plugin(_Serving())
-        yield ClusterExecutor(cluster, client, cluster.dashboard_link if dashboard else None)
+        yield ClusterExecutor(cluster, client, count, cluster.dashboard_link if dashboard else None)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.durable import storage_error
-from pipeline.sinks.parts import DIGEST_BYTES, Written
+from pipeline.sinks.written import DIGEST_BYTES, Written
 
 Unit = tuple[int, int]
 

@@ -18,7 +18,7 @@ failed      raster, error
 verified    raster, ok (true or false)
 warning     message
 window      raster, stage (0: chunks; then overviews), row, col, height, width (pixels of the stage's
-            first level), chunks, read_s, label_s, encode_s, write_s
+            first level), chunks, bad_chunks, read_s, label_s, encode_s, write_s
 end         done, failed, skipped, seconds, mpx_per_s, budget (`pipeline.budget`)
 ==========  ==========================================================================================
 """
@@ -170,8 +170,7 @@ def _text(name: str, fields: dict[str, Any]) -> str:
         "skipped": "{raster}: {reason}",
         "failed": "{error}",
         "warning": "warning: {message}",
-        "end": "{done} done, {failed} failed, {skipped} skipped in {seconds:.1f} s ({mpx_per_s:.1f} Mpx/s)\n"
-        "time: {budget[verdict]}",
+        "end": "{done} done, {failed} failed, {skipped} skipped in {seconds:.1f} s ({mpx_per_s:.1f} Mpx/s)",
     }
     if name == "codebook":
         where = f" for {fields['raster']}" if fields["raster"] else ""
@@ -179,4 +178,5 @@ def _text(name: str, fields: dict[str, Any]) -> str:
             f" from {fields['cells_read']} of {fields['cells_total']} cells" if fields["cells_read"] else ""
         )
         return f"codebook {fields['codebook_hash'][:12]}{where}: {fields['segments']} segments{seen}"
-    return printable(lines.get(name, "").format(**fields))
+    text = printable(lines.get(name, "").format(**fields))
+    return f"{text}\ntime: {printable(fields['budget']['verdict'])}" if name == "end" else text

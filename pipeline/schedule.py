@@ -318,7 +318,8 @@ class _Flight:
 
     def cancel(self) -> None:
         """Take back what no worker has begun."""
-        self._pool.withdraw(self._tasks)
+        for future in self._tasks:
+            future.cancel()
 
 
 class _Batch:

@@ -20,7 +20,8 @@ def status_text(found: RunStatus, *, everything: bool = False) -> str:
     everything
         List every raster; else of many only those under way and the first that failed.
     """
-    return printable("\n".join([*_totals(found), "", *_table(found.rasters, everything=everything)]))
+    lines = [*_totals(found), "", *_table(found.rasters, everything=everything)]
+    return "\n".join(map(printable, lines))
 
 
 def _totals(found: RunStatus) -> list[str]:

@@ -29,7 +29,7 @@ from pipeline.ledger import Unit
 from pipeline.seams import Borders, Seams
 from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
-from pipeline.sinks.parts import Written
+from pipeline.sinks.written import Written
 from pipeline.workers import cell_threads
 from pipeline.workspace import RECORD
 

@@ -65,10 +65,8 @@ def usable_cores() -> int:
 
 
 @runtime_checkable
-class _Withdrawing(Protocol):
+class _Replacing(Protocol):
     """An executor that knows what its workers are at."""
-
-    def withdraw(self, futures: Iterable[Future[Any]]) -> None: ...
 
     def replace_worker(self, future: Future[Any]) -> bool: ...
 
@@ -98,17 +96,9 @@ class Pool:
         """Have a task done; gives its future."""
         return self.executor.submit(function, *arguments)
 
-    def withdraw(self, futures: Iterable[Future[Any]]) -> None:
-        """Take back the tasks that no worker has begun."""
-        if isinstance(self.executor, _Withdrawing):
-            self.executor.withdraw(futures)
-        else:
-            for future in futures:
-                future.cancel()
-
     def replace_worker(self, future: Future[Any]) -> bool:
         """Kill the worker that hangs in a task and start another; False where workers are threads."""
-        return isinstance(self.executor, _Withdrawing) and self.executor.replace_worker(future)
+        return isinstance(self.executor, _Replacing) and self.executor.replace_worker(future)
 
     def each(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         """Results of ``function(*call)``, in the order of the calls, with a bounded number under way."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engine.grid import Window, tiles
 from pipeline import durable
 from pipeline.ledger import Ledger, Unit
-from pipeline.sinks.parts import Written
+from pipeline.sinks.written import Written
 
 if TYPE_CHECKING:
     from pipeline.job import Job

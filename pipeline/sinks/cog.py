@@ -22,8 +22,9 @@ from engine.kernel import NODATA
 from pipeline import durable
 from pipeline.sinks import tiff
 from pipeline.sinks.meaning import Labelled
-from pipeline.sinks.parts import PartIndex, Written, histogram, part_path, read_index, write_part
+from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
+from pipeline.sinks.written import Written
 from pipeline.style import LabelStyle, aux_xml, statistics
 
 Labels = npt.NDArray[np.uint8]

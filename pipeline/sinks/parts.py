@@ -7,7 +7,6 @@ unit may be redone at will; its digest tells later whether it is still what was 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Sequence
@@ -20,8 +19,8 @@ import numpy.typing as npt
 
 from pipeline import durable
 from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid, count_labels
+from pipeline.sinks.written import Written
 
-DIGEST_BYTES = 16
 _MAGIC = b"TWPART02"
 _TAIL = struct.Struct("<I8s")
 _LEVEL = 1  # remnants are short-lived
@@ -50,26 +49,6 @@ class LevelTiles:
     col: int
     sizes: list[list[int]]
     offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A file that is on disk: its size, and the BLAKE2b digest (16 bytes) of what it holds."""
-
-    size: int
-    digest: bytes
-
-    @classmethod
-    def of(cls, data: bytes) -> Written:
-        """What a file that holds `data` is."""
-        return cls(len(data), hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest())
-
-    def still(self, path: Path) -> bool:
-        """Whether a file is what was written."""
-        try:
-            return path.stat().st_size == self.size and Written.of(path.read_bytes()) == self
-        except OSError:
-            return False
 
 
 @dataclass(frozen=True)

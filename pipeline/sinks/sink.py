@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from pipeline.sinks.cog import Cog
 from pipeline.sinks.meaning import Labelled
-from pipeline.sinks.parts import Written
 from pipeline.sinks.pyramid import Stage
+from pipeline.sinks.written import Written
 from pipeline.sinks.zarr_store import ZarrStore
 
 SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}

@@ -20,10 +20,11 @@ from engine.kernel import NODATA
 from pipeline import durable
 from pipeline.sinks import geozarr
 from pipeline.sinks.meaning import Labelled
-from pipeline.sinks.parts import Written, histogram, write_part
+from pipeline.sinks.parts import histogram, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
 from pipeline.sinks.shard import encode_bytes, encode_chunk, encode_shard
 from pipeline.sinks.vrt import labels_vrt, mosaic_vrt
+from pipeline.sinks.written import Written
 from pipeline.sinks.zarr_nodes import Array, Node, chunk_key, metadata_files
 
 Labels = npt.NDArray[np.uint8]

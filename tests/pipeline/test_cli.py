@@ -349,7 +349,7 @@ def test_rasters_of_several_kinds_are_refused_with_an_example_of_each(run, good,
 
 
 def break_run(monkeypatch, error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(run_module, "run", fail)
@@ -669,7 +669,8 @@ def documented():
     """Fields of each event, as the table in the module's documentation has them."""
     table = progress.__doc__.split("event       fields")[1].split("=\n", 1)[1].split("==========")[0]
     fields = {}
-    for line in table.strip().splitlines():
+    # a line that begins with blanks goes on with the one before
+    for line in re.sub(r"\n +", " ", table.strip()).splitlines():
         name, _, rest = line.partition(" ")
         fields[name] = {f.strip() for f in re.sub(r"\([^)]*\)", "", rest).split(",")}
     return fields

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline import ledger
 from pipeline.ledger import Ledger, chunks_done, records
-from pipeline.sinks.parts import Written
+from pipeline.sinks.written import Written
 from tests.disk import files_no_larger_than
 
 UNITS = st.tuples(st.integers(0, 5), st.tuples(st.integers(0, 2**28 - 1), st.integers(0, 2**28 - 1)))

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
+from pipeline import cli, owner
 from pipeline.config import build
 from pipeline.errors import UsageError
 from pipeline.journal import Journal
+from pipeline.ledger import Ledger
 from pipeline.progress import Silent
 from pipeline.running import run
+from pipeline.sinks.written import Written
 from pipeline.status import status, watch
 from pipeline.status_text import status_text
 from pipeline.units import bytes_text, seconds_text
@@ -53,7 +55,12 @@ class Out:
     def ledger(self, name, done, torn=0):
         path = self.path / ".partial" / name / "ledger"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"h" * 16 + b"r" * 40 * done + b"t" * torn)
+        book = Ledger(path)
+        for i in range(done):
+            book.add(0, (0, i), Written.of(b"part"))
+        book.close()
+        with path.open("ab") as file:
+            file.write(b"t" * torn)
 
     def done(self, name, chunks=10):
         self.write(f"{name}.json", {"name": name, "chunks": chunks, "files": [f"{name}.tif"]})
@@ -338,7 +345,7 @@ def test_a_killed_run_is_interrupted_and_the_command_loads_nothing_heavy(out):
 
 def test_interrupting_a_watch_is_no_error(out):
     out.kept(("a", "waiting", {}))
-    out.write(".partial/owner.json", {"pid": os.getpid()})
+    out.write(".partial/.owner", owner._here())
     watching = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "status", out.path, "--watch"],
         cwd=ROOT,

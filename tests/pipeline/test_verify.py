@@ -53,7 +53,7 @@ def make(sources, out, **options):
 @pytest.fixture
 def verify(capsys, monkeypatch):
     """Runs the command in this process; gives its exit code, stdout and stderr."""
-    monkeypatch.setattr(raster_module, "_RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(raster_module, "RETRY_AFTER_S", (0.0,))
 
     def call(*arguments):
         capsys.readouterr()
