@@ -6,6 +6,7 @@ file that is torn or altered is found out by the archive's own checksums and don
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -52,12 +53,13 @@ class FitMemory:
         StorageError
             If it cannot be written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
         durable.patiently(_write, self._path(what), arrays)
 
     def forget(self) -> None:
         """Delete all findings: the fit is done."""
-        durable.remove(self._folder)
+        # what cannot be deleted is of no other fit, and goes when the run ends
+        with contextlib.suppress(OSError):
+            durable.patiently(durable.remove, self._folder)
 
     def _path(self, what: tuple[Any, ...]) -> Path:
         text = json.dumps([self._basis, *what], sort_keys=True, default=str)
@@ -67,4 +69,8 @@ class FitMemory:
 def _write(path: Path, arrays: Arrays) -> None:
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **arrays)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise durable.storage_error(path, error) from error
     durable.write_bytes(path, data.getvalue())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,7 +137,8 @@ class Folder:
     def close(self) -> None:
         """Take away the folder of work in progress: nothing is left to do in it."""
         self.release()
-        shutil.rmtree(self.partial, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is in nobody's way, and the next run deletes it
+            patiently(durable.remove, self.partial)
 
     def release(self) -> None:
         """Let other runs work here; work in progress stays."""

@@ -16,7 +16,7 @@ from engine import hashing
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
-from pipeline import schedule, space, workers
+from pipeline import durable, schedule, space, workers
 from pipeline.budget import Setting, Spent, budget
 from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
@@ -338,7 +338,7 @@ class _Run:
                 self._pass_over(source, NO_VALID_PIXEL)
                 return
             self._fail(source, outcome.error)
-            self._folder.outputs(source).codebook.unlink(missing_ok=True)
+            durable.patiently(durable.remove, self._folder.outputs(source).codebook)
             return
         self._report.done.append(job.name)
         self._report.pixels += job.view.region.pixels

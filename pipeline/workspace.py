@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -79,4 +80,6 @@ class Workspace:
     def remove(self) -> None:
         """End work here and delete all of it."""
         self.close()
-        durable.remove(self._job.folder)
+        # what cannot be deleted goes with all work in progress when the run ends, and hurts nobody till then
+        with contextlib.suppress(OSError):
+            durable.patiently(durable.remove, self._job.folder)

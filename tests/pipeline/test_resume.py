@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import gathering, running, sampling, stopping
+from pipeline import codebooks, gathering, running, sampling, stopping
 from pipeline import tasks as work
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError, UsageError
@@ -159,7 +159,7 @@ def test_other_chunks_begin_anew_and_other_workers_go_on(
 def test_the_codebook_stays(source, tmp_path, monkeypatch):
     interrupted(source, tmp_path, "cog", 3, monkeypatch)
     codebook = (tmp_path / "codebook.npz").read_bytes()
-    monkeypatch.setattr(running, "fit_codebook", None)
+    monkeypatch.setattr(codebooks, "fit_codebook", None)
     running.run(config(source, tmp_path))
     assert (tmp_path / "codebook.npz").read_bytes() == codebook
 
