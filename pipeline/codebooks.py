@@ -12,12 +12,13 @@ from pipeline import durable
 from pipeline.budget import Spent
 from pipeline.config import RunConfig
 from pipeline.durable import patiently
-from pipeline.errors import RasterError
+from pipeline.errors import RasterError, one_line
 from pipeline.fit_memory import FitMemory
 from pipeline.fitting import fit_codebook
 from pipeline.folder import Folder
 from pipeline.inputs import Input, sampled
-from pipeline.kernels import load_codebook
+from pipeline.job import device_of
+from pipeline.kernels import load_codebook, on_cpu
 from pipeline.progress import Progress
 from pipeline.sources import Source
 from pipeline.versions import versions
@@ -109,18 +110,34 @@ class Codebooks:
         config = self._config
         start = time.monotonic()
         places = [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs]
-        memory = FitMemory(self._folder.partial / ".fit", [places, config.meaning, versions()])
-        codebook = fit_codebook(
-            sampled(inputs),
-            kernel,
-            config.segments,
-            seed=config.seed,
-            method=config.fit,
-            scale=config.scale,
-            pool=self._pool,
-            advance=lambda done, total: self._progress.event("fit", done=done, total=total, raster=name),
-            memory=memory,
+        memory = FitMemory(
+            self._folder.partial / ".fit", [places, config.meaning, device_of(kernel), versions()]
         )
+
+        def fit(by: Kernel) -> Codebook:
+            return fit_codebook(
+                sampled(inputs),
+                by,
+                config.segments,
+                seed=config.seed,
+                method=config.fit,
+                scale=config.scale,
+                pool=self._pool,
+                advance=lambda done, total: self._progress.event("fit", done=done, total=total, raster=name),
+                memory=memory,
+            )
+
+        try:
+            codebook = fit(kernel)
+        except ValueError as error:
+            other = (
+                on_cpu(kernel) if config.device_fallback and type(error).__name__ == "NetworkError" else None
+            )
+            if other is None:
+                raise
+            self._progress.event("warning", message=f"the fit is begun anew on the CPU ({one_line(error)})")
+            memory.forget()
+            codebook = fit(other)
         memory.forget()
         self._spent.fit_s += time.monotonic() - start
         self.announce(codebook, name)

@@ -80,6 +80,9 @@ class RunConfig(BaseModel):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="cnn: auto, cpu, cuda, cuda:N or mps"
     )
+    device_fallback: bool = Field(
+        default=False, description="cnn: do a raster again on the CPU if its device fails in the middle"
+    )
     mosaic: bool = Field(default=False, description="treat all sources as one raster, without seams")
     overlap: Literal["first", "nearest-centre"] = Field(
         "first", description="mosaic: which of several tiles a pixel is taken from"

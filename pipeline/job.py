@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kernel import Kernel
+from pipeline.errors import one_line
 from pipeline.ledger import Unit
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import Sink
@@ -18,6 +19,11 @@ from pipeline.view import View
 
 # a task of about this side: small chunks go together, so that the coordinator's cost stays small
 _WINDOW_PX = 2048
+
+
+def device_of(kernel: Kernel) -> str:
+    """Where a kernel computes."""
+    return str(getattr(kernel, "device", "cpu"))
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,10 @@ class Job:
         Tells this state of the input from another.
     redo
         Finished labels to take what they hold from, or None.
+    fallback
+        Kernel to begin anew with if this one's device fails, or None.
+    device_failure
+        Why that was done; "" where it was not.
     """
 
     name: str
@@ -72,6 +82,8 @@ class Job:
     threads: int = 1
     fingerprint: str = ""
     redo: Redo | None = None
+    fallback: Kernel | None = None
+    device_failure: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -84,6 +96,7 @@ class Job:
             "area": None if area is None else area.digest,
             "chunk_px": self.chunk_px,
             "sink": repr(self.sink),
+            "device": device_of(self.kernel),
             "tolerant": self.view.tolerant,
             "redo": None if self.redo is None else sorted(self.redo.units),
             "versions": versions(),
@@ -103,6 +116,13 @@ class Job:
     def chunks(self) -> int:
         """Number of chunks."""
         return self.stages[0].rows * self.stages[0].cols
+
+    def after(self, error: BaseException | None) -> Job | None:
+        """The same work on the fallback, if there is one and the error is of a network on its device."""
+        # by its name: engine.network is a heavy import, and its errors come only where it is loaded
+        if self.fallback is None or error is None or type(error).__name__ != "NetworkError":
+            return None
+        return replace(self, kernel=self.fallback, fallback=None, device_failure=one_line(error))
 
     def unit(self, chunk: Window) -> Unit:
         """The unit that a chunk of the region is."""

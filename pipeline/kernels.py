@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
         f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
         f"{codebook.dtype}; choose bands with --bands or fit another codebook"
     )
+
+
+def on_cpu(kernel: Kernel) -> Kernel | None:
+    """A kernel as it is on the CPU, or None if that is where it is."""
+    from engine.cnn import CnnKernel
+
+    return replace(kernel, device="cpu") if isinstance(kernel, CnnKernel) and kernel.device != "cpu" else None
 
 
 def _cnn(model: str, upsample: str, device: str) -> Kernel:

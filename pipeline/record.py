@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import RunConfig
+from pipeline.job import device_of
 from pipeline.schedule import Tally
 from pipeline.versions import versions
 
@@ -35,6 +36,8 @@ def raster_record(tally: Tally, fingerprint: str, config: RunConfig) -> dict[str
         "parameters": {**config.meaning, **config.layout, "chunk_size": job.chunk_px},
         "codebook_hash": job.codebook.content_hash,
         "kernel": job.codebook.kernel,
+        "device": device_of(job.kernel),
+        **({"device_failure": job.device_failure} if job.device_failure else {}),
         "fit": job.codebook.fit,
         "chunks": tally.chunks_done,
         "timings": {

@@ -34,7 +34,7 @@ from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs
 from pipeline.job import Job, Redo
 from pipeline.journal import Journal
-from pipeline.kernels import kernel_for, load_codebook, mismatch
+from pipeline.kernels import kernel_for, load_codebook, mismatch, on_cpu
 from pipeline.network import is_remote
 from pipeline.pace import Pace
 from pipeline.progress import Progress, Silent
@@ -283,6 +283,7 @@ class _Run:
         self._graph.join()
         job = job_of(self._config, one.source.name, one.view, self._kernel, codebook, self._folder.path)
         job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint)
+        job = replace(job, fallback=on_cpu(self._kernel) if self._config.device_fallback else None)
         outputs = self._folder.outputs(one.source)
         if not (self._retry_bad and outputs.bad.exists()):
             return job

@@ -221,7 +221,7 @@ def drive(
     KeyboardInterrupt
         When an end was asked for (`stopping`): what was under way is finished first, unless it takes long.
     """
-    batch = _Batch(iter(jobs), record, started)
+    batch = _Batch(iter(jobs), record, started, warn)
     flight = _Flight(batch, pool, Throttle(pool.count, memory_limit), advanced, warn)
     try:
         while True:
@@ -326,11 +326,16 @@ class _Batch:
     """The rasters under way, and those to come."""
 
     def __init__(
-        self, jobs: Iterator[Job], record: Callable[[Tally], dict[str, Any]], started: Callable[[Job], None]
+        self,
+        jobs: Iterator[Job],
+        record: Callable[[Tally], dict[str, Any]],
+        started: Callable[[Job], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._jobs = jobs
         self._record = record
         self._started = started
+        self._warn = warn
         self._running: list[_Running] = []
         self._exhausted = False
 
@@ -361,4 +366,13 @@ class _Batch:
         """The rasters that are over, which are under way no more."""
         over = [one for one in self._running if one.over]
         self._running = [one for one in self._running if not one.over]
-        return over
+        return [one for one in over if not self._begun_anew(one)]
+
+    def _begun_anew(self, one: _Running) -> bool:
+        """Whether a raster whose device failed is under way again, on its fallback."""
+        if (job := one.tally.job.after(one.error)) is None:
+            return False
+        self._warn(f"{job.view.path}: begun anew on the CPU, for its device failed ({job.device_failure})")
+        one.workspace.remove()
+        self._running.append(_Running(job, self._record))
+        return True

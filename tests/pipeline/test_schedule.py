@@ -60,6 +60,9 @@ class FakeJob:
         self.folder = folder or Path("/nonexistent") / name
         self.view = SimpleNamespace(path=name, tolerant=tolerant)
 
+    def after(self, _):
+        return None
+
     def windows(self):
         return iter(range(self._windows))
 
