@@ -16,7 +16,7 @@ from pipeline import handles, mosaic_build, network, stack
 from pipeline.area import crop, interest
 from pipeline.computed import choose
 from pipeline.config import RunConfig
-from pipeline.errors import ContainerError, NoRasterError, RasterError
+from pipeline.errors import ContainerError, NoRasterError, RasterError, UsageError
 from pipeline.fingerprint import combined, fingerprint
 from pipeline.header import Raster
 from pipeline.limits import refuse_region
@@ -105,6 +105,11 @@ def open_inputs(
         If the request cannot be carried out, such as a mosaic of files that do not fit.
     """
     bands = config.bands or bands
+    if config.output_tiles and config.output_tiles % cell_px:
+        raise UsageError(
+            f"--output-tiles {config.output_tiles}: the cells of this network are {cell_px} px; "
+            "give a multiple of that"
+        )
     if config.stack:
         found = [_stack(config.stack, bands, pool, remote=config.network)]
     elif config.mosaic:

@@ -537,3 +537,11 @@ def test_opening_a_mosaic_says_how_far_it_is(scene):
     assert heard == [(i, 35) for i in range(1, 36)]
     assert [one.source.name for one in opened.inputs] == ["mosaic"]
     assert opened.inputs[0].source.files == tuple(map(str, tiles))
+
+
+def test_output_tiles_are_whole_cells_of_the_kernel(tmp_path):
+    source = write_geotiff(tmp_path / "a.tif", noise(3, 1600, 1600))
+    given = {"method": "cnn", "resolution": 16, "mosaic": True, "output_tiles": 1536}
+    with pytest.raises(UsageError, match="the cells of this network are 1024 px"):
+        run(RunConfig(sources=(str(source),), out=str(tmp_path / "out"), **given))
+    assert not (tmp_path / "out").exists()
