@@ -30,11 +30,14 @@ class Case:
         Exit codes that are right.
     measure
         The source whose size the labels must have.
+    labels
+        The bytes that the label file must have where all is done, or None.
     """
 
     argv: list[str]
     may: tuple[int, ...] = (0, 1, 2)
     measure: str | None = None
+    labels: bytes | None = None
 
 
 @dataclass
@@ -124,6 +127,8 @@ def _wrong(folder, case, ended, before):
         return f"{'; '.join(found)}: {said.strip()[-500:]}"
     if code == 0 and case.argv[0] == "run":
         labels = sorted((folder / "out").glob("*.tif"))
+        if case.labels is not None and [path.read_bytes() for path in labels] != [case.labels]:
+            return "a label file that is not what it should be"
         try:
             return _labels_wrong(folder, labels)
         except rasterio.errors.RasterioError as error:
