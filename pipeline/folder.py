@@ -49,6 +49,8 @@ class Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_inputs()
+            if self.partial.is_symlink():
+                raise UsageError(f"{self.partial}: a link, whose target would be emptied; remove it")
             self.partial.mkdir(exist_ok=True)
             self.owner = Owner(self.partial)
         except OSError as error:
@@ -81,8 +83,8 @@ class Folder:
         """Output files of a raster."""
         return self._outputs(source.name, self._config.format)
 
-    def is_done(self, source: Source, fingerprint: str | None, codebook: str | None) -> bool:
-        """True if a raster was done from this very input, and its outputs are there.
+    def done_with(self, source: Source, fingerprint: str | None, codebook: str | None) -> str | None:
+        """Hash of the codebook that a raster was done with, from this very input; None if it is not done.
 
         Parameters
         ----------
@@ -101,15 +103,30 @@ class Folder:
             record = json.loads(files.json.read_text())
             before, used = str(record["input"]["fingerprint"]), str(record["codebook_hash"])
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            return None
         if not (self.taken_up and files.labels.exists()) or (codebook is not None and used != codebook):
-            return False
+            return None
         if fingerprint not in (None, before):
             raise UsageError(
                 f"{source.path}: the input has changed since {files.labels} "
                 "was made; use --overwrite or another OUT"
             )
-        return True
+        return used
+
+    def refuse_changed(self, source: Source, fingerprint: str) -> None:
+        """Refuse an input that is another one than when this run began: its codebook is of that.
+
+        Raises
+        ------
+        UsageError
+            Then.
+        """
+        before = self.states.get(source.name, {}).get("fingerprint")
+        if self.taken_up and before not in (None, fingerprint):
+            raise UsageError(
+                f"{source.path}: the input has changed since the run in {self.path} began; "
+                "use --overwrite or another OUT"
+            )
 
     def note(self, source: Source, state: str, **more: Any) -> None:
         """Remember a raster's state; `save` writes it."""
@@ -136,9 +153,10 @@ class Folder:
 
     def close(self) -> None:
         """Take away the folder of work in progress: nothing is left to do in it."""
-        self.release()
+        # its content first, while the place is ours: a run that comes then may begin at once
         with contextlib.suppress(OSError):  # it is in nobody's way, and the next run deletes it
-            patiently(durable.remove, self.partial)
+            patiently(self._clear_partial)
+        self.release()
 
     def release(self) -> None:
         """Let other runs work here; work in progress stays."""

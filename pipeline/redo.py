@@ -10,10 +10,31 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
+from pipeline.checking import checksum
 from pipeline.damage import BadBlock
 from pipeline.errors import RasterError, one_line
 from pipeline.header import Raster
+from pipeline.job import Job, Outputs, Redo
 from pipeline.opening import open_any
+
+
+def redo_of(job: Job) -> Redo | None:
+    """What of a job's finished labels can be kept; None where all has to be made anew.
+
+    They are kept only if they and the map of what is bad in them are what the record says, and were made
+    with the job's codebook.
+    """
+    place = Outputs(job.out, job.name, job.sink)
+    try:
+        record = json.loads(place.json.read_text())
+        if record["codebook_hash"] != job.codebook.content_hash:
+            return None
+        if any(checksum(p) != record["checksums"][p.name] for p in (place.labels, place.bad)):
+            return None
+        again = affected(bad_of(place.bad), job.view.region, job.chunk_px, job.kernel.halo_px)
+    except (OSError, ValueError, KeyError, TypeError, RasterError):
+        return None
+    return Redo(place.labels, frozenset(job.unit(chunk) for chunk in again))
 
 
 def affected(bad: Iterable[BadBlock], region: Window, chunk_px: int, halo_px: int) -> list[Window]:

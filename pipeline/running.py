@@ -32,14 +32,14 @@ from pipeline.errors import (
 from pipeline.fitting import NO_VALID_PIXEL, check_alike
 from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs
-from pipeline.job import Job, Redo
+from pipeline.job import Job
 from pipeline.journal import Journal
 from pipeline.kernels import kernel_for, load_codebook, mismatch, on_cpu
 from pipeline.network import is_remote
 from pipeline.pace import Pace
 from pipeline.progress import Progress, Silent
 from pipeline.record import raster_record
-from pipeline.redo import affected, bad_of
+from pipeline.redo import redo_of
 from pipeline.schedule import Tally
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
@@ -195,7 +195,7 @@ class _Run:
         need = space.estimate(extents, config.segments, self._kernel.stride_px, config.format)
         space.check(self._folder.path, need)
         for one, size in zip(todo, sizes, strict=True):
-            self._folder.note(one.source, "waiting", **size)
+            self._folder.note(one.source, "waiting", fingerprint=one.fingerprint, **size)
         self._folder.save({})
         if todo:
             self._load_graph()
@@ -253,12 +253,13 @@ class _Run:
         wanted = None if saved is None else saved.content_hash
         # what is to be made good may have been fetched again
         mark = None if self._retry_bad else one.fingerprint
-        if not self._folder.is_done(one.source, mark, wanted):
-            return False
-        if self._retry_bad and self._folder.outputs(one.source).bad.exists():
+        used = self._folder.done_with(one.source, mark, wanted)
+        if used is None and not self._retry_bad:
+            self._folder.refuse_changed(one.source, one.fingerprint)
+        if used is None or (self._retry_bad and self._folder.outputs(one.source).bad.exists()):
             return False
         output = self._folder.outputs(one.source).labels
-        self._folder.note(one.source, "done", output=output.name, **self._size(one))
+        self._folder.note(one.source, "done", output=output.name, codebook_hash=used, **self._size(one))
         self._report.skipped.append(one.source.name)
         self._progress.event("skipped", raster=one.source.name, reason="done already")
         return True
@@ -284,11 +285,7 @@ class _Run:
         job = job_of(self._config, one.source.name, one.view, self._kernel, codebook, self._folder.path)
         job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint)
         job = replace(job, fallback=on_cpu(self._kernel) if self._config.device_fallback else None)
-        outputs = self._folder.outputs(one.source)
-        if not (self._retry_bad and outputs.bad.exists()):
-            return job
-        again = affected(bad_of(outputs.bad), one.view.region, job.chunk_px, job.kernel.halo_px)
-        return replace(job, redo=Redo(outputs.labels, frozenset(job.unit(chunk) for chunk in again)))
+        return replace(job, redo=redo_of(job) if self._retry_bad else None)
 
     def _size(self, one: Input) -> dict[str, int]:
         """Chunks and pixels of a raster, for `run.json`."""
@@ -339,7 +336,8 @@ class _Run:
                 self._pass_over(source, NO_VALID_PIXEL)
                 return
             self._fail(source, outcome.error)
-            durable.patiently(durable.remove, self._folder.outputs(source).codebook)
+            if not self._folder.outputs(source).json.exists():  # what was done before keeps it
+                durable.patiently(durable.remove, self._folder.outputs(source).codebook)
             return
         self._report.done.append(job.name)
         self._report.pixels += job.view.region.pixels

@@ -269,12 +269,11 @@ def finish(job: Job, record: dict[str, Any], histogram: list[int], seams: Seams)
     place = Outputs(job.folder, job.name, job.sink)
     durable.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
     durable.write_bytes(place.qml, style.qml(meaning.style).encode())
-    files = [place.png.name, place.qml.name]
+    # the labels take their name last of what shows them; what is bad in them is known when they are there
+    files = [place.png.name, place.qml.name, *job.sink.files]
     if bad := list(_bad_blocks(job)):
         durable.write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
         files.append(place.bad.name)
-    # the labels take their name last of what a map shows
-    files += job.sink.files
     own = Outputs(job.out, job.name, job.sink).codebook
     checksums = {name: checking.checksum(job.folder / name) for name in files}
     if own.exists():
@@ -303,7 +302,7 @@ def publish(job: Job) -> dict[str, Any]:
         if (job.folder / name).exists():
             durable.move(job.folder / name, job.out / name)
     place = Outputs(job.out, job.name, job.sink)
+    durable.move(path, place.json)
     if place.bad.name not in record["files"]:
         place.bad.unlink(missing_ok=True)  # of what has been made good since
-    durable.move(path, place.json)
     return record

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from engine.grid import Window, tiles
 from pipeline import durable
+from pipeline.checking import checksum
+from pipeline.job import Job, Outputs
 from pipeline.ledger import Ledger, Unit
 from pipeline.sinks.written import Written
-
-if TYPE_CHECKING:
-    from pipeline.job import Job
 
 FORMAT = "tilewright-work-1"
 LEDGER = "ledger"
@@ -60,12 +60,20 @@ class Workspace:
     @property
     def complete(self) -> bool:
         """Whether only the moving of finished files is left to do."""
-        folder, out = self._job.folder, self._job.out
+        job = self._job
         try:
-            files = json.loads((folder / RECORD).read_text())["files"]
-            return all((folder / name).exists() or (out / name).exists() for name in files)
-        except (OSError, ValueError, KeyError, TypeError):
+            record = json.loads((job.folder / RECORD).read_text())
+            files, checksums = list(record["files"]), dict(record["checksums"])
+            own = {path.name for path in Outputs(job.out, job.name, job.sink).all()}
+            # a workspace is data: it may not name what lies elsewhere, nor pass for whole what is not
+            return own.issuperset(files) and all(checksum(self._place(n)) == checksums[n] for n in files)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
+
+    def _place(self, name: str) -> Path:
+        """Where a finished file is: in the workspace, or in OUT already."""
+        here = self._job.folder / name
+        return here if here.exists() else self._job.out / name
 
     def recorded(self, window: Window) -> dict[Unit, Written]:
         """What the ledger has of the chunks of a window."""

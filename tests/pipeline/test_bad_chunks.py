@@ -15,6 +15,7 @@ import rasterio
 from engine.kmeans import BlockKMeans
 from pipeline import cli, running, tasks
 from pipeline.config import RunConfig
+from pipeline.errors import StorageError
 from tests.rasters import noise, write_geotiff
 
 TILE = 256
@@ -30,7 +31,8 @@ def sound(tmp_path_factory):
 
 def damaged(sound, path, row=2, col=3):
     """A copy whose tile at (row, col) cannot be decoded."""
-    shutil.copy(sound, path)
+    if sound != path:
+        shutil.copy(sound, path)
     with rasterio.open(path) as dataset:
         offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1))
     with path.open("r+b") as file:
@@ -111,6 +113,87 @@ def test_bad_blocks_are_nodata_and_are_made_good_when_the_file_is(
         assert (out / "scene.tif").read_bytes() == (reference / "scene.tif").read_bytes()
     assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none"]) == 0
     assert cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "none"]) == 0
+
+
+def again(out):
+    return cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "none"])
+
+
+def bad_places(out):
+    features = json.loads((out / "scene.bad.geojson").read_text())["features"]
+    return {(f["properties"]["row"] // TILE, f["properties"]["col"] // TILE) for f in features}
+
+
+@pytest.mark.parametrize("call", range(1, 8))
+def test_a_retry_that_is_cut_short_while_publishing_is_taken_up(
+    sound, reference, tmp_path, monkeypatch, call
+):
+    """Of two bad blocks one is mended; whatever was moved already, the other stays bad and known."""
+    source, out = (
+        damaged(damaged(sound, tmp_path / "scene.tif", 0, 0), tmp_path / "scene.tif"),
+        tmp_path / "out",
+    )
+    codebook = str(reference / "codebook.npz")
+    run(source, out, on_bad_chunk="nodata", codebook=codebook)
+    assert bad_places(out) == {(0, 0), (2, 3)}
+    source.unlink()
+    damaged(sound, source)
+    with monkeypatch.context() as patch:
+        real, count = tasks.durable.move, 0
+
+        def move(*arguments):
+            nonlocal count
+            count += 1
+            if count == call:
+                raise StorageError("full")
+            real(*arguments)
+
+        patch.setattr(tasks.durable, "move", move)
+        again(out)
+    assert again(out) == 0
+    assert bad_places(out) == {(2, 3)}
+    assert (labels(out) == 255).sum() == TILE * TILE
+    assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none"]) == 0
+
+
+@pytest.mark.parametrize("change", ["codebook", "labels", "map", "torn map"])
+def test_what_a_retry_cannot_build_on_is_made_anew_whole(sound, reference, tmp_path, change):
+    source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
+    codebook = tmp_path / "codebook.npz"
+    shutil.copy(reference / "codebook.npz", codebook)
+    run(source, out, on_bad_chunk="nodata", codebook=str(codebook))
+    expected = tmp_path / "expected"
+    if change == "codebook":
+        run(sound, tmp_path / "fit", seed=9)
+        shutil.copy(tmp_path / "fit" / "codebook.npz", codebook)
+    elif change == "labels":
+        raw = bytearray((out / "scene.tif").read_bytes())
+        raw[-2000] ^= 1
+        (out / "scene.tif").write_bytes(bytes(raw))
+    else:
+        text = "{" if change == "torn map" else (out / "scene.bad.geojson").read_text().replace("512", "0", 1)
+        (out / "scene.bad.geojson").write_text(text)
+    shutil.copy(sound, source)
+    assert again(out) == 0
+    run(sound, expected, codebook=str(codebook))
+    assert (labels(out) == labels(expected)).all()
+    assert not (out / "scene.bad.geojson").exists()
+
+
+def test_a_retry_that_fails_leaves_what_was_done(sound, tmp_path):
+    source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
+    run(source, out, on_bad_chunk="nodata", codebook_scope="raster")
+    before = {p.name: p.read_bytes() for p in out.glob("scene.*")}
+    with rasterio.open(sound) as dataset:
+        write_geotiff(source, dataset.read()[:, :700])
+    assert again(out) == 1
+    assert {p.name: p.read_bytes() for p in out.glob("scene.*")} == before
+
+
+def test_verify_is_content_with_what_was_done_by_an_earlier_run(sound, tmp_path):
+    run(sound, tmp_path / "out")
+    assert run(sound, tmp_path / "out").skipped == ["scene"]
+    assert cli.main(["verify", str(tmp_path / "out"), "--workers", "1", "--progress", "none"]) == 0
 
 
 def test_labels_with_bad_blocks_do_not_depend_on_chunks(sound, tmp_path):

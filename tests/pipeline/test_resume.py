@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import codebooks, gathering, running, sampling, stopping
 from pipeline import tasks as work
+from pipeline.checking import checksum
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError, UsageError
 from pipeline.fit_memory import FitMemory
@@ -164,13 +165,64 @@ def test_the_codebook_stays(source, tmp_path, monkeypatch):
     assert (tmp_path / "codebook.npz").read_bytes() == codebook
 
 
-def test_an_input_that_changed_in_the_middle_begins_anew(tmp_path, monkeypatch):
+def test_an_input_that_changed_in_the_middle_is_refused(tmp_path, monkeypatch):
     path = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1))
     interrupted(path, tmp_path / "out", "cog", 3, monkeypatch)
     write_geotiff(path, noise(3, 1100, 1100, seed=2))
+    with pytest.raises(UsageError, match=r"scene.tif: the input has changed since the run in .* began"):
+        running.run(config(path, tmp_path / "out"))
     calls = Calls(monkeypatch)
-    running.run(config(path, tmp_path / "out"))
+    running.run(config(path, tmp_path / "out", overwrite=True))
     assert len([u for s, u in calls.units if s == 0]) == 9
+
+
+def test_finished_files_that_were_altered_are_not_published(tmp_path, monkeypatch):
+    path = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1))
+    running.run(config(path, tmp_path / "reference"))
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "publish", _full)
+        with pytest.raises(StorageError):
+            running.run(config(path, out))
+    (out / ".partial" / "scene" / "scene.tif").write_bytes(b"")
+    running.run(config(path, out))
+    assert labels_of(out) == labels_of(tmp_path / "reference")
+
+
+def test_a_workspace_cannot_name_what_lies_elsewhere(tmp_path, monkeypatch):
+    path = write_geotiff(tmp_path / "scene.tif", noise(3, 600, 600, seed=1))
+    out = tmp_path / "a" / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "publish", _full)
+        with pytest.raises(StorageError):
+            running.run(config(path, out))
+    record = out / ".partial" / "scene" / "record.json"
+    value = json.loads(record.read_text())
+    value["files"].insert(0, "../../evil")
+    value["checksums"]["../../evil"] = checksum(path)
+    record.write_text(json.dumps(value))
+    for name in (out.parent / "evil", tmp_path / "evil"):
+        shutil.copy(path, name)
+    before = (tmp_path / "evil").stat().st_mtime_ns
+    (out / "evil").write_bytes(b"mine")
+    running.run(config(path, out))
+    assert (tmp_path / "evil").stat().st_mtime_ns == before
+    assert (out.parent / "evil").read_bytes() == path.read_bytes()
+
+
+def _full(*_):
+    raise StorageError("full")
+
+
+def test_partial_that_is_a_link_is_refused(tmp_path):
+    path = write_geotiff(tmp_path / "scene.tif", noise(3, 600, 600, seed=1))
+    home = tmp_path / "home"
+    (home / "docs").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".partial").symlink_to(home)
+    with pytest.raises(UsageError, match="a link"):
+        running.run(config(path, tmp_path / "out"))
+    assert (home / "docs").exists()
 
 
 def test_rasters_that_are_done_are_known_by_their_records(tmp_path, monkeypatch):
