@@ -36,7 +36,7 @@ from pipeline.workspace import RECORD
 T = TypeVar("T")
 
 _BLOCK_BYTES = 64 << 20
-_CHECK_PX = 4096
+_CHECK_PX = 2048
 _importing = threading.Lock()
 
 
