@@ -9,12 +9,14 @@ every few seconds, and whoever wants its place watches the file for longer than 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +105,10 @@ class Owner:
                 f"{self.path.parent.parent}: another run is at work there ({_named(text)}); "
                 "wait for its end, or choose another OUT"
             )
-        # two that saw the same dead owner may come here: what one takes away is looked at once more
-        aside = self.path.with_name(f"{_NAME}.{uuid.uuid4().hex}.dead")
-        with contextlib.suppress(FileNotFoundError):
-            self.path.rename(aside)
-            if _read(aside) != text:
-                with contextlib.suppress(FileExistsError):
-                    os.link(aside, self.path)
-            aside.unlink()
+        # others that saw the same dead owner may have come before, and one of them may be the owner now
+        with _alone(self.path.parent):
+            if _read(self.path) == text:
+                self.path.unlink(missing_ok=True)
 
     def _touch(self) -> None:
         while not self._over.wait(_TOUCH_EVERY_S):
@@ -120,6 +118,18 @@ class Owner:
                     self._lost = True
                     return
                 os.utime(self.path)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Exclude others from a block, where the file system can; the system ends it with the process."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _placed(mine: Path, path: Path) -> bool:
