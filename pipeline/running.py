@@ -6,7 +6,7 @@ import importlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline import durable, schedule, space, workers
 from pipeline.budget import Setting, Spent, budget
 from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
+from pipeline.ending import Report
 from pipeline.errors import (
     DamageError,
     NoRasterError,
@@ -48,32 +49,6 @@ from pipeline.versions import versions
 from pipeline.view import View
 
 _OPENING_EVERY_S = 1.0
-
-
-@dataclass
-class Report:
-    """How a run ended.
-
-    Parameters
-    ----------
-    done, failed, skipped
-        Names of the rasters; failed ones with their error.
-    pixels
-        Pixels labelled.
-    seconds
-        Whole time.
-    """
-
-    done: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    pixels: int = 0
-    seconds: float = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        """0 if all is done, 1 if some rasters failed."""
-        return 1 if self.failed else 0
 
 
 def run(config: RunConfig, progress: Progress | None = None, *, retry_bad: bool = False) -> Report:
@@ -174,9 +149,9 @@ class _Run:
         self._work()
         self._progress.event(
             "end",
-            **self._counts(),
+            **self._report.counts,
             seconds=self._report.seconds,
-            mpx_per_s=self._rate(),
+            mpx_per_s=self._report.mpx_per_s,
             budget=self._budget(),
         )
         return self._report
@@ -365,18 +340,11 @@ class _Run:
         self._folder.note(source, "failed", error=message)
         self._progress.event("failed", raster=source.name, error=message)
 
-    def _counts(self) -> dict[str, int]:
-        report = self._report
-        return {"done": len(report.done), "failed": len(report.failed), "skipped": len(report.skipped)}
-
-    def _rate(self) -> float:
-        return round(self._report.pixels / 1e6 / max(1e-6, self._report.seconds), 2)
-
     def _summary(self) -> dict[str, Any]:
         return {
-            "counts": self._counts(),
+            "counts": self._report.counts,
             "seconds": round(self._report.seconds, 3),
-            "mpx_per_s": self._rate(),
+            "mpx_per_s": self._report.mpx_per_s,
             "budget": self._budget(),
             "versions": versions(),
         }
