@@ -2,10 +2,13 @@
 
 import sys
 
-from pipeline import stopping
+from pipeline import startup, stopping
 
 if __name__ == "__main__":
     stopping.at_once()
+    startup.claim()
     from pipeline.cli import main
 
-    sys.exit(main())
+    code = main()
+    startup.leave()
+    sys.exit(code)
