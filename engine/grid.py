@@ -93,15 +93,18 @@ def split(start: int, length: int, side: int, smallest: int = 1) -> tuple[int, .
     return tuple(b - a for a, b in pairwise(cuts))
 
 
-def tiles(bounds: Window, side: int) -> Iterator[Window]:
-    """The windows, row by row, into which the absolute multiples of `side` cut `bounds`."""
+def tiles(bounds: Window, side: int, width: int = 0) -> Iterator[Window]:
+    """The windows, row by row, into which the absolute multiples of `side` cut `bounds`.
+
+    Columns are cut at those of `width`, where it is given.
+    """
     row = bounds.row
-    for height in split(bounds.row, bounds.height, side):
+    for rows in split(bounds.row, bounds.height, side):
         col = bounds.col
-        for width in split(bounds.col, bounds.width, side):
-            yield Window(row, col, height, width)
-            col += width
-        row += height
+        for cols in split(bounds.col, bounds.width, width or side):
+            yield Window(row, col, rows, cols)
+            col += cols
+        row += rows
 
 
 def chunk_side(requested_px: int, cell_px: int = CELL_PX) -> int:

@@ -169,22 +169,26 @@ def _label_block(
 
 
 def read_arrays(
-    raster: Raster, layout: Layout, found: list[BadBlock] | None = None
+    raster: Raster, layout: Layout, found: list[BadBlock] | None = None, *, by_rows: bool = False
 ) -> tuple[da.Array, da.Array]:
     """Pixels (band, y, x) and validity (y, x) of a layout's outer window, read block by block.
 
     Each block is one read of pixels and validity together, shared by both arrays. With a list, what
     cannot be decoded is invalid, and is added to the list when it is read, in any thread of this process.
+    With `by_rows`, one read is of a whole row of blocks.
     """
     rows, cols = layout.outer_chunks
+    blocks = rows, cols
+    if by_rows:
+        cols = (sum(cols),)
     bands = len(raster.bands)
     stack = da.map_blocks(
         partial(_read_block, raster, found, layout.outer, rows, cols),
         chunks=((bands + 1,), rows, cols),
         dtype=raster.dtype,
         meta=np.empty((0, 0, 0), raster.dtype),
-        name=f"read-{tokenize(raster, layout)}",
-    )
+        name=f"read-{tokenize(raster, layout, by_rows)}",
+    ).rechunk(((bands + 1,), *blocks))
     return stack[:bands], stack[bands].astype(bool)
 
 
@@ -215,6 +219,8 @@ def label_window(
     window: Window,
     chunk_px: int,
     found: list[BadBlock] | None = None,
+    *,
+    by_rows: bool = False,
 ) -> da.Array:
     """Labels of a window of a raster, in absolute pixels, lazily; its halo is read with it.
 
@@ -230,8 +236,10 @@ def label_window(
         Side of the pieces.
     found
         A list for the bad blocks that a tolerant view meets when the labels are computed.
+    by_rows
+        Whether the pieces side by side are read at once, as strips are decoded.
     """
     layout = Layout.of(window, view.bounds, kernel.halo_px, chunk_px)
     bad = ([] if found is None else found) if view.tolerant else None
-    pixels, valid = read_arrays(view.raster, layout, bad)
+    pixels, valid = read_arrays(view.raster, layout, bad, by_rows=by_rows)
     return label_array(pixels, valid, layout, kernel, codebook, view.bounds, view.area)

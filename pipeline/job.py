@@ -19,6 +19,8 @@ from pipeline.view import View
 
 # a task of about this side: small chunks go together, so that the coordinator's cost stays small
 _WINDOW_PX = 2048
+# and of at most about this where it follows strips
+_WINDOW_BYTES = 64 << 20
 
 
 def device_of(kernel: Kernel) -> str:
@@ -129,9 +131,18 @@ class Job:
         return chunk.row // self.chunk_px, chunk.col // self.chunk_px
 
     def windows(self) -> Iterator[Window]:
-        """What one task does each, in pixels of the region: a chunk, or a few small ones. Never listed."""
+        """What one task does each, in pixels of the region: a chunk, or a few. Never listed.
+
+        Of strips each is decoded whole for any part of it, so there windows are as wide as memory allows.
+        """
         region = Window(0, 0, self.view.region.height, self.view.region.width)
-        return tiles(region, max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px)
+        side = max(1, _WINDOW_PX // self.chunk_px) * self.chunk_px
+        raster = self.view.raster
+        strip, most = min(raster.block_shape[1], region.width), _WINDOW_BYTES // (side * raster.pixel_bytes)
+        if min(strip, most) <= side:
+            return tiles(region, side)
+        pieces = -(-strip // most)
+        return tiles(region, side, -(-strip // (pieces * self.chunk_px)) * self.chunk_px)
 
 
 @dataclass(frozen=True, slots=True)

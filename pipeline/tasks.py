@@ -188,7 +188,11 @@ def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     shared = job.kernel.costly and job.threads > 1
     side = job.kernel.cell_px if shared else _block_px(job)
     bad: list[BadBlock] = []
-    lazy = graph.label_window(job.view, job.kernel, job.codebook, _absolute(job, window), side, bad)
+    raster = job.view.raster
+    by_rows = raster.block_shape[1] > side and side * window.width * raster.pixel_bytes <= _BLOCK_BYTES
+    lazy = graph.label_window(
+        job.view, job.kernel, job.codebook, _absolute(job, window), side, bad, by_rows=by_rows
+    )
     if shared:
         labels = np.asarray(lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads)))
     else:
