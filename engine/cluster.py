@@ -56,19 +56,26 @@ def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
     """Nearest centre (K, D) of each column of `x` (D, n), and its squared distance."""
     dims, n = x.shape
     run = np.empty(_RUN)
+    best = np.empty(_RUN)
+    label = np.empty(_RUN, np.int64)
     for start in range(0, n, _RUN):
         size = min(_RUN, n - start)
+        best[:] = np.inf
+        label[:] = 0
         for k in range(centres.shape[0]):
-            run[:size] = 0.0
+            run[:] = 0.0
             for d in range(dims):
                 c = centres[k, d]
                 for i in range(size):
                     t = x[d, start + i] - c
                     run[i] += t * t
+            # choices without branches, which processors do several at a time
             for i in range(size):
-                if k == 0 or run[i] < distances[start + i]:
-                    distances[start + i] = run[i]
-                    labels[start + i] = k
+                closer = run[i] < best[i]
+                best[i] = run[i] if closer else best[i]
+                label[i] = k if closer else label[i]
+        distances[start : start + size] = best[:size]
+        labels[start : start + size] = label[:size]
 
 
 @numba.njit(nogil=True, cache=True)
