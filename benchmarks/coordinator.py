@@ -27,7 +27,7 @@ from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
 from pipeline import schedule, tasks
 from pipeline.assembly import Assembled
-from pipeline.header import Georeference, Raster, Stack
+from pipeline.header import Georeference, SingleRaster, Stack
 from pipeline.job import Job
 from pipeline.ledger import Unit
 from pipeline.schedule import Tally
@@ -69,8 +69,12 @@ class Coordination:
     resume_s: float
 
 
-class _Endless(Raster):
+class _Endless(SingleRaster):
     """A raster of any size without pixels."""
+
+    def reopened(self) -> _Endless:
+        """Itself: it has no file."""
+        return self
 
     def read_masked(self, window: Window) -> Stack:
         """Nothing: no task reads it."""

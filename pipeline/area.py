@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,11 @@ class Interest:
     polygons: tuple[tuple[Ring, ...], ...]
     crs_wkt: str | None
     what: str
+
+    @property
+    def digest(self) -> str:
+        """Tells one interest from another."""
+        return hashlib.sha256(repr((self.polygons, self.crs_wkt)).encode()).hexdigest()
 
 
 def interest(extent: Sequence[float] | None, aoi: str | None) -> Interest | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from engine.grid import Window
 from pipeline import expression
 from pipeline.errors import RasterError
 from pipeline.expression import Name, Node
-from pipeline.header import Raster, Stack
+from pipeline.header import Raster, SingleRaster, Stack
 
 _STRIP_ROWS = 256
 
@@ -41,6 +41,11 @@ class Computed(Raster):
     def origin(self) -> dict[str, Any]:
         """What the base says of itself, and which of its bands the names stand for."""
         return {**self.base.origin, "computed_from": {n: self.base.bands[i] for n, i in self.names}}
+
+    @property
+    def members(self) -> Iterator[SingleRaster]:
+        """Those of the base."""
+        return self.base.members
 
     @property
     def pixel_bytes(self) -> int:

@@ -41,6 +41,10 @@ class LostError(DamageError):
     """A file that was a raster when the run began is gone, or no raster any more."""
 
 
+class AlteredError(RasterError):
+    """An input that is another one than when the run began: what was made of it is of neither."""
+
+
 class NoRasterError(RasterError):
     """A part of a container that holds no raster (coordinates, bounds, text): passed over, no failure."""
 

@@ -36,9 +36,11 @@ def fingerprint(path: str) -> str:
 
 
 def combined(fingerprints: Iterable[str]) -> str:
-    """The fingerprint of what is made of several files, from theirs in order."""
+    """The fingerprint of what is made of several, from theirs in order; "" where one is not known."""
     digest = hashlib.sha256()
     for one in fingerprints:
+        if not one:
+            return ""
         digest.update(f"{one}\n".encode())
     return digest.hexdigest()
 

@@ -32,6 +32,8 @@ class Folder:
         The run's configuration; `out` is set.
     sources
         The rasters of the run.
+    area
+        Tells the polygons of `--aoi` from others; None without it.
 
     Raises
     ------
@@ -39,10 +41,11 @@ class Folder:
         If OUT is not writable, holds another run (without --overwrite), or would overwrite an input.
     """
 
-    def __init__(self, config: RunConfig, sources: Sequence[Source]) -> None:
+    def __init__(self, config: RunConfig, sources: Sequence[Source], area: str | None) -> None:
         self.path = Path(config.out or ".")
         self._config = config
         self._sources = sources
+        self._area = area
         self.states: dict[str, dict[str, Any]] = {}
         self.taken_up = False
         self._saved = float("-inf")
@@ -146,7 +149,8 @@ class Folder:
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         if not (self._config.mosaic or self._config.stack):
             config["sources"] = [s.path for s in self._sources]
-        value = {"format": FORMAT, "config": config, "rasters": rasters, **summary}
+        area = {"area": self._area} if self._area else {}
+        value = {"format": FORMAT, "config": config, **area, "rasters": rasters, **summary}
         # by way of the work in progress: a process that is killed leaves nothing beside the outputs
         patiently(durable.write_json, self.path / "run.json", value, self.partial)
         self._saved = time.monotonic()
@@ -216,6 +220,11 @@ class Folder:
             raise UsageError(
                 f"{self.path} holds another run: {difference}; "
                 "choose another OUT, or --overwrite to delete it"
+            )
+        if former.get("area", self._area) != self._area:
+            raise UsageError(
+                f"{self._config.aoi}: the polygons of --aoi have changed since the run in {self.path} began; "
+                "use --overwrite or another OUT"
             )
         self.states = {str(r["name"]): dict(r) for r in rasters}
         self.taken_up = True

@@ -7,7 +7,7 @@ of Tilewright does not tell them apart.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -128,6 +128,11 @@ class Raster(ABC):
         """What its record says of how its pixels come about, beside the header; {} for a plain file."""
         return {}
 
+    @property
+    @abstractmethod
+    def members(self) -> Iterator[SingleRaster]:
+        """The rasters of one file each that it is made of, in the order that they were given in."""
+
     def covers(self, window: Window) -> bool:  # noqa: ARG002  (those made of several need it)
         """False where it is known without reading that no pixel of a window is valid."""
         return True
@@ -162,6 +167,41 @@ class Raster(ABC):
         ------
         RasterError
             If the window cannot be read, after retries.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleRaster(Raster):
+    """A raster that is opened from one file.
+
+    Parameters
+    ----------
+    files
+        What its pixels come from: local files, a folder, or an address; all of them where it was opened.
+    state
+        What else they depend on, as a digest: how they are read, and what the file refers to.
+    """
+
+    files: tuple[str, ...] = ()
+    state: str = ""
+
+    @property
+    def members(self) -> Iterator[SingleRaster]:
+        """Itself."""
+        yield self
+
+    def moved(self, path: str, height: int, width: int) -> Self:
+        """The same kind elsewhere; of what files is not known."""
+        return replace(super().moved(path, height, width), files=(), state="")
+
+    @abstractmethod
+    def reopened(self) -> SingleRaster:
+        """It as it is now.
+
+        Raises
+        ------
+        RasterError
+            If it is gone, or such a raster no more.
         """
 
 

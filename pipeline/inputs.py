@@ -12,15 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Band
 from engine.grid import tiles
-from pipeline import handles, mosaic_build, network, stack
+from pipeline import altered, handles, mosaic_build, network, stack
+from pipeline.altered import Mark
 from pipeline.area import crop, interest
 from pipeline.computed import choose
 from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, NoRasterError, RasterError, UsageError
-from pipeline.fingerprint import combined, fingerprint
-from pipeline.header import Raster
+from pipeline.header import Raster, SingleRaster
 from pipeline.limits import refuse_region
-from pipeline.opening import open_numbered, open_segmentable
+from pipeline.opening import open_numbered
 from pipeline.raster import FileRaster
 from pipeline.sources import Source, numbered, part_label, resolve
 from pipeline.view import View
@@ -48,7 +48,7 @@ class Input:
         Where it is, and the name of its outputs.
     view
         The raster and which part of it.
-    fingerprint
+    mark
         Tells this state of its files from another.
     whole
         Of a part: all of what it is a part of.
@@ -56,19 +56,28 @@ class Input:
 
     source: Source
     view: View
-    fingerprint: str
+    mark: Mark
     whole: View | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that its pixels depend on; "" where that is not cheaply known."""
+        return self.mark.fingerprint
 
 
 class Opened(NamedTuple):
-    """What the sources of a run came to; `sources` are those of both others, in order."""
+    """What the sources of a run came to; `sources` are those of both others, in order.
+
+    `area` tells the polygons of `--aoi` from others; None without it.
+    """
 
     inputs: list[Input]
     failures: list[tuple[Source, RasterError]]
     sources: list[Source]
+    area: str | None
 
 
-_Found = tuple[Source, Raster | RasterError, str]
+_Found = tuple[Source, Raster | RasterError, Mark]
 
 
 def _unheard(done: int, total: int) -> None:
@@ -150,7 +159,7 @@ def _several(function: Callable[..., _T], calls: Sequence[tuple[Any, ...]]) -> l
 
 def _cropped(found: Sequence[_Found], config: RunConfig, cell_px: int) -> Opened:
     wanted = interest(config.extent, config.aoi)
-    opened = Opened([], [], [])
+    opened = Opened([], [], [], wanted.digest if wanted and config.aoi else None)
     for source, raster, mark in found:
         try:
             if isinstance(raster, RasterError):
@@ -174,7 +183,7 @@ def _cut(one: Input, side: int) -> Iterator[Input]:
         if one.view.raster.covers(region):
             place = f"r{region.row // side:03d}_c{region.col // side:03d}"
             source = replace(one.source, path=f"{one.source.path} {place}", name=f"{one.source.name}_{place}")
-            yield Input(source, replace(one.view, region=region), one.fingerprint, one.view)
+            yield Input(source, replace(one.view, region=region), one.mark, one.view)
 
 
 def _open_source(source: Source, bands: Bands, remote: bool) -> list[_Found]:  # noqa: FBT001  (a task's)
@@ -186,15 +195,22 @@ def _open_source(source: Source, bands: Bands, remote: bool) -> list[_Found]:  #
     except ContainerError as error:
         return _open_container(source, error, bands)
     except RasterError as error:
-        return [(source, error, "")]
+        return [(source, error, Mark())]
 
 
 def _open_one(source: Source, bands: Bands) -> _Found:
     try:
-        raster = open_segmentable(source.path, bands)
-        return source, raster, fingerprint(source.files[0])
+        chosen = choose(bands, lambda: open_numbered(source.path))
+        raster, mark = _marked(source.path, chosen.numbers)
     except OSError as error:
         raise RasterError(source.path, f"cannot be read ({error.strerror})") from None
+    return source, chosen.of(raster), altered.together([mark])
+
+
+def _marked(path: str, numbers: Sequence[int] | None) -> tuple[SingleRaster, Mark]:
+    stamp = altered.stamp_of(path)
+    raster = open_numbered(path, numbers)
+    return raster, altered.mark_of(raster, stamp)
 
 
 def _open_container(source: Source, container: ContainerError, bands: Bands) -> list[_Found]:
@@ -208,9 +224,9 @@ def _open_container(source: Source, container: ContainerError, bands: Bands) -> 
             _refuse_coordinates(part, opened[1])
             found.append(opened)
         except RasterError as error:
-            found.append((one, error, ""))
+            found.append((one, error, Mark()))
     if all(isinstance(raster, NoRasterError) for _, raster, _ in found):
-        return [(source, RasterError(source.path, container.nothing), "")]
+        return [(source, RasterError(source.path, container.nothing), Mark())]
     return found
 
 
@@ -238,11 +254,11 @@ def _open_tile(
     path: str,
     numbers: Sequence[int] | None,
     remote: bool,  # noqa: FBT001  (a task's)
-) -> tuple[Raster, str] | RasterError:
+) -> tuple[SingleRaster, Mark] | RasterError:
     try:
         if not remote:
             network.refuse(path)
-        return open_numbered(path, numbers), fingerprint(path)
+        return _marked(path, numbers)
     except RasterError as error:
         return error
     except OSError as error:
@@ -256,9 +272,9 @@ def _mosaic(
     paths = tuple(source.path for source in sources)
     label = f"mosaic of {len(paths)} tiles ({paths[0]}{', ...' if len(paths) > 1 else ''})"
     source = Source(label, "mosaic", tuple(f for s in sources for f in s.files))
-    marks = []
+    marks: list[Mark] = []
 
-    def opened(numbers: Sequence[int] | None) -> Iterator[Raster]:
+    def opened(numbers: Sequence[int] | None) -> Iterator[SingleRaster]:
         for found in _each(pool, _open_tile, [(path, numbers, config.network) for path in paths], advance):
             if isinstance(found, RasterError):
                 raise found
@@ -271,25 +287,26 @@ def _mosaic(
         chosen = choose(bands, lambda: open_numbered(paths[0]))
         raster = chosen.of(mosaic_build.build(opened(chosen.numbers), config.overlap, label))
     except RasterError as error:
-        return source, RasterError(label, f"tile {error}"), ""
-    return source, raster, combined(marks)
+        return source, RasterError(label, f"tile {error}"), Mark()
+    return source, raster, altered.together(marks)
 
 
 def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remote: bool) -> _Found:
     """The files of a stack as one raster."""
     label = f"stack of {', '.join(f'{name}={path}' for name, path in members)}"
     source = Source(label, "stack", tuple(path for _, path in members))
-    layers, marks = [], []
+    layers, marks = [], {}
     for (name, _), found in zip(
         members, pool.each(_open_tile, [(path, None, remote) for _, path in members]), strict=True
     ):
         if isinstance(found, RasterError):
-            return source, RasterError(label, f"{name}: {found}"), ""
+            return source, RasterError(label, f"{name}: {found}"), Mark()
         layers.append((name, found[0]))
-        marks.append(found[1])
+        marks[found[0].path] = found[1]
     whole = stack.build(layers, label)
     try:
         chosen = choose(bands, lambda: whole)
     except RasterError as error:
-        return source, error, ""
-    return source, chosen.of(whole.only(chosen.numbers)), combined(marks)
+        return source, error, Mark()
+    used = whole.only(chosen.numbers)
+    return source, chosen.of(used), altered.together(marks[one.path] for one in used.members)

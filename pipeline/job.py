@@ -66,6 +66,8 @@ class Job:
         Threads of a worker's process that share the cells of costly windows.
     fingerprint
         Tells this state of the input from another.
+    stamp
+        Tells whether the input's files may have been written to since; "" where nothing cheap does.
     redo
         Finished labels to take what they hold from, or None.
     fallback
@@ -83,6 +85,7 @@ class Job:
     sink: Sink
     threads: int = 1
     fingerprint: str = ""
+    stamp: str = ""
     redo: Redo | None = None
     fallback: Kernel | None = None
     device_failure: str = ""

@@ -13,7 +13,7 @@ import hashlib
 import pickle
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from engine.grid import Window
 from pipeline import damage
 from pipeline.errors import RasterError
-from pipeline.header import Raster, Stack
+from pipeline.header import Raster, SingleRaster, Stack
 
 OVERLAPS = ("first", "nearest-centre")
 """Which tile a pixel is taken from where several have it valid."""
@@ -92,7 +92,7 @@ class Mosaic(Raster):
     """
 
     tiles: Tiles
-    kinds: tuple[Raster, ...]
+    kinds: tuple[SingleRaster, ...]
     overlap: str
 
     @property
@@ -104,6 +104,12 @@ class Mosaic(Raster):
     def pixel_bytes(self) -> int:
         """Bytes of a pixel in memory: its own, those of the tile, and its distance from the centre."""
         return super().pixel_bytes + self.kinds[0].pixel_bytes + 16
+
+    @property
+    def members(self) -> Iterator[SingleRaster]:
+        """The tiles."""
+        for index in np.argsort(self.tiles.ranks):
+            yield self._tile(index)
 
     def covers(self, window: Window) -> bool:
         """Whether any tile reaches into a window."""
@@ -147,8 +153,7 @@ class Mosaic(Raster):
     def _read(self, index: int, part: Window) -> Stack:
         """Pixels of a tile, by their window in the mosaic."""
         tile = self.tiles.window(index)
-        kind = self.kinds[int(self.tiles.kinds[index])]
-        raster = kind.moved(self.tiles.paths[index], tile.height, tile.width)
+        raster = self._tile(index)
         window = Window(part.row - tile.row, part.col - tile.col, part.height, part.width)
         try:
             with damage.placed(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)):
@@ -157,6 +162,13 @@ class Mosaic(Raster):
             if damage.lost(error, tile):
                 return np.zeros((len(self.bands) + 1, part.height, part.width), self.dtype)
             raise RasterError(self.path, f"tile {error}") from error
+
+    def _tile(self, index: int) -> SingleRaster:
+        """A tile as a raster of its own."""
+        tile = self.tiles.window(index)
+        return self.kinds[int(self.tiles.kinds[index])].moved(
+            self.tiles.paths[index], tile.height, tile.width
+        )
 
     @functools.cached_property
     def _token(self) -> str:

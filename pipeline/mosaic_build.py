@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.alignment import Alignment, crs_name, same_crs
 from pipeline.errors import UsageError
-from pipeline.header import Raster, Transform
+from pipeline.header import Raster, SingleRaster, Transform
 from pipeline.mosaic import Mosaic, Numbers, Tiles
 
 _SIDE_LIMIT = 2**31 - 1
@@ -20,7 +20,7 @@ _SPARSE_PIXELS = 10**10
 _SPARSE_SHARE = 1e-3
 
 
-def build(tiles: Iterable[Raster], overlap: str, path: str) -> Mosaic:
+def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
     """The mosaic of some rasters, in the order in which they win where they overlap.
 
     Parameters
@@ -41,7 +41,7 @@ def build(tiles: Iterable[Raster], overlap: str, path: str) -> Mosaic:
     first = next(rest)
     windows, corners, of_kind, paths = [], [], [], []
     # by their text: a nodata value may be NaN, which is not equal to itself
-    kinds: dict[str, Raster] = {}
+    kinds: dict[str, SingleRaster] = {}
     numbers: dict[str, int] = {}
     for tile in itertools.chain([first], rest):
         windows.append((*_place(tile, first), tile.height, tile.width))

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.codebook import Band
 from pipeline import stores
 from pipeline.computed import choose
-from pipeline.header import Raster
+from pipeline.header import Raster, SingleRaster
 from pipeline.palette import open_intensities
 from pipeline.raster import open_header
 
@@ -34,7 +34,7 @@ def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:
     return open_header(path, numbers)
 
 
-def open_numbered(path: str, numbers: Sequence[int] | None = None) -> Raster:
+def open_numbered(path: str, numbers: Sequence[int] | None = None) -> SingleRaster:
     """`open_any` of a raster that is to be segmented: its values are intensities."""
     if stores.store_of(path) is not None:
         return stores.open_store(path, numbers)

@@ -14,14 +14,14 @@ import numpy as np
 from engine.grid import Window
 from pipeline import handles
 from pipeline.errors import RasterError
-from pipeline.header import Raster, Stack
+from pipeline.header import SingleRaster, Stack
 from pipeline.raster import FileRaster, check_readable, header_of
 
 COLOURS = ("red", "green", "blue")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaletteRaster(Raster):
+class PaletteRaster(SingleRaster):
     """A raster of colour numbers, seen as its colours.
 
     Parameters
@@ -48,6 +48,10 @@ class PaletteRaster(Raster):
     def moved(self, path: str, height: int, width: int) -> Self:
         """The same palette elsewhere."""
         return replace(super().moved(path, height, width), coded=self.coded.moved(path, height, width))
+
+    def reopened(self) -> FileRaster | PaletteRaster:
+        """It as it is now."""
+        return open_intensities(self.path)
 
     def read_masked(self, window: Window) -> Stack:
         """Colours, valid where the number is and its colour is not transparent."""
@@ -76,10 +80,10 @@ def open_intensities(path: str, numbers: Sequence[int] | None = None) -> FileRas
     RasterError
         As `raster.open_header`, or if bands are chosen that hold colour numbers.
     """
-    check_readable(path)
+    beneath = check_readable(path)
 
     def header(dataset: Any) -> FileRaster | PaletteRaster:
-        whole = header_of(path, dataset, None)
+        whole = header_of(path, dataset, None, beneath)
         if whole.palette and len(whole.bands) == 1:
             if numbers is not None and tuple(numbers) != (1, 2, 3):
                 raise RasterError(
@@ -88,7 +92,7 @@ def open_intensities(path: str, numbers: Sequence[int] | None = None) -> FileRas
                     f"to 1,2,3 ({', '.join(COLOURS)}); leave --bands out",
                 )
             return _expanded(whole, dataset)
-        chosen = whole if numbers is None else header_of(path, dataset, numbers)
+        chosen = whole if numbers is None else header_of(path, dataset, numbers, beneath)
         if chosen.palette:
             raise RasterError(
                 path, "some of its bands hold colour numbers and not intensities; choose others with --bands"
@@ -115,4 +119,6 @@ def _expanded(coded: FileRaster, dataset: Any) -> PaletteRaster:
         georeference=coded.georeference,
         coded=coded,
         table=table.tobytes(),
+        files=coded.files,
+        state=coded.state,
     )

@@ -14,9 +14,11 @@ from rasterio.windows import Window as FileWindow
 from engine.grid import Window
 from pipeline import damage, handles
 from pipeline.errors import ContainerError, DamageError, RasterError
-from pipeline.header import Georeference, GroundControlPoint, Raster, Stack, described
+from pipeline.fingerprint import combined
+from pipeline.header import Georeference, GroundControlPoint, SingleRaster, Stack, described
 from pipeline.limits import refuse_block, refuse_claim
-from pipeline.references import block_pixel_bytes, refuse_references, refuse_strange
+from pipeline.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
+from pipeline.state import files_of, state_of
 
 _HDF4 = b"\x0e\x03\x13\x01"
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come
@@ -28,7 +30,7 @@ _Reader = Callable[[Any, Window], Stack]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileRaster(Raster):
+class FileRaster(SingleRaster):
     """A raster that GDAL opens.
 
     Parameters
@@ -56,6 +58,10 @@ class FileRaster(Raster):
     mask_bands: tuple[int, ...]
     alpha_band: int | None
     palette: bool
+
+    def reopened(self) -> FileRaster:
+        """It as it is now."""
+        return open_header(self.path, self.numbers)
 
     def read_masked(self, window: Window) -> Stack:
         """Pixels, valid as far as alpha and masks say."""
@@ -132,13 +138,13 @@ def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRas
         If it cannot be opened, has no georeferenceable grid of real numbers, or lacks a band.
     """
     path = str(path)
-    check_readable(path)
+    beneath = check_readable(path)
 
-    return handles.opened(path, lambda dataset: header_of(path, dataset, bands))
+    return handles.opened(path, lambda dataset: header_of(path, dataset, bands, beneath))
 
 
-def check_readable(path: str) -> None:
-    """Say plainly what GDAL words badly, and refuse what it would follow: see `references`.
+def check_readable(path: str) -> str:
+    """Say plainly what GDAL words badly, and refuse what it would follow; gives `refuse_strange`'s digest.
 
     Raises
     ------
@@ -157,13 +163,24 @@ def check_readable(path: str) -> None:
             if opened.read(4) == _HDF4:
                 raise RasterError(path, "HDF4 is not among the formats of this GDAL; convert it to GeoTIFF")
     elsewhere = path.startswith("/vsi") or (path and ":" in file.parts[0])
-    refuse_strange(path)
+    beneath = refuse_strange(path)
     if not exists and not elsewhere:
         raise RasterError(path, "no such file; check the name")
+    return beneath
 
 
-def header_of(path: str, dataset: Any, wanted: Sequence[int] | None) -> FileRaster:
-    """The header of an open dataset; see `open_header`."""
+def header_of(path: str, dataset: Any, wanted: Sequence[int] | None, beneath: str) -> FileRaster:
+    """The header of an open dataset; see `open_header`.
+
+    Parameters
+    ----------
+    path, dataset
+        What was opened.
+    wanted
+        1-based band numbers to use, or None.
+    beneath
+        Digest of what it refers to, as `check_readable` gives it.
+    """
     if dataset.count == 0:
         raise ContainerError(path, tuple(dataset.subdatasets))
     # asked for once: rasterio collects each anew from all bands, of which there may be thousands
@@ -178,6 +195,7 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None) -> FileRast
     dtype = np.result_type(*(_dtype(path, kind) for kind in dict.fromkeys(dtypes[b - 1] for b in numbers)))
     refuse_references(path, dataset)
     _refuse_sizes(path, dataset, numbers[0])
+    files = files_of(named_file(path), dataset)
     return FileRaster(
         path=path,
         width=dataset.width,
@@ -195,6 +213,9 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None) -> FileRast
         mask_bands=_mask_bands(dataset, numbers),
         alpha_band=alpha,
         palette=any(colours[b - 1] == ColorInterp.palette for b in numbers),
+        # of a description what it says counts and not its bytes: GDAL writes statistics into it
+        files=files[1:] if beneath else files,
+        state=combined((state_of(dataset), beneath)) if beneath else state_of(dataset),
     )
 
 

@@ -5,6 +5,7 @@ GDAL's own parser takes capitals and small letters, attributes and elements for 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ _KINDS = frozenset({
 _FILES = frozenset({"sourcefilename", "sourcedataset", "dempath"})
 _BESIDE = frozenset({"datafile", "indexfile"})
 _KERNEL, _SIZE = ["kernelfilteredsource", "kernel"], re.compile(" [1-9][0-9]{0,3}")
+_ASIDE = frozenset({"histograms", "metadata", "overview", "overviewlist", "sourceproperties"})
+"""What GDAL and QGIS write into a description that they only look at; no pixel depends on it."""
+
 _WATCHED = _FILES | _BESIDE | {"size", "subclass", "pixelfunctionlanguage", "relativetovrt"}
 
 
@@ -34,9 +38,12 @@ class Description:
     ----------
     references
         Names of files, each once, and whether they are relative to the description's own folder.
+    digest
+        Tells what it says from what another says, but for statistics, overviews and blanks.
     """
 
     references: dict[tuple[str, bool], None] = field(default_factory=dict)
+    digest: str = ""
 
 
 def described(text: Iterable[bytes]) -> Description:
@@ -60,7 +67,43 @@ def described(text: Iterable[bytes]) -> Description:
         parser.Parse(b"", True)  # noqa: FBT003  (expat takes it by place)
     except expat.ExpatError as error:
         raise NotUnderstoodError(f"is not well-formed XML ({error}); write it again") from None
+    reader.found.digest = reader.meaning.digest
     return reader.found
+
+
+class _Meaning:
+    """The digest of a description's elements, without those that are aside."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._aside = 0
+
+    @property
+    def digest(self) -> str:
+        """Of what was heard so far."""
+        return self._hash.hexdigest()
+
+    def start(self, name: str, values: dict[str, str]) -> None:
+        """An element begins."""
+        if self._aside or name in _ASIDE:
+            self._aside += 1
+        else:
+            self._add(f"<{name} {sorted(values.items())}>")
+
+    def text(self, text: str) -> None:
+        """A piece of text, of which blanks say nothing: GDAL writes others."""
+        if not self._aside:
+            self._add("".join(text.split()))
+
+    def end(self) -> None:
+        """An element ends."""
+        if self._aside:
+            self._aside -= 1
+        else:
+            self._add("</>")
+
+    def _add(self, text: str) -> None:
+        self._hash.update(text.encode())
 
 
 class _Reader:
@@ -68,6 +111,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.found = Description()
+        self.meaning = _Meaning()
         self._above: list[str] = []
         self._kernels: list[str] = []
         self._name = ""
@@ -96,6 +140,7 @@ class _Reader:
         if self._above[-2:] == _KERNEL:
             self._kernels.append("")
         values = {key.casefold(): value for key, value in attributes.items()}
+        self.meaning.start(name, values)
         if (relative := values.pop("relativetovrt", "0")) not in ("0", "1"):
             raise NotUnderstoodError(f"has a relativeToVRT of {relative[:40]!r}, where 0 or 1 is needed")
         self._relative = relative == "1"
@@ -106,6 +151,7 @@ class _Reader:
 
     def text(self, text: str) -> None:
         """A piece of an element's text."""
+        self.meaning.text(text)
         if self._name:
             self._length += len(text)
             if self._length > _NAME_CHARACTERS:
@@ -115,6 +161,7 @@ class _Reader:
     def end(self, _: str) -> None:
         """An element ends."""
         name = self._above.pop()
+        self.meaning.end()
         if self._name:
             self._value(self._name, "".join(self._pieces).strip(), relative=self._relative)
         self._name = ""

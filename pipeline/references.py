@@ -17,14 +17,17 @@ from rasterio.enums import Interleaving
 
 from pipeline import handles, network
 from pipeline.errors import RasterError
+from pipeline.fingerprint import combined, fingerprint
 from pipeline.limits import item_bytes, refuse_block
 from pipeline.reference_xml import Description, NotUnderstoodError, described
+from pipeline.state import files_of, state_of
 
 _HEAD_BYTES = 64 << 10
 _TEXT_BYTES = 256 << 20
 _DEPTH = 8
 _DESCRIBED = (b"<vrtdataset", b"<mrf_meta")
 _INLINE = re.compile(r"\s*<|.*<(VRTDataset|MRF_META|GDAL_WMS|WMTS|OGRVRT)", re.IGNORECASE | re.DOTALL)
+_VIRTUAL = re.compile(r"/vsi(zip|tar|gzip|7z|rar|cached|sparse|crypt)/\{?|/vsisubfile/\d+(_-?\d+)?,")
 _FROM_STDIN = re.compile(r"/vsistdin", re.IGNORECASE)
 
 # products of several files, of which a metadata file in one folder names rasters in others
@@ -33,13 +36,19 @@ _SCATTERED = frozenset(
 )
 
 
-def refuse_strange(path: str) -> None:
+def refuse_strange(path: str) -> str:
     """Refuse a path that is no name of a raster, or a local file that refers to what it should not.
 
     Parameters
     ----------
     path
         What a user named, before GDAL opens it.
+
+    Returns
+    -------
+    str
+        Tells what it says, and all that it refers to, from another state of them; "" where it refers to
+        nothing.
 
     Raises
     ------
@@ -48,8 +57,15 @@ def refuse_strange(path: str) -> None:
     """
     if not os.path.lexists(path) and _INLINE.match(path):
         raise RasterError(path, "is XML and not the name of a file; write it to a file")
+    walk = _Walk(path)
     for file in _local_files(path):
-        _Walk(path).visit(file, ())
+        walk.visit(file, ())
+    return combined(walk.marks) if walk.marks else ""
+
+
+def named_file(path: str) -> str:
+    """The local file that a path speaks of: itself, or the one that holds what is named; else the path."""
+    return next(_local_files(path), None) or _archive(path) or path
 
 
 def refuse_references(path: str, dataset: Any) -> None:
@@ -74,6 +90,7 @@ class _Walk:
     def __init__(self, path: str) -> None:
         self._path = path
         self._seen: set[str] = set()
+        self.marks: list[str] = []
 
     def visit(self, file: str, above: tuple[str, ...]) -> None:
         """Look at a local file; `above` are those that lead to it."""
@@ -88,8 +105,9 @@ class _Walk:
         if Path(real).exists() and not (Path(real).is_file() or Path(real).is_dir()):
             self._refuse(f"{file} is a device or a pipe")
         if (text := _description(self._path, file)) is not None:
+            self.marks.append(text.digest)
             self.follow(file, text, (*above, real))
-        elif above:
+        elif above or self._path.lower().startswith("vrt:"):
             self._plain(file)
 
     def follow(self, file: str, text: Description, above: tuple[str, ...]) -> None:
@@ -133,6 +151,9 @@ class _Walk:
         for local in _local_files(name, folder):
             self.visit(local, above)
         if name.startswith("/vsi"):
+            if (archive := _archive(name)) and archive not in self._seen:
+                self._seen.add(archive)
+                self.marks.append(fingerprint(archive))
             self._opened(name, above)
 
     def _opened(self, name: str, above: tuple[str, ...]) -> None:
@@ -151,7 +172,7 @@ class _Walk:
     def _plain(self, file: str) -> None:
         """A source that is a raster itself: its blocks, and the files that belong to it."""
         try:
-            handles.opened(file, lambda dataset: _refuse_plain(file, dataset))
+            self.marks.append(handles.opened(file, lambda dataset: _plain_mark(file, dataset)))
         except RasterError as error:
             raise RasterError(self._path, f"cannot use its source {error}") from error
 
@@ -159,10 +180,12 @@ class _Walk:
         raise RasterError(self._path, what)
 
 
-def _refuse_plain(file: str, dataset: Any) -> None:
+def _plain_mark(file: str, dataset: Any) -> str:
+    """The fingerprint of a source, which is refused if it refers to others."""
     _refuse_files(file, dataset.driver, dataset.files)
     if dataset.count:
         refuse_block(file, dataset.block_shapes[0], block_pixel_bytes(dataset))
+    return combined((*map(fingerprint, files_of(file, dataset)), state_of(dataset)))
 
 
 def block_pixel_bytes(dataset: Any) -> int:
@@ -202,6 +225,17 @@ def _local_files(name: str, folder: Path = Path()) -> Iterator[str]:
             file = ":".join(pieces[start:end]).strip('"')
             file = file.removeprefix("//") if start else file
             yield from (str(found) for found in (Path(file), folder / file) if _is_file(found))
+
+
+def _archive(name: str) -> str | None:
+    """The local file that holds what a name of GDAL's file systems names (/vsizip/a.zip/b.tif)."""
+    while (match := _VIRTUAL.match(name)) is not None:
+        name = name[match.end() :]
+    if not name.startswith("/vsi"):
+        for place in (Path(name), *Path(name).parents):
+            if _is_file(place):
+                return str(place)
+    return None
 
 
 def _description(path: str, file: str) -> Description | None:

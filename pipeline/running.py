@@ -18,6 +18,7 @@ from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
 from pipeline.ending import Report
 from pipeline.errors import (
+    AlteredError,
     DamageError,
     NoRasterError,
     RasterError,
@@ -80,7 +81,7 @@ def run(config: RunConfig, progress: Progress | None = None, *, retry_bad: bool 
         bands = named.bands if named else None
         opened = open_inputs(config, pool, kernel_for(config, named).cell_px, bands, _Opening(progress))
         # the folder comes last: with --overwrite it deletes, which has to be right by then
-        folder = Folder(config, opened.sources)
+        folder = Folder(config, opened.sources, opened.area)
         spent = Spent(open_s=time.monotonic() - start)
         try:
             with Journal(progress, folder.path) as journal:
@@ -133,6 +134,7 @@ class _Run:
         self._start = time.monotonic()
         self._codebooks = Codebooks(config, folder, pool, progress, spent, self._fail)
         self._inputs: dict[str, Input] = {}
+        self._altered = False
 
     def go(self) -> Report:
         """Do all of it."""
@@ -183,6 +185,9 @@ class _Run:
                 self._end(outcome)
                 self._folder.save_now_and_then()
                 self._folder.owner.check()
+            if self._altered and not any(s["state"] == "done" for s in self._folder.states.values()):
+                # it was fitted on what is there no more, and nothing has been made with it
+                durable.patiently(durable.remove, self._folder.codebook)
         finally:
             if todo:
                 self._graph.join()  # Python may not take itself apart in the middle of an import
@@ -202,9 +207,12 @@ class _Run:
 
     def _fitting(self, saved: Codebook | None) -> list[Input]:
         """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
+        wanted = None if saved is None else saved.content_hash
         for source, error in self._opened.failures:
             if isinstance(error, NoRasterError):
                 self._pass_over(source, error.reason)
+            elif (used := self._folder.done_with(source, None, wanted)) is not None:
+                self._keep(source, error, used)
             else:
                 self._fail(source, error)
         inputs = []
@@ -219,6 +227,16 @@ class _Run:
         self._report.skipped.append(source.name)
         self._folder.note(source, "skipped", reason=reason)
         self._progress.event("skipped", raster=source.name, reason=reason)
+
+    def _keep(self, source: Source, error: RasterError, used: str) -> None:
+        """Leave a raster as it was done before, though its input cannot be opened any more."""
+        output = self._folder.outputs(source).labels
+        former = self._folder.states.get(source.name, {})
+        size = {key: former[key] for key in ("chunks", "pixels") if key in former}
+        self._folder.note(source, "done", output=output.name, codebook_hash=used, **size)
+        message = f"{one_line(error)}; {output}, which was made of it before, stays as it is"
+        self._report.failed[source.name] = message
+        self._progress.event("failed", raster=source.name, error=message)
 
     def _skip(self, one: Input, saved: Codebook | None) -> bool:
         wanted = None if saved is None else saved.content_hash
@@ -254,7 +272,7 @@ class _Run:
     def _job(self, one: Input, codebook: Codebook) -> Job:
         self._graph.join()
         job = job_of(self._config, one.source.name, one.view, self._kernel, codebook, self._folder.path)
-        job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint)
+        job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint, stamp=one.mark.stamp)
         job = replace(job, fallback=on_cpu(self._kernel) if self._config.device_fallback else None)
         return replace(job, redo=redo_of(job) if self._retry_bad else None)
 
@@ -306,6 +324,7 @@ class _Run:
             if self._inputs[job.name].whole and getattr(outcome.error, "reason", "") == NO_VALID_PIXEL:
                 self._pass_over(source, NO_VALID_PIXEL)
                 return
+            self._altered = self._altered or isinstance(outcome.error, AlteredError)
             self._fail(source, outcome.error)
             if not self._folder.outputs(source).json.exists():  # what was done before keeps it
                 durable.patiently(durable.remove, self._folder.outputs(source).codebook)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from engine.grid import Window
 from pipeline import damage
 from pipeline.alignment import Alignment, crs_name, same_crs
 from pipeline.errors import UsageError
-from pipeline.header import Raster, Stack
+from pipeline.header import Raster, SingleRaster, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,12 @@ class BandStack(Raster):
                 for one in self.layers
             ]
         }
+
+    @property
+    def members(self) -> Iterator[SingleRaster]:
+        """The files of the bands."""
+        for one in self.layers:
+            yield from one.raster.members
 
     @property
     def pixel_bytes(self) -> int:

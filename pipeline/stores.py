@@ -10,6 +10,7 @@ import base64
 import contextlib
 import errno
 import functools
+import hashlib
 import math
 import os
 import re
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from engine.grid import Window
 from pipeline import damage, places
 from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
-from pipeline.header import Raster, Stack, described
+from pipeline.header import SingleRaster, Stack, described
 from pipeline.limits import refuse_block, refuse_claim
 from pipeline.sources import STORE_METADATA, is_store
 
@@ -41,7 +42,7 @@ _DAMAGED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZarrRaster(Raster):
+class ZarrRaster(SingleRaster):
     """An array of a Zarr store.
 
     Parameters
@@ -68,6 +69,10 @@ class ZarrRaster(Raster):
         """The array of the same name in another store."""
         store, _ = store_of(path) or ("", "")
         return replace(super().moved(path, height, width), store=store)
+
+    def reopened(self) -> ZarrRaster:
+        """It as it is now."""
+        return open_store(self.path, self.numbers)
 
     def read_masked(self, window: Window) -> Stack:
         """Pixels, valid as far as masks say: a store has none."""
@@ -230,6 +235,10 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
     names = _band_names(group, dims[axis] if dims and axis is not None else "", count)
     chunks = array.chunks
     _refuse_sizes(path, store, array, (array.shape[col], array.shape[row]))
+    nodata = _nodata(array, dtype)
+    place = places.georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
+    # the files of a large store are not all looked into, so what was read of them counts too
+    said = repr((array.shape, str(array.dtype), nodata, place, name, axis, row, col))
     return ZarrRaster(
         path=path,
         width=array.shape[col],
@@ -237,13 +246,15 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
         bands=bands,
         band_names=tuple(names[b - 1] for b in bands),
         dtype=dtype.newbyteorder("=").name,
-        nodata=(_nodata(array, dtype),) * len(bands),
+        nodata=(nodata,) * len(bands),
         block_shape=(chunks[row], chunks[col]),
-        georeference=places.georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col)),
+        georeference=place,
         store=store,
         array=name,
         axes=(axis, row, col),
         numbers=bands,
+        files=(store,),
+        state=hashlib.sha256(said.encode()).hexdigest(),
     )
 
 

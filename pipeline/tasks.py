@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import bad_map, checking, damage, durable, redo, stopwatch, style
+from pipeline import altered, bad_map, checking, damage, durable, redo, stopwatch, style
 from pipeline.assembly import Assembled
 from pipeline.damage import BadBlock
 from pipeline.durable import patiently
@@ -279,7 +279,13 @@ def check(job: Job, index: int, window: Window) -> Seams:
 
 @_patient
 def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams) -> dict[str, Any]:
-    """Write what goes with the assembled labels, all in the workspace; gives the raster's record."""
+    """Write what goes with the assembled labels, all in the workspace; gives the raster's record.
+
+    Raises
+    ------
+    AlteredError
+        If the input is another one than when the run began.
+    """
     start = time.perf_counter()
     histogram = assembled.histogram
     meaning = Labelled.of(job.codebook, job.view.georeference)
@@ -307,6 +313,8 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
         "seam_score_error": seams.error,
         "finish_s": round(time.perf_counter() - start, 3),
     }
+    mark = altered.Mark(job.fingerprint, job.stamp)
+    altered.refuse(job.view.raster, mark, tolerant=job.view.tolerant)
     durable.write_json(job.folder / RECORD, record)
     return record
 

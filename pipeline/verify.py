@@ -128,6 +128,7 @@ class Verification:
             value = provenance.read_object(path)
             other = value["format"] != FORMAT
             self._config: RunConfig = build(dict(value["config"]), str(path))
+            self._area = value.get("area")
             self._rasters = [(str(r["name"]), str(r["source"]), dict(r)) for r in value["rasters"]]
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise RasterError(str(path), f"damaged ({one_line(error)}); {provenance.DAMAGED}") from None
@@ -259,6 +260,8 @@ class Verification:
             )
         except TilewrightError as error:
             return {}, {}, one_line(error)
+        if self._area not in (None, opened.area):
+            return {}, {}, f"{self._config.aoi}: its polygons have changed since"
         failures = {source.path: one_line(error) for source, error in opened.failures}
         whole = next(iter(failures.values())) if self._config.mosaic and failures else ""
         return {one.source.path: one for one in opened.inputs}, failures, whole

@@ -9,9 +9,10 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from engine.grid import Window
+from pipeline import tasks
 from pipeline.area import Interest, crop, interest
 from pipeline.config import RunConfig
-from pipeline.errors import RasterError, UsageError
+from pipeline.errors import RasterError, StorageError, UsageError
 from pipeline.raster import open_header
 from pipeline.running import run
 from pipeline.view import View
@@ -195,3 +196,39 @@ def test_nothing_is_written_beside_a_vector(tmp_path):
     )
     assert interest(None, str(path)).polygons
     assert [p.name for p in tmp_path.iterdir()] == ["a.gml"]
+
+
+def test_polygons_that_changed_since_are_refused(raster, tmp_path):
+    aoi = tmp_path / "a.geojson"
+    near, far = (ring_of(500100, y, 500400, 5799900) for y in (5799700, 5799600))
+    geojson(aoi, near, crs="EPSG:32633")
+    before, _ = go(raster, tmp_path / "o", aoi=str(aoi))
+    # the same polygons in other words are the same
+    value = json.loads(aoi.read_text())
+    value["features"][0]["properties"]["note"] = "surveyed"
+    aoi.write_text(json.dumps(value, indent=3))
+    go(raster, tmp_path / "o", aoi=str(aoi))
+    geojson(aoi, far, crs="EPSG:32633")
+    with pytest.raises(
+        UsageError, match=r"a.geojson: the polygons of --aoi have changed since the run in .*o"
+    ):
+        go(raster, tmp_path / "o", aoi=str(aoi))
+    np.testing.assert_array_equal(labels(tmp_path / "o" / "r.tif")[0], before)
+    after, _ = go(raster, tmp_path / "o", aoi=str(aoi), overwrite=True)
+    assert (after != 255).sum() > (before != 255).sum()
+
+
+def test_polygons_that_changed_before_all_is_done_are_refused_too(raster, tmp_path, monkeypatch):
+    aoi = tmp_path / "a.geojson"
+    geojson(aoi, ring_of(500100, 5799700, 500400, 5799900), crs="EPSG:32633")
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "publish", _full)
+        with pytest.raises(StorageError):
+            go(raster, tmp_path / "o", aoi=str(aoi))
+    geojson(aoi, ring_of(500100, 5799600, 500400, 5799900), crs="EPSG:32633")
+    with pytest.raises(UsageError, match="the polygons of --aoi have changed"):
+        go(raster, tmp_path / "o", aoi=str(aoi))
+
+
+def _full(*_):
+    raise StorageError("full")

@@ -526,6 +526,25 @@ def test_an_input_that_changed_is_refused_and_its_labels_stay(run, good, out):
     assert run(good, "-o", out, "--overwrite").code == 0
 
 
+@pytest.mark.parametrize("scope", ["batch", "raster"])
+def test_an_input_that_is_gone_leaves_what_was_made_of_it_as_it_is(run, good, tmp_path, out, scope):
+    other = write_geotiff(tmp_path / "other.tif", noise(3, 60, 70, seed=2))
+    options = ("-o", out, "--codebook-scope", scope)
+    run(good, other, *options)
+    before = snapshot(out)
+    kept = good.with_suffix(".away")
+    good.rename(kept)
+    ended = run(good, other, *options)
+    assert ended.code == 1
+    assert f"{good}: no such file" in ended.said()
+    assert f"{out / 'good.tif'}, which was made of it before, stays as it is" in ended.said()
+    assert of_rasters(snapshot(out)) == of_rasters(before)
+    assert [r["state"] for r in json.loads((out / "run.json").read_text())["rasters"]] == ["done", "done"]
+    kept.rename(good)
+    assert run(good, other, *options).code == 0
+    assert of_rasters(snapshot(out)) == of_rasters(before)
+
+
 def test_a_raster_that_was_repaired_is_done_by_the_next_run_with_the_codebook_that_there_is(
     run, good, tmp_path, out
 ):

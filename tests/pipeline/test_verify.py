@@ -347,6 +347,31 @@ def test_a_changed_or_missing_input_is_a_note_and_no_failure(verify, cog, tmp_pa
     assert verify(cog, "--sample", "0")[1].count("note") == 0
 
 
+def test_polygons_that_changed_since_are_a_note(verify, tmp_path):
+    aoi = tmp_path / "a.geojson"
+
+    def write(x):
+        ring = [[0, 0], [x, 0], [x, -300], [0, -300], [0, 0]]
+        feature = {
+            "type": "Feature",
+            "properties": {},
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+        }
+        crs = {"type": "name", "properties": {"name": "EPSG:32633"}}
+        aoi.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+
+    write(200)
+    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(0, 0, 1, 1)}
+    source = write_geotiff(tmp_path / "a.tif", noise(1, 400, 400), **place)
+    out = make([source], tmp_path / "out", segments=3, aoi=str(aoi))
+    assert "note" not in verify(out)[1]
+    write(100)
+    code, said, _ = verify(out)
+    assert code == 0
+    assert "note: nothing recomputed" in said
+    assert "a.geojson: its polygons have changed since" in said
+
+
 def test_a_mosaic_that_lacks_a_tile_now_is_a_note(verify, tmp_path):
     source = scene(tmp_path / "a.tif")
     out = make([source], tmp_path / "out", mosaic=True, output_tiles=512, segments=3)

@@ -1,0 +1,59 @@
+"""What an open dataset is made of: the files beside it, and what they say of how its pixels are read.
+
+Programs that only look at a raster write files beside it: statistics (.aux.xml) and overviews. They may
+also hold what decides the labels, as .aux.xml does with a nodata value. So their bytes do not count, but
+what GDAL has read of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from typing import Any
+
+from rasterio.enums import ColorInterp
+
+_LOOKED_AT = (".aux.xml", ".aux", ".ovr", ".rrd")
+"""Endings of files that hold statistics, overviews, and what an open dataset tells of itself."""
+
+
+def state_of(dataset: Any) -> str:
+    """Tells how a dataset's pixels are read and where they lie from how others are."""
+    colours = dataset.colorinterp
+    gcps, gcp_crs = dataset.gcps
+    tables = {}
+    for number in (i for i, colour in enumerate(colours, 1) if colour == ColorInterp.palette):
+        with contextlib.suppress(ValueError):  # there is none
+            tables[number] = dataset.colormap(number)
+    said = (
+        *(dataset.height, dataset.width, dataset.dtypes, dataset.nodatavals, dataset.descriptions),
+        *([colour.name for colour in colours], tables, dataset.mask_flag_enums),
+        *(
+            tuple(dataset.transform)[:6],
+            _wkt(dataset.crs),
+            _wkt(gcp_crs),
+            dataset.tags().get("AREA_OR_POINT"),
+        ),
+        [(p.row, p.col, p.x, p.y, p.z) for p in gcps],
+    )
+    return hashlib.sha256(repr(said).encode(errors="surrogateescape")).hexdigest()
+
+
+def files_of(named: str, dataset: Any) -> tuple[str, ...]:
+    """The local files that a dataset's pixels come from, after what was named.
+
+    Parameters
+    ----------
+    named
+        The file, or an address.
+    dataset
+        Opened from it. What a VRT refers to is not listed, for `references` looks into that.
+    """
+    found = [f for f in dataset.files if not (f.startswith("/vsi") or f.lower().endswith(_LOOKED_AT))]
+    if dataset.driver == "VRT":
+        found = [f for f in found if f.startswith(f"{named}.")]
+    return tuple(dict.fromkeys([named, *found]))
+
+
+def _wkt(crs: Any) -> str | None:
+    return str(crs.to_wkt()) if crs else None
