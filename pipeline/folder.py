@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import durable
+from pipeline import durable, jsonfile
 from pipeline.config import RunConfig
 from pipeline.durable import patiently
 from pipeline.errors import UsageError
@@ -100,7 +99,7 @@ class Folder:
         """
         files = self.outputs(source)
         try:
-            record = json.loads(files.json.read_text())
+            record = jsonfile.read_object(files.json)
             before, used = str(record["input"]["fingerprint"]), str(record["codebook_hash"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -198,7 +197,7 @@ class Folder:
                 self._refuse_strangers()
             return
         try:
-            former = json.loads(path.read_text())
+            former = jsonfile.read_object(path)
             config, rasters = dict(former["config"]), list(former["rasters"])
             made = [self._outputs(str(r["name"]), config["format"]) for r in rasters]
         except (OSError, ValueError, KeyError, TypeError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline import provenance, soundness
+from pipeline import jsonfile, provenance, soundness
 from pipeline.checking import checksum
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line, printable
@@ -125,7 +125,7 @@ class Verification:
         if not path.is_file():
             raise UsageError(f"{self._out}: no run stands there (no run.json); name the OUT of a run")
         try:
-            value = provenance.read_object(path)
+            value = jsonfile.read_object(path)
             other = value["format"] != FORMAT
             self._config: RunConfig = build(dict(value["config"]), str(path))
             self._rasters = [(str(r["name"]), str(r["source"]), dict(r)) for r in value["rasters"]]
