@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pipeline import durable, jsonfile
 from pipeline.config import RunConfig
@@ -44,6 +44,7 @@ class Folder:
         self._sources = sources
         self.states: dict[str, dict[str, Any]] = {}
         self.taken_up = False
+        self._former_choice: Any = None
         self._saved = float("-inf")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,11 @@ class Folder:
         """Remember a raster's state; `save` writes it."""
         self.states[source.name] = {"name": source.name, "source": source.path, "state": state, **more}
 
+    def keep_choices(self) -> None:
+        """Have run.json go on to say how all was done, for this run does nothing."""
+        if self._former_choice in get_args(RunConfig.model_fields["on_bad_chunk"].annotation):
+            self._config = self._config.model_copy(update={"on_bad_chunk": self._former_choice})
+
     def save_now_and_then(self) -> None:
         """Write run.json if that was not done for a while: for a large batch it is large."""
         if time.monotonic() - self._saved > _SAVE_EVERY_S:
@@ -217,6 +223,7 @@ class Folder:
                 "choose another OUT, or --overwrite to delete it"
             )
         self.states = {str(r["name"]): dict(r) for r in rasters}
+        self._former_choice = config.get("on_bad_chunk")
         self.taken_up = True
 
     def _difference(self, config: dict[str, Any], sources: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -288,7 +288,9 @@ class Verification:
         try:
             kernel = kernel_for(self._config, codebook)
             chunk_px = int(record["parameters"]["chunk_size"])
-            recipe = Recipe(labels, one.view, kernel, codebook, chunk_px, self._unlabelled(verdict.name))
+            # as it was for these labels, whatever a later run was asked for
+            view = replace(one.view, tolerant=record["parameters"].get("on_bad_chunk") == "nodata")
+            recipe = Recipe(labels, view, kernel, codebook, chunk_px, self._unlabelled(verdict.name))
             seed = f"{self._config.seed} {verdict.name} {one.fingerprint}"
             verdict.recomputed, wrong = differences(recipe, self._sample, seed, self._pool)
         except TilewrightError as error:
