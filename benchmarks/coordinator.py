@@ -26,6 +26,7 @@ from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
 from pipeline import schedule, tasks
+from pipeline.assembly import Assembled
 from pipeline.header import Georeference, Raster, Stack
 from pipeline.job import Job
 from pipeline.ledger import Unit
@@ -143,7 +144,7 @@ def _drive(job: Job, looks: _Looks) -> None:
 def _tasks_that_do_nothing() -> Iterator[None]:
     """Tasks that report what real ones do, and a workspace that stays for the second time."""
     with (
-        mock.patch.multiple(tasks, label_window=_label, merge_unit=_merge, assemble=_histogram, check=_seams),
+        mock.patch.multiple(tasks, label_window=_label, merge_unit=_merge, assemble=_assembled, check=_seams),
         mock.patch.multiple(tasks, finish=_record, publish=_record),
         mock.patch.object(schedule.Workspace, "remove", schedule.Workspace.close),
     ):
@@ -160,8 +161,8 @@ def _merge(_job: Job, index: int, unit: Unit, recorded: Written | None) -> Units
     return UnitsDone(index, {} if recorded else {unit: _written(index, unit)})
 
 
-def _histogram(_job: Job) -> list[int]:
-    return [0] * 256
+def _assembled(_job: Job, _known: Assembled | None) -> Assembled:
+    return Assembled([0] * 256, {})
 
 
 def _seams(_job: Job, _index: int, _window: Window) -> Seams:

@@ -6,9 +6,12 @@ if __name__ == "__main__":
     early.at_once()  # before whatever takes long to import
     import sys
 
-    from pipeline import stopping
+    from pipeline import startup, stopping
 
     stopping.at_once()
+    startup.claim()
     from pipeline.cli import main
 
-    sys.exit(main())
+    code = main()
+    startup.leave()
+    sys.exit(code)

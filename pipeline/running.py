@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,13 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engine import hashing
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
-from pipeline import durable, schedule, space, workers
+from pipeline import durable, schedule, space, startup, workers
 from pipeline.budget import Setting, Spent, budget
 from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
@@ -196,14 +192,14 @@ class _Run:
             self._folder.save(self._summary())
 
     def _load_graph(self) -> None:
-        """Import the chunk graph beside the fit: it takes half a second, which the fit need not wait for.
+        """Import the chunk graph beside the fit, which need not wait for it.
 
         Modules that both need are imported before, for two threads that import parts of one package
         may see it half made; nobody uses the graph until `_job` has waited for it.
         """
-        hashing.mix(np.zeros(1, np.uint64))
+        startup.load_compiled()
         # no daemon: where all is done already, Python would take itself apart in the middle of the import
-        self._graph = threading.Thread(target=importlib.import_module, args=("pipeline.graph",))
+        self._graph = threading.Thread(target=startup.load_graph)
         self._graph.start()
 
     def _fitting(self, saved: Codebook | None) -> list[Input]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline import stopping
 from pipeline import tasks as work
+from pipeline.assembly import Assembled
 from pipeline.durable import patiently
 from pipeline.errors import DamageError, StorageError
 from pipeline.job import Job
@@ -32,10 +33,11 @@ _HUNG_TIMES = 20.0
 
 @dataclass(frozen=True)
 class Task:
-    """A call for a worker, and how often it took its worker with it."""
+    """A call for a worker, its number among its kind, and how often it took its worker with it."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
+    number: int = 0
     losses: int = 0
     not_before: float = 0.0
 
@@ -91,7 +93,7 @@ class _Running:
         self.record: dict[str, Any] | None = None
         self.workspace = patiently(Workspace, job)
         self._again: list[Task] = []
-        self._histogram: list[int] = []
+        self._assembled: Assembled | None = None
         self._seams = Seams()
         self._phases = self._plan(job, record)
         self._tasks: Iterator[Task] | None = next(self._phases)
@@ -105,9 +107,12 @@ class _Running:
                     Task(work.merge_unit, (job, stage.index, unit, ledger.done(stage.index, unit)))
                     for unit in stage.units()
                 )
-            yield iter([Task(work.assemble, (job,))])
-            yield (Task(work.check, (job, *what)) for what in work.checks(job))
-            yield iter([Task(work.finish, (job, record(self.tally), self._histogram, self._seams))])
+            assembly = self.workspace.assembly
+            yield iter([Task(work.assemble, (job, assembly.known))])
+            self._seams = assembly.seams
+            checks = enumerate(work.checks(job))
+            yield (Task(work.check, (job, *what), i) for i, what in checks if not assembly.sound(i))
+            yield iter([Task(work.finish, (job, record(self.tally), self._assembled, self._seams))])
         yield iter([Task(work.publish, (job,))])
 
     def next_task(self) -> Task | None:
@@ -140,9 +145,7 @@ class _Running:
         self.under_way -= 1
         try:
             result = future.result()
-            if isinstance(result, UnitsDone):
-                for unit, written in result.written.items():
-                    patiently(self.workspace.ledger.add, result.stage, unit, written)
+            self._keep(task, result)
         except CancelledError:
             return None
         except Exception as error:  # noqa: BLE001  (whatever it is, it is this raster's failure)
@@ -154,13 +157,20 @@ class _Running:
         if isinstance(result, UnitsDone) and result.stage == 0:
             self.tally.add(result)
             return result
-        if isinstance(result, Seams):
-            self._seams += result
-        elif isinstance(result, list):
-            self._histogram = result
-        elif isinstance(result, dict):
+        if isinstance(result, dict):
             self.record = result
         return None
+
+    def _keep(self, task: Task, result: Any) -> None:
+        """Keep what a task found, so that another run need not do it again."""
+        if isinstance(result, UnitsDone):
+            self.workspace.add(result.stage, result.written)
+        elif isinstance(result, Assembled):
+            self._assembled = result
+            patiently(self.workspace.assembly.begin, result)
+        elif isinstance(result, Seams):
+            self._seams += result
+            patiently(self.workspace.assembly.add, task.number, result)
 
     def _lost(self, task: Task) -> None:
         """Have a task done again that took its worker with it: in smaller pieces, and not for ever."""
@@ -176,7 +186,8 @@ class _Running:
                 self.error = self.error or DamageError(job.view.path, reason)
             return
         at = time.monotonic() + _LOST_TWICE_S[task.losses]
-        self._again += [Task(task.function, a, task.losses + 1, at) for a in work.smaller(*task.arguments)]
+        for arguments in work.smaller(*task.arguments):
+            self._again.append(Task(task.function, arguments, task.number, task.losses + 1, at))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
 from pipeline import bad_map, checking, damage, durable, redo, stopwatch, style
+from pipeline.assembly import Assembled
 from pipeline.damage import BadBlock
 from pipeline.durable import patiently
 from pipeline.errors import RasterError
@@ -223,22 +224,33 @@ def merge_unit(job: Job, index: int, unit: Unit, recorded: Written | None) -> Un
 
 
 @_patient
-def assemble(job: Job) -> list[int]:
-    """Assemble the labels in the workspace; gives the pixels of each label.
+def assemble(job: Job, known: Assembled | None) -> Assembled:
+    """Assemble the labels in the workspace, unless they are there as they are known to be.
 
     Raises
     ------
     RasterError
         If no pixel got a label.
     """
+    if known is not None and _still(job, known):
+        return known
     histogram = job.sink.assemble(job.folder, job.stages, Labelled.of(job.codebook, job.view.georeference))
     if histogram[:NODATA].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
-    return [int(n) for n in histogram]
+    checksums = {name: checking.checksum(job.folder / name) for name in job.sink.files}
+    return Assembled([int(n) for n in histogram], checksums)
+
+
+def _still(job: Job, known: Assembled) -> bool:
+    """Whether the sink's files in the workspace are what is known of them."""
+    places = {name: job.folder / name for name in job.sink.files}
+    if known.checksums.keys() != places.keys() or not all(path.exists() for path in places.values()):
+        return False
+    return all(checking.checksum(path) == known.checksums[name] for name, path in places.items())
 
 
 def checks(job: Job) -> Iterator[tuple[int, Window]]:
-    """What `check` is to be called with, so that all of the assembled labels is checked."""
+    """What `check` is to be called with, so that all of the assembled labels is checked; in a fixed order."""
     for stage in job.stages:
         side = max(1, _CHECK_PX // stage.unit_px) * stage.unit_px
         for window in tiles(Window(0, 0, stage.height, stage.width), side):
@@ -262,25 +274,27 @@ def check(job: Job, index: int, window: Window) -> Seams:
 
 
 @_patient
-def finish(job: Job, record: dict[str, Any], histogram: list[int], seams: Seams) -> dict[str, Any]:
+def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams) -> dict[str, Any]:
     """Write what goes with the assembled labels, all in the workspace; gives the raster's record."""
     start = time.perf_counter()
+    histogram = assembled.histogram
     meaning = Labelled.of(job.codebook, job.view.georeference)
     place = Outputs(job.folder, job.name, job.sink)
     durable.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
     durable.write_bytes(place.qml, style.qml(meaning.style).encode())
     # the labels take their name last of what shows them; what is bad in them is known when they are there
-    files = [place.png.name, place.qml.name, *job.sink.files]
+    before, after = [place.png.name, place.qml.name], []
     if bad := list(_bad_blocks(job)):
         durable.write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
-        files.append(place.bad.name)
+        after.append(place.bad.name)
+    checksums = {name: checking.checksum(job.folder / name) for name in before + after}
+    checksums |= assembled.checksums
     own = Outputs(job.out, job.name, job.sink).codebook
-    checksums = {name: checking.checksum(job.folder / name) for name in files}
     if own.exists():
         checksums[own.name] = checking.checksum(own)
     record = {
         **record,
-        "files": files,
+        "files": [*before, *job.sink.files, *after],
         "checksums": checksums,
         "labels": {str(i): histogram[i] for i in range(job.codebook.segments)},
         "nodata_pixels": histogram[NODATA],

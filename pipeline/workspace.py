@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.grid import Window, tiles
 from pipeline import durable, jsonfile
+from pipeline.assembly import Assembly
 from pipeline.checking import checksum
 from pipeline.job import Job, Outputs
 from pipeline.ledger import Ledger, Unit
@@ -44,6 +46,7 @@ class Workspace:
         except OSError as error:
             raise durable.storage_error(job.folder, error) from error
         self.ledger = Ledger(job.folder / LEDGER)
+        self.assembly = Assembly(job.folder)
 
     def _open(self, identity: dict[str, Any]) -> None:
         folder = self._job.folder
@@ -80,6 +83,19 @@ class Workspace:
         side = self._job.chunk_px
         units = [(c.row // side, c.col // side) for c in tiles(window, side)]
         return {unit: written for unit in units if (written := self.ledger.done(0, unit)) is not None}
+
+    def add(self, stage: int, written: Mapping[Unit, Written]) -> None:
+        """Record units that were made now; labels that were assembled without them count no more.
+
+        Raises
+        ------
+        StorageError
+            If that cannot be written.
+        """
+        if written:
+            durable.patiently(self.assembly.forget)
+        for unit, what in written.items():
+            durable.patiently(self.ledger.add, stage, unit, what)
 
     def close(self) -> None:
         """End work here; what is done stays for another run."""

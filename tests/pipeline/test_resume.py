@@ -11,10 +11,12 @@ import pytest
 
 from pipeline import codebooks, gathering, running, sampling, stopping
 from pipeline import tasks as work
+from pipeline.assembly import ASSEMBLED, CHECKED
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError, UsageError
 from pipeline.fit_memory import FitMemory
+from pipeline.sinks.sink import sink_of
 from tests.rasters import noise, write_geotiff
 
 SIDE = 512
@@ -117,8 +119,6 @@ def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, mo
     with monkeypatch.context() as patch:
         owner = work.durable if failing != "assemble" else None
         if owner is None:
-            from pipeline.sinks.sink import sink_of
-
             owner = type(sink_of("scene.tif" if form == "cog" else "scene.zarr"))
         real, count = getattr(owner, failing), 0
 
@@ -142,6 +142,89 @@ def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, mo
         assert calls.units == []
     assert labels_of(tmp_path) == undisturbed
     assert not (tmp_path / ".partial").exists()
+
+
+class LastSteps:
+    """Counts what is assembled and checked, and stops a run at a check."""
+
+    def __init__(self, monkeypatch, form, stop_at=None):
+        self.assembled, self.checked = 0, []
+        sink, check = type(sink_of(f"scene.{'tif' if form == 'cog' else 'zarr'}")), work.check
+        assemble = sink.assemble
+
+        def counted(*arguments):
+            self.assembled += 1
+            return assemble(*arguments)
+
+        def checked(job, index, window):
+            if len(self.checked) == stop_at:
+                raise StorageError("full")
+            self.checked.append((index, window))
+            return check(job, index, window)
+
+        monkeypatch.setattr(sink, "assemble", counted)
+        monkeypatch.setattr(work, "check", checked)
+
+
+@pytest.fixture
+def stopped_at_a_check(source, form, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        steps = LastSteps(patch, form, stop_at=3)
+        with pytest.raises(StorageError, match="full"):
+            running.run(config(source, tmp_path, format=form))
+    assert steps.assembled == 1
+    return set(steps.checked)
+
+
+def seams_of(out):
+    record = json.loads((out / "scene.json").read_text())
+    return [record["seam_score"], record["seam_score_error"]]
+
+
+def test_what_was_assembled_and_checked_is_not_done_again(
+    source, form, undisturbed, stopped_at_a_check, tmp_path, tmp_path_factory, monkeypatch
+):
+    steps = LastSteps(monkeypatch, form)
+    running.run(config(source, tmp_path, format=form))
+    assert steps.assembled == 0
+    assert len(steps.checked) == 2
+    assert not stopped_at_a_check & set(steps.checked)
+    assert labels_of(tmp_path) == undisturbed
+    whole = tmp_path_factory.mktemp("whole")
+    running.run(config(source, whole, format=form))
+    assert seams_of(tmp_path) == pytest.approx(seams_of(whole), rel=1e-9)
+
+
+@pytest.mark.parametrize("altered", ["labels", "assembled", "unit"])
+def test_labels_that_are_not_what_was_assembled_are_assembled_and_checked_anew(
+    source, form, undisturbed, stopped_at_a_check, tmp_path, monkeypatch, altered
+):
+    workspace = tmp_path / ".partial" / "scene"
+    files = {"labels": f"scene.{'tif' if form == 'cog' else 'vrt'}", "assembled": ASSEMBLED}
+    unit = min((workspace / "stage0").rglob("*.part"))
+    path = workspace / files[altered] if altered in files else unit
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    steps = LastSteps(monkeypatch, form)
+    running.run(config(source, tmp_path, format=form))
+    assert steps.assembled == 1
+    # the same bytes are the same labels: what was found of them before still stands
+    assert len(steps.checked) == (2 if altered == "labels" else 5)
+    assert labels_of(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("end", [-1, -17, 20, 16, 3, 0])
+def test_a_torn_record_of_checks_costs_checks_only(
+    source, form, undisturbed, stopped_at_a_check, tmp_path, monkeypatch, end
+):
+    path = tmp_path / ".partial" / "scene" / CHECKED
+    whole = path.read_bytes()
+    path.write_bytes(whole[:end])
+    steps = LastSteps(monkeypatch, form)
+    running.run(config(source, tmp_path, format=form))
+    assert len(steps.checked) == (3 if end < 0 else 5)
+    assert labels_of(tmp_path) == undisturbed
 
 
 @pytest.mark.parametrize(

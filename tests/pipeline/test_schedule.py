@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from engine.grid import Window
 from pipeline import schedule, throttle
+from pipeline.assembly import Assembled
 from pipeline.errors import RasterError, StorageError
 from pipeline.seams import Seams
 from pipeline.tasks import UnitsDone
@@ -80,6 +81,22 @@ class FakeLedger:
         return None
 
 
+class FakeAssembly:
+    """Knows of nothing that was assembled before."""
+
+    known = None
+    seams = Seams()
+
+    def sound(self, _):
+        return False
+
+    def begin(self, _):
+        pass
+
+    def add(self, *_):
+        pass
+
+
 class FakeWorkspace:
     """A workspace without files, but for the folder to remove."""
 
@@ -88,12 +105,17 @@ class FakeWorkspace:
     def __init__(self, job):
         self.job = job
         self.ledger = FakeLedger()
+        self.assembly = FakeAssembly()
         self.complete = job.complete
         self.closed = False
         self.made[job.name] = self
 
     def recorded(self, _):
         return {}
+
+    def add(self, stage, written):
+        for unit, what in written.items():
+            self.ledger.add(stage, unit, what)
 
     def close(self):
         self.closed = True
@@ -112,7 +134,7 @@ class Record:
         work = schedule.work
         monkeypatch.setattr(work, "label_window", lambda job, w, _: self._task(job, "label", w))
         monkeypatch.setattr(work, "merge_unit", lambda job, _i, unit, _: self._task(job, "merge", unit))
-        monkeypatch.setattr(work, "assemble", lambda job: self._task(job, "assemble", None))
+        monkeypatch.setattr(work, "assemble", lambda job, _: self._task(job, "assemble", None))
         monkeypatch.setattr(work, "checks", lambda job: [(s.index, i) for s in job.stages for i in range(2)])
         monkeypatch.setattr(work, "check", lambda job, stage, w: self._task(job, "check", (stage, w)))
         monkeypatch.setattr(work, "finish", lambda job, record, *_: self._task(job, "finish", record))
@@ -127,7 +149,7 @@ class Record:
         if kind in ("finish", "publish"):
             return {"of": job.name, "by": kind}
         if kind == "assemble":
-            return [1] * 256
+            return Assembled([1] * 256, {})
         if kind == "check":
             return Seams(1, 1, 1, 1)
         if kind == "merge":

@@ -1,0 +1,57 @@
+"""Imports that take long, and keeping out of a process of our own what nobody there asks for.
+
+Numba looks for SciPy's BLAS when it compiles or loads its first function; Dask for SciPy's transforms and
+sparse matrices, and for xarray, which brings pandas: half of all that a short run imports. A run uses none
+of it. A process that is somebody else's (a notebook, a test) gets everything, for what Numba and Dask did
+not find they never look for again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import sys
+from collections.abc import Iterator
+
+_ours = False
+
+
+def claim() -> None:
+    """Say that this process is there for one command and nothing else."""
+    global _ours  # noqa: PLW0603  (it is the process that has this state)
+    _ours = True
+
+
+def load_compiled() -> None:
+    """Import what compiled functions need."""
+    import numpy as np
+
+    with _without("scipy.linalg"):
+        from engine import hashing
+
+        hashing.mix(np.zeros(1, np.uint64))
+
+
+def load_graph() -> None:
+    """Import the chunk graph."""
+    with _without("xarray", "scipy.fftpack", "scipy.sparse"):
+        importlib.import_module("pipeline.graph")
+
+
+def leave() -> None:
+    """Make the end of the process short: of what there is nothing is looked through for what is dead."""
+    gc.freeze()
+
+
+@contextlib.contextmanager
+def _without(*modules: str) -> Iterator[None]:
+    """Hide modules from imports (of all threads) for a block, if the process is ours and has them not yet."""
+    hidden = [name for name in modules if _ours and name not in sys.modules]
+    # Python documents that None fails an import
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
