@@ -25,8 +25,7 @@ _UNREADABLE = (
     KeyError,
     TypeError,
     AttributeError,
-    NotImplementedError,
-    RecursionError,
+    RuntimeError,  # such as a member that says it is encrypted
     MemoryError,
     zipfile.BadZipFile,
     zlib.error,

@@ -6,9 +6,10 @@ are first used, so that the command line starts at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers know it: `typing` takes longer to import than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from engine.codebook import Codebook
     from pipeline.array import open_raster, segment
     from pipeline.config import RunConfig

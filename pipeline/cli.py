@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from pipeline import stopping
 from pipeline.config import RunConfig, build, load_file
+from pipeline.early import EXIT_CODE, HINT
 from pipeline.errors import TilewrightError, UsageError, one_line
 
 _EPILOG = "exit codes: 0 all done, 1 some rasters failed, 2 usage, 130 interrupted"
@@ -70,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(error, debug=getattr(arguments, "debug", False))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print(stopping.HINT, file=sys.stderr)
-        return stopping.EXIT_CODE
+        print(HINT, file=sys.stderr)
+        return EXIT_CODE
     except BrokenPipeError:
         # the reader of our output went away; nothing to tell anyone
         sys.stderr.close()

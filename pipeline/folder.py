@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pipeline import durable
+from pipeline import durable, jsonfile
 from pipeline.config import RunConfig
 from pipeline.durable import patiently
 from pipeline.errors import UsageError
@@ -48,6 +47,7 @@ class Folder:
         self._area = area
         self.states: dict[str, dict[str, Any]] = {}
         self.taken_up = False
+        self._former_choice: Any = None
         self._saved = float("-inf")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class Folder:
         """
         files = self.outputs(source)
         try:
-            record = json.loads(files.json.read_text())
+            record = jsonfile.read_object(files.json)
             before, used = str(record["input"]["fingerprint"]), str(record["codebook_hash"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -134,6 +134,11 @@ class Folder:
     def note(self, source: Source, state: str, **more: Any) -> None:
         """Remember a raster's state; `save` writes it."""
         self.states[source.name] = {"name": source.name, "source": source.path, "state": state, **more}
+
+    def keep_choices(self) -> None:
+        """Have run.json go on to say how all was done, for this run does nothing."""
+        if self._former_choice in get_args(RunConfig.model_fields["on_bad_chunk"].annotation):
+            self._config = self._config.model_copy(update={"on_bad_chunk": self._former_choice})
 
     def save_now_and_then(self) -> None:
         """Write run.json if that was not done for a while: for a large batch it is large."""
@@ -202,7 +207,7 @@ class Folder:
                 self._refuse_strangers()
             return
         try:
-            former = json.loads(path.read_text())
+            former = jsonfile.read_object(path)
             config, rasters = dict(former["config"]), list(former["rasters"])
             made = [self._outputs(str(r["name"]), config["format"]) for r in rasters]
         except (OSError, ValueError, KeyError, TypeError):
@@ -227,6 +232,7 @@ class Folder:
                 "use --overwrite or another OUT"
             )
         self.states = {str(r["name"]): dict(r) for r in rasters}
+        self._former_choice = config.get("on_bad_chunk")
         self.taken_up = True
 
     def _difference(self, config: dict[str, Any], sources: list[str]) -> str:

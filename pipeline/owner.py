@@ -29,6 +29,8 @@ _NAME = ".owner"
 _TOUCH_EVERY_S = 5.0
 _WATCH_S = 20.0
 _LATE_S = 60.0
+_MOST_BYTES = 1 << 16
+_STRANGE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 class Owner:
@@ -202,10 +204,19 @@ def _text(path: str, *, link: bool = False) -> str:
 
 
 def _read(path: Path) -> str | None:
+    """What an owner's file says, "" where that is nothing an owner writes; None without one."""
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError):
+        # a pipe in its place would be waited for
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return None if not path.exists() else ""
+    try:
+        data = os.read(handle, _MOST_BYTES + 1)
+        return "" if len(data) > _MOST_BYTES else data.decode()
+    except (OSError, UnicodeDecodeError):
+        return "" if path.exists() else None
+    finally:
+        os.close(handle)
 
 
 def _lives(path: Path, text: str) -> bool:
@@ -230,7 +241,7 @@ def _on_this_machine(text: str) -> bool | None:
         value = json.loads(text)
         pid, started = int(value["pid"]), value["started"]
         there = [value[k] for k in ("host", "boot", "processes")]
-    except (ValueError, KeyError, TypeError):
+    except _STRANGE:
         return None  # half written, by whomever
     mine = _here()
     if there[0] == mine["host"] and there[1] != mine["boot"]:
@@ -239,13 +250,13 @@ def _on_this_machine(text: str) -> bool | None:
         return None
     try:
         return bool(started == _started(pid))
-    except psutil.Error:
-        return False
+    except (psutil.Error, ValueError, OverflowError):
+        return False  # there is none, or no process can have that number
 
 
 def _named(text: str) -> str:
     try:
         value = json.loads(text)
         return f"process {value['pid']} on {value['host']}, since {value['since']}"
-    except (ValueError, KeyError, TypeError):
+    except _STRANGE:
         return "unknown"

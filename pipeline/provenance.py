@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
+from pipeline import jsonfile
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, one_line
 from pipeline.header import Georeference
@@ -19,20 +19,6 @@ from pipeline.soundness import Expected
 
 DAMAGED = "run again with --overwrite, or fetch it again"
 """What to do about a file of OUT that is not what was written."""
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object of a file.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, or is none.
-    """
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004  (the file's content is wrong, not a type)
-    return value
 
 
 _FIELDS = {
@@ -62,8 +48,8 @@ def read_record(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise RasterError(str(path), f"missing; {DAMAGED}")
     try:
-        record = read_object(path)
-    except (OSError, ValueError, RecursionError) as error:
+        record = jsonfile.read_object(path)
+    except (OSError, ValueError) as error:
         raise RasterError(str(path), f"cannot be read ({one_line(error)}); {DAMAGED}") from None
     for key, kind in _FIELDS.items():
         if not isinstance(record.get(key), kind):

@@ -33,7 +33,13 @@ def raster_record(tally: Tally, fingerprint: str, config: RunConfig) -> dict[str
             **raster.origin,
         },
         "region": [region.row, region.col, region.height, region.width],
-        "parameters": {**config.meaning, **config.layout, "chunk_size": job.chunk_px},
+        "parameters": {
+            **config.meaning,
+            **config.layout,
+            "chunk_size": job.chunk_px,
+            # of these labels: a later run may be asked for another, which redoes nothing that is done
+            "on_bad_chunk": config.on_bad_chunk,
+        },
         "codebook_hash": job.codebook.content_hash,
         "kernel": job.codebook.kernel,
         "device": device_of(job.kernel),

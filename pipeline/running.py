@@ -161,6 +161,8 @@ class _Run:
         if self._config.codebook_scope == "batch" and saved is None and inputs:
             check_alike([i.view for i in inputs])
         todo = [i for i in inputs if not self._skip(i, saved)]
+        if not todo and len(inputs) == len(self._opened.sources):
+            self._folder.keep_choices()
         self._inputs = {i.source.name: i for i in todo}
         self._pace = Pace(sum(i.view.region.pixels for i in todo))
         config, sizes = self._config, [self._size(one) for one in todo]

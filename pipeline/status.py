@@ -2,26 +2,25 @@
 
 What is durable is counted from the ledgers and records, never from what the run says of itself; its
 `status.json` adds what only it knows: rates, memory, what went wrong of late. Any of these files may
-be missing, half-written or vanish while they are read.
+be missing, damaged or vanish while they are read; what is damaged is named, and the rest is told.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import ledger, owner
+from pipeline import ledger, owner, said
 from pipeline.errors import UsageError
 from pipeline.journal import STATUS
+from pipeline.said import Damaged, Said
 
 _STATES = ("running", "interrupted", "waiting", "done", "failed", "skipped")
+_LEDGER_BYTES = 256 << 20  # of five million units: what is larger is not counted
 
 
 @dataclass
@@ -80,6 +79,8 @@ class RunStatus:
         The last thing that went wrong, or None.
     verdict
         What bounded a run that is over, or None.
+    damaged
+        Files that are not what a run writes, each with what is wrong; nothing is told of them.
     """
 
     out: str
@@ -99,6 +100,7 @@ class RunStatus:
     idle_s: float | None = None
     last_error: str | None = None
     verdict: str | None = None
+    damaged: list[str] = field(default_factory=list)
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -136,97 +138,103 @@ def status(out: Path) -> RunStatus:
     """
     # asked first: a run that ends meanwhile has then left all its files
     live = owner.alive(out)
-    said = _read(out / ".partial" / STATUS)
-    kept = _read(out / "run.json")
-    if not live and not kept and not (out / ".partial").is_dir():
+    damaged: Damaged = {}
+    heard = said.read(out / ".partial" / STATUS, damaged)
+    kept = said.read(out / "run.json", damaged)
+    if not live and not kept.value and not damaged and not (out / ".partial").is_dir():
         raise UsageError(f"{out}: no run here (neither run.json nor .partial); name the OUT of a run")
-    looker = _Looker(out, said, live=live)
-    rasters = [looker.raster(entry) for entry in _entries(kept)]
+    looker = _Looker(out, heard, damaged, live=live)
+    rasters = [looker.raster(entry, name) for entry, name in _named(kept)]
     unfinished = [r for r in rasters if r.state in ("running", "interrupted", "waiting")]
     word = "running" if live else "interrupted"
     if unfinished and all(r.state == "waiting" for r in unfinished):
         # in the fit, or between two rasters: the run is at work for the one that is next
         unfinished[0].state = word
-        unfinished[0].stage = _text(said, "phase") if live else None
+        unfinished[0].stage = heard.text("phase") if live else None
     over = bool(rasters) and not unfinished
     ended = "failed" if any(r.state == "failed" for r in rasters) else "done"
     found = RunStatus(str(out), ended if over and not live else word, rasters)
-    _add_said(found, said, live=live)
-    found.last_error = _text(said, "last_error") or _last_error(rasters)
+    _add_heard(found, heard, live=live)
+    found.last_error = heard.text("last_error") or _last_error(rasters)
     if over:
-        budget = kept.get("budget")
-        found.verdict = _text(budget, "verdict") if isinstance(budget, dict) else None
+        found.verdict = kept.object("budget").text("verdict")
     if found.age_s is None:
         found.age_s = _file_age(out)
+    found.damaged = [f"{path}: {what}" for path, what in damaged.items()]
     return found
 
 
 class _Looker:
     """Tells each raster's state from its files and from what the run says."""
 
-    def __init__(self, out: Path, said: dict[str, Any], *, live: bool) -> None:
+    def __init__(self, out: Path, heard: Said, damaged: Damaged, *, live: bool) -> None:
         self._out = out
+        self._damaged = damaged
         self._live = live
-        self._rows = {r["name"]: r for r in _rows(said.get("rasters"))}
-        failed = said.get("failed")
-        self._failed = failed if isinstance(failed, dict) else {}
+        self._rows = {name: row for row, name in _named(heard)}
+        self._nothing = Said(heard.path, damaged)
+        self._failed = heard.object("failed")
 
-    def raster(self, entry: dict[str, Any]) -> RasterStatus:
+    def raster(self, entry: Said, name: str) -> RasterStatus:
         """The state of a raster of `run.json`."""
-        name = str(entry["name"])
-        row = self._rows.get(name, {})
+        row = self._rows.get(name, self._nothing)
         found = RasterStatus(
             name,
             "waiting",
-            chunks=_count(entry, "chunks") or _count(row, "chunks"),
-            pixels=_count(entry, "pixels") or _count(row, "pixels"),
+            chunks=entry.count("chunks") or row.count("chunks"),
+            pixels=entry.count("pixels") or row.count("pixels"),
             bad_chunks=self._bad_chunks(name, row),
         )
-        folder = self._out / ".partial" / name
+        kept = entry.text("state", among=_STATES)
         # the ledger is looked at before the record: it goes only when the record is there
-        begun = folder.is_dir()
+        begun = (folder := self._out / ".partial" / name).is_dir()
         if begun:
-            found.chunks_done = self._chunks_done(folder)
-        if self._is_done(entry, found, under_way=bool(row)):
+            found.chunks_done = self._chunks_done(folder / "ledger", found.chunks)
+        if self._is_done(entry, found, kept, under_way=bool(row.value)):
             return found
-        if row and self._live:
+        if row.value and self._live:
             found.state = "running"
-            found.stage = _text(row, "stage")
-            found.mpx_per_s, found.eta_s = _number(row, "mpx_per_s"), _number(row, "eta_s")
-        elif (error := self._failed.get(name)) or entry.get("state") in ("failed", "skipped"):
-            found.state = "failed" if error else str(entry["state"])
-            found.error = str(error or entry.get("error") or entry.get("reason") or "") or None
+            found.stage = row.text("stage")
+            found.mpx_per_s, found.eta_s = row.number("mpx_per_s"), row.number("eta_s")
+        elif (error := self._failed.text(name)) or kept in ("failed", "skipped"):
+            found.state = "failed" if error else str(kept)
+            found.error = error or entry.text("error") or entry.text("reason")
         elif begun and not self._live:
             found.state = "interrupted"
         return found
 
-    def _is_done(self, entry: dict[str, Any], found: RasterStatus, *, under_way: bool) -> bool:
+    def _is_done(self, entry: Said, found: RasterStatus, kept: str | None, *, under_way: bool) -> bool:
         """True if record and labels are there; fills in what the record knows."""
         path = self._out / f"{found.name}.json"
-        if entry.get("state") == "done" and found.chunks is not None and path.exists():
+        if kept == "done" and found.chunks is not None and (output := entry.name("output")) and path.exists():
             # ten thousand records need not be read for what run.json holds
-            files, chunks = [entry.get("output")], found.chunks
-        elif entry.get("state") in ("failed", "skipped") and not under_way:
+            files, chunks = [output], found.chunks
+        elif kept in ("failed", "skipped") and not under_way:
             return False  # the record, if any, is of an earlier run
-        elif not (record := _read(path)):
-            return False
         else:
-            files, chunks = list(record.get("files") or [None]), _count(record, "chunks") or 0
-        if not all(isinstance(f, str) and (self._out / f).exists() for f in files):
+            record = said.read(path, self._damaged)
+            files, chunks = record.names("files"), record.count("chunks") or 0
+        if not files or not all((self._out / file).exists() for file in files):
             return False
         found.state, found.chunks_done, found.chunks = "done", chunks, chunks
         return True
 
-    @staticmethod
-    def _chunks_done(folder: Path) -> int:
+    def _chunks_done(self, path: Path, chunks: int | None) -> int:
         try:
-            return ledger.chunks_done(folder / "ledger")
-        except (OSError, ValueError):
-            return 0
+            if path.is_file() and path.stat().st_size > _LEDGER_BYTES:
+                self._damaged[path] = f"larger than {_LEDGER_BYTES >> 20} MiB, not counted"
+            elif path.exists() and not path.is_file():
+                self._damaged[path] = "not a file"
+            else:
+                done = ledger.chunks_done(path)
+                return done if chunks is None else min(done, chunks)
+        except OSError as error:
+            self._damaged[path] = f"cannot be read ({error.strerror})"
+        return 0
 
-    def _bad_chunks(self, name: str, row: dict[str, Any]) -> int:
-        listed = _read(self._out / f"{name}.bad.geojson").get("features")
-        return max(len(listed) if isinstance(listed, list) else 0, _count(row, "bad_chunks") or 0)
+    def _bad_chunks(self, name: str, row: Said) -> int:
+        listed = said.read(self._out / f"{name}.bad.geojson", self._damaged).objects("features")
+        return max(len(listed), row.count("bad_chunks") or 0)
 
 
 def watch(out: Path, every_s: float = 2.0) -> Iterator[RunStatus]:
@@ -245,59 +253,25 @@ def watch(out: Path, every_s: float = 2.0) -> Iterator[RunStatus]:
         time.sleep(every_s)
 
 
-def _add_said(found: RunStatus, said: dict[str, Any], *, live: bool) -> None:
-    found.phase, found.host, found.run = _text(said, "phase"), _text(said, "host"), _text(said, "run")
-    found.started, found.pid = _text(said, "started"), _count(said, "pid")
-    found.workers = _count(said, "workers")
-    found.age_s, found.idle_s = _age(said, "updated"), _age(said, "event_at")
-    found.memory_bytes, found.processes = _count(said, "memory_bytes"), _count(said, "processes")
-    batch = said.get("batch")
-    if live and isinstance(batch, dict):
-        found.mpx_per_s, found.eta_s = _number(batch, "mpx_per_s"), _number(batch, "eta_s")
+def _add_heard(found: RunStatus, heard: Said, *, live: bool) -> None:
+    found.phase, found.host, found.run = heard.text("phase"), heard.text("host"), heard.text("run")
+    found.started, found.pid = heard.text("started"), heard.count("pid")
+    found.workers = heard.count("workers")
+    found.age_s, found.idle_s = _age(heard.moment("updated")), _age(heard.moment("event_at"))
+    found.memory_bytes, found.processes = heard.count("memory_bytes"), heard.count("processes")
+    if live:
+        batch = heard.object("batch")
+        found.mpx_per_s, found.eta_s = batch.number("mpx_per_s"), batch.number("eta_s")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty where there is none, or not a whole one."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def _named(file: Said) -> list[tuple[Said, str]]:
+    """The rasters of a file, with their names."""
+    return [(one, name) for one in file.objects("rasters") if (name := one.name("name")) is not None]
 
 
-def _entries(kept: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rasters of a run.json whose names are names: it is data, and may not lead out of OUT."""
-    return (r for r in _rows(kept.get("rasters")) if Path(r["name"]).name == r["name"])
-
-
-def _rows(value: Any) -> Iterable[dict[str, Any]]:
-    rows = value if isinstance(value, list) else []
-    return [r for r in rows if isinstance(r, dict) and isinstance(r.get("name"), str)]
-
-
-def _text(value: dict[str, Any], key: str) -> str | None:
-    found = value.get(key)
-    return found if isinstance(found, str) else None
-
-
-def _number(value: dict[str, Any], key: str) -> float | None:
-    found = value.get(key)
-    # infinity is no JSON
-    return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
-
-
-def _count(value: dict[str, Any], key: str) -> int | None:
-    found = value.get(key)
-    return found if isinstance(found, int) else None
-
-
-def _age(said: dict[str, Any], key: str) -> float | None:
+def _age(moment: float | None) -> float | None:
     """Seconds since a moment that a run wrote down, by this machine's clock, which may be another's."""
-    try:
-        then = datetime.fromisoformat(str(said[key])).timestamp()
-    except (KeyError, ValueError):
-        return None
-    return round(max(0.0, time.time() - then), 1)
+    return None if moment is None else round(max(0.0, time.time() - moment), 1)
 
 
 def _file_age(out: Path) -> float | None:

@@ -7,6 +7,7 @@ from pipeline.status import RasterStatus, RunStatus
 from pipeline.units import bytes_text, seconds_text
 
 _FEW = 20
+_FEW_DAMAGED = 5
 _HEAD = ("state", "chunks", "bad", "Mpx/s", "left", "raster")
 
 
@@ -44,6 +45,9 @@ def _totals(found: RunStatus) -> list[str]:
         lines.append(("ended", f"last sign of life {seconds_text(found.age_s)} ago"))
     if found.last_error:
         lines.append(("error", " ".join(found.last_error.split())))
+    lines += [("damaged", one) for one in found.damaged[:_FEW_DAMAGED]]
+    if (more := len(found.damaged) - _FEW_DAMAGED) > 0:
+        lines.append(("damaged", f"and {more} more"))
     if found.verdict:
         lines.append(("time", found.verdict))
     return [f"{name:<8} {text}" for name, text in lines]

@@ -19,12 +19,11 @@ from typing import Any
 
 import psutil
 
-EXIT_CODE = 130
+from pipeline.early import EXIT_CODE, HINT, SIGNALS
+
 GRACE_S = 8.0
 """Seconds that tasks under way have to finish."""
 
-HINT = "interrupted; run the same command again to finish"
-_SIGNALS = [s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None)) is not None]
 _Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
 _requested = threading.Event()
@@ -96,7 +95,7 @@ def _handled_by(handler: _Handler) -> dict[int, Any]:
     """Have a handler take the signals that nobody ignores; gives those before it."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {s: signal.signal(s, handler) for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
+    return {s: signal.signal(s, handler) for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
 
 
 def _handled_as(before: dict[int, Any]) -> None:

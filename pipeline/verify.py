@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline import provenance, soundness
+from pipeline import jsonfile, provenance, soundness
 from pipeline.checking import checksum
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line, printable
@@ -125,7 +125,7 @@ class Verification:
         if not path.is_file():
             raise UsageError(f"{self._out}: no run stands there (no run.json); name the OUT of a run")
         try:
-            value = provenance.read_object(path)
+            value = jsonfile.read_object(path)
             other = value["format"] != FORMAT
             self._config: RunConfig = build(dict(value["config"]), str(path))
             self._area = value.get("area")
@@ -291,7 +291,9 @@ class Verification:
         try:
             kernel = kernel_for(self._config, codebook)
             chunk_px = int(record["parameters"]["chunk_size"])
-            recipe = Recipe(labels, one.view, kernel, codebook, chunk_px, self._unlabelled(verdict.name))
+            # as it was for these labels, whatever a later run was asked for
+            view = replace(one.view, tolerant=record["parameters"].get("on_bad_chunk") == "nodata")
+            recipe = Recipe(labels, view, kernel, codebook, chunk_px, self._unlabelled(verdict.name))
             seed = f"{self._config.seed} {verdict.name} {one.fingerprint}"
             verdict.recomputed, wrong = differences(recipe, self._sample, seed, self._pool)
         except TilewrightError as error:

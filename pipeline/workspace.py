@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.grid import Window, tiles
-from pipeline import durable
+from pipeline import durable, jsonfile
 from pipeline.assembly import Assembly
 from pipeline.checking import checksum
 from pipeline.job import Job, Outputs
@@ -51,7 +51,7 @@ class Workspace:
     def _open(self, identity: dict[str, Any]) -> None:
         folder = self._job.folder
         try:
-            same = json.loads((folder / _IDENTITY).read_text()) == identity
+            same = jsonfile.read_object(folder / _IDENTITY) == identity
         except (OSError, ValueError):
             same = False
         if not same:
@@ -65,7 +65,7 @@ class Workspace:
         """Whether only the moving of finished files is left to do."""
         job = self._job
         try:
-            record = json.loads((job.folder / RECORD).read_text())
+            record = jsonfile.read_object(job.folder / RECORD)
             files, checksums = list(record["files"]), dict(record["checksums"])
             own = {path.name for path in Outputs(job.out, job.name, job.sink).all()}
             # a workspace is data: it may not name what lies elsewhere, nor pass for whole what is not

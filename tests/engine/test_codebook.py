@@ -135,6 +135,26 @@ def test_a_file_that_was_cut_is_refused(tmp_path_factory, length):
     refused(path, "not a codebook")
 
 
+def loaded(path):
+    """A codebook's bytes, or the message that refuses it."""
+    try:
+        return Codebook.load(path).to_bytes()
+    except CodebookError as error:
+        return str(error)
+
+
+def test_a_file_with_any_one_bit_flipped_is_refused_or_the_same_codebook(tmp_path):
+    scaling = Scaling(np.array([0, 5]), np.array([9, 6]))
+    data = codebook([[1, 2], [40, 60.5]], 4, "float32", scaling, fit={"seed": 7}).to_bytes()
+    path = tmp_path / "b.npz"
+    for bit in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        found = loaded(path)
+        assert found == data or (found.startswith(f"{path}: ") and "\n" not in found)
+
+
 def test_altered_centres_are_refused(tmp_path):
     arrays = members(PLAIN.to_bytes())
     arrays["centres"][0, 0] += 1

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import struct
 
 NUMBERS = (0, 1, 2, 7, 255, 256, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 WORDS = (b"NaN", b"inf", b"-1", b"1e308", b"99999999999999999999", b"%s%n", b"../../../x", b"\0", b"\n", b"<")
+
+_DEEP = "nested deep"
+STRANGE = (
+    None, True, -1, 0, 2**62, 2**63, -(2**63), 10**400, 1.5, 1e308, float("nan"), float("inf"), [], {},
+    [[]], [None], {"": 0}, "", ".", "..", "../../../good", "/etc/passwd", "good.tif", "x" * 9999, "x" * 255,
+    "\n", "\0", "\ud800", "\x1b[2J", "5", "NaN", "0001-01-01T00:00:00", "9999-12-31T23:59:59-23:59", _DEEP,
+)  # fmt: skip
+
+
+def oddly(value, rng):
+    """A tree of JSON values as text, with something strange in place of one of them."""
+    part = value
+    while True:
+        key = rng.choice(list(part) if isinstance(part, dict) else list(range(len(part))))
+        if isinstance(part[key], (dict, list)) and part[key] and rng.random() < 0.75:
+            part = part[key]
+            continue
+        part[key] = copy.deepcopy(rng.choice(STRANGE))
+        return json.dumps(value).replace(f'"{_DEEP}"', "[" * 100_000 + "]" * 100_000).encode()
 
 
 def damaged(data, rng, head):

@@ -14,7 +14,7 @@ import numpy as np
 from engine.codebook import Codebook, Scaling
 from pipeline.cli import main
 from tests.hostile import files
-from tests.hostile.changes import damaged, reworded
+from tests.hostile.changes import damaged, oddly, reworded
 from tests.hostile.common import RUN, good, made, mostly, run
 from tests.hostile.judge import Case
 
@@ -197,7 +197,7 @@ def vectors(folder, rng):
     return run("good.tif", "--aoi", f"a.{suffix}")
 
 
-def _finished(folder):
+def finished(folder):
     """The files of a run that was done, as names and bytes."""
     (folder / "w").mkdir()
     here = Path.cwd()
@@ -214,16 +214,12 @@ def _finished(folder):
 def records(folder, rng):
     """What a run left in OUT, changed, and the run again."""
     good(folder)
-    members = dict(made(_finished))
+    members = dict(made(finished))
     changed = rng.choice(("run.json", "run.json", "codebook.npz"))
     data = members[changed]
     if changed.endswith("json"):
         value = json.loads(data)
-        if rng.random() < 0.6:
-            _odd_value(value, rng)
-            data = json.dumps(value).encode()
-        else:
-            data = reworded(data, rng)
+        data = oddly(value, rng) if rng.random() < 0.6 else reworded(data, rng)
         if rng.random() < 0.2:
             data = damaged(data, rng, len(data))
     else:
@@ -236,31 +232,3 @@ def records(folder, rng):
         (folder / "run.json").write_bytes(members["run.json"])
         return Case(["run", "--config", "run.json", "-o", "out", "--overwrite", "--workers", "1"])
     return run("good.tif", *rng.choice(([], ["--overwrite"])))
-
-
-def _odd_value(value, rng):
-    """Replace one value somewhere in a tree."""
-    strange = (
-        None,
-        -1,
-        2**63,
-        1.5,
-        "",
-        "../../../good",
-        "/etc/passwd",
-        [],
-        {},
-        [[]],
-        "x" * 9999,
-        True,
-        "\n",
-        "good.tif",
-    )
-    while True:
-        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-        key = rng.choice(keys)
-        if isinstance(value[key], (dict, list)) and value[key] and rng.random() < 0.75:
-            value = value[key]
-            continue
-        value[key] = rng.choice(strange)
-        return

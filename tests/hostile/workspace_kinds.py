@@ -23,7 +23,7 @@ def _scene(folder):
     write_geotiff(folder / "scene.tif", noise(3, 700, 1100, seed=4))
 
 
-def _stopped(folder, step):
+def stopped(folder, step):
     """What a run left that could write no more at a step, as names and bytes; all of it at no step."""
     place = folder / "w"
     place.mkdir()
@@ -42,9 +42,9 @@ def _stopped(folder, step):
 
 def workspaces(folder, rng):
     """Work in progress, changed, and the run again: refused, or the right labels to the byte."""
-    wanted = made(_stopped, "")["scene.tif"]
+    wanted = made(stopped, "")["scene.tif"]
     step = rng.choice(_STEPS)
-    members = dict(made(_stopped, step))
+    members = dict(made(stopped, step))
     inside = [name for name in members if name.startswith(".partial/")]
     for _ in range(rng.choice((1, 1, 2, 4))):
         name, kind = rng.choice(inside), rng.random()

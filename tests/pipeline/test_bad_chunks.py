@@ -196,6 +196,32 @@ def test_verify_is_content_with_what_was_done_by_an_earlier_run(sound, tmp_path)
     assert cli.main(["verify", str(tmp_path / "out"), "--workers", "1", "--progress", "none"]) == 0
 
 
+def choices(out):
+    """--on-bad-chunk as run.json has it, and as the record of the labels has it."""
+    config, record = (json.loads((out / f"{n}.json").read_text()) for n in ("run", "scene"))
+    return config["config"]["on_bad_chunk"], record["parameters"]["on_bad_chunk"]
+
+
+def test_another_choice_that_redoes_nothing_is_not_said_to_have_been_taken(sound, tmp_path, capsys):
+    source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
+    run(source, out, on_bad_chunk="nodata")
+    assert run(source, out, on_bad_chunk="fail").skipped == ["scene"]
+    assert choices(out) == ("nodata", "nodata")
+    # what run.json says does not decide how the labels of a raster are made anew
+    text = (out / "run.json").read_text()
+    (out / "run.json").write_text(text.replace('"on_bad_chunk": "nodata"', '"on_bad_chunk": "fail"'))
+    capsys.readouterr()
+    assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none", "--sample", "9"]) == 0
+    assert "nothing recomputed" not in capsys.readouterr().out
+
+
+def test_another_choice_counts_for_what_is_done_anew(sound, tmp_path):
+    source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
+    assert list(run(source, out).failed) == ["scene"]
+    assert run(source, out, on_bad_chunk="nodata").done == ["scene"]
+    assert choices(out) == ("nodata", "nodata")
+
+
 def test_labels_with_bad_blocks_do_not_depend_on_chunks(sound, tmp_path):
     source = damaged(sound, tmp_path / "scene.tif", row=1, col=1)
     found = []

@@ -128,3 +128,24 @@ def test_file_systems_without_hard_links_do_too(partial, monkeypatch):
         Owner(partial)
     first.release()
     Owner(partial).release()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "x" * 300_000, '{"pid": 1e999}', "[]", None])
+def test_an_owner_that_says_nothing_sensible_is_lived_with(tmp_path, text, monkeypatch):
+    path = tmp_path / ".partial" / ".owner"
+    path.parent.mkdir()
+    if text is None:
+        os.mkfifo(path)  # reading it would not end
+    else:
+        path.write_text(text)
+    assert owner.alive(tmp_path)  # by its time alone
+    monkeypatch.setattr(owner, "_WATCH_S", 0.0)
+    owner.Owner(path.parent).release()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("pid", [10**400, -1, 0])
+def test_no_process_has_a_number_that_is_none(tmp_path, pid):
+    (tmp_path / ".partial").mkdir()
+    (tmp_path / ".partial" / ".owner").write_text(json.dumps({**owner._here(), "pid": pid}))
+    assert not owner.alive(tmp_path)

@@ -224,6 +224,81 @@ def test_files_that_are_half_written_or_strange_are_lived_with(out, text):
     assert "run" in status_text(status(out.path))
 
 
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("a.json", {"files": 5, "chunks": 10}, "strange files"),
+        ("a.json", {"files": [["a.tif"]], "chunks": 10}, "strange files"),
+        ("a.json", {"files": ["/etc/passwd"], "chunks": 10}, "strange files"),
+        ("a.json", {"files": ["a.tif"], "chunks": HUGE}, "strange chunks"),
+        ("a.json", {"files": ["a.tif"], "chunks": True}, "strange chunks"),
+        ("a.json", "[" * 100_000, "nested too deep"),
+        ("a.json", "[3]", "not a JSON object"),
+        ("a.bad.geojson", {"features": [3]}, "strange features"),
+        ("run.json", {"rasters": [{"name": "a", "pixels": HUGE, "chunks": 10}]}, "strange pixels"),
+        ("run.json", {"rasters": [{"name": "a", "pixels": -1, "chunks": 10}]}, "strange pixels"),
+        ("run.json", {"rasters": [{"name": "a", "state": [], "chunks": 10}]}, "strange state"),
+        ("run.json", {"rasters": [3, {"name": "a", "chunks": 10}]}, "strange rasters"),
+        ("run.json", {"rasters": [{"name": "a", "chunks": 10}, {"name": "x" * 9999}]}, "strange name"),
+        ("run.json", {"rasters": [{"name": "a", "chunks": 10}, {"name": "\ud800"}]}, "strange name"),
+        (".partial/status.json", {"updated": "0001-01-01T00:00:00"}, "strange updated"),
+        (".partial/status.json", {"updated": HUGE}, "strange updated"),
+        (".partial/status.json", {"memory_bytes": HUGE}, "strange memory_bytes"),
+        (".partial/status.json", {"batch": {"eta_s": HUGE}}, "strange eta_s"),
+        (".partial/status.json", {"failed": {"a": {}}}, "strange a"),
+        (".partial/status.json", '{"batch": {"mpx_per_s": NaN}}', "strange mpx_per_s"),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_others_are_told(out, name, value, what, capsys):
+    out.kept(("a", "waiting", {}))
+    out.ledger("a", 2)
+    out.live()
+    out.write(name, value)
+    found = status(out.path)
+    assert found.damaged == [f"{out.path / name}: {what}"]
+    assert out.raster().chunks_done == 2
+    assert f"damaged  {out.path / name}: {what}" in status_text(found, everything=True)
+    json.dumps(found.as_json(), allow_nan=False)
+    assert cli.main(["status", str(out.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["damaged"] == found.damaged
+
+
+def test_files_beyond_any_size_are_named_and_not_read(out, monkeypatch):
+    out.kept(("a", "waiting", {}))
+    out.ledger("a", 2)
+    for name in (".partial/status.json", "a.json", ".partial/a/ledger"):
+        with (out.path / name).open("wb") as file:
+            file.truncate(300 << 20)
+    out.write("a.bad.geojson", '{"features": [' + "[],[]," * (1 << 22) + "0]}")
+    start = time.perf_counter()
+    found = status(out.path)
+    assert time.perf_counter() - start < 5
+    assert sorted(found.damaged) == [
+        f"{out.path / '.partial/a/ledger'}: larger than 256 MiB, not counted",
+        f"{out.path / '.partial/status.json'}: larger than 256 MiB",
+        f"{out.path / 'a.bad.geojson'}: holds more than 8388608 values",
+        f"{out.path / 'a.json'}: larger than 256 MiB",
+    ]
+    assert shown(found.rasters[0]) == ("interrupted", 0, 10)
+
+
+def test_pipes_and_folders_in_the_place_of_files_are_not_waited_for(out):
+    out.kept(("a", "waiting", {}))
+    (out.path / ".partial" / "a").mkdir(parents=True)
+    for name in (".partial/status.json", "a.json", ".partial/a/ledger"):
+        os.mkfifo(out.path / name)
+    (out.path / "a.bad.geojson").mkdir()
+    assert sorted(status(out.path).damaged) == [
+        f"{out.path / '.partial/a/ledger'}: not a file",
+        f"{out.path / '.partial/status.json'}: not a file",
+        f"{out.path / 'a.bad.geojson'}: cannot be read (Is a directory)",
+        f"{out.path / 'a.json'}: not a file",
+    ]
+
+
 def test_a_rate_of_nothing_is_no_number(out):
     out.kept(("a", "waiting", {}))
     out.write(".partial/status.json", '{"rasters": [{"name": "a", "eta_s": Infinity, "mpx_per_s": NaN}]}')
@@ -240,7 +315,7 @@ def test_a_ledger_without_header_yet_holds_nothing(out):
 
 
 def test_a_name_that_leads_out_of_the_folder_is_passed_over(out):
-    out.kept(("../a", "waiting", {}), ("b", "waiting", {}))
+    out.kept(("../a", "waiting", {}), ("..", "waiting", {}), ("b", "waiting", {}))
     assert [r.name for r in status(out.path).rasters] == ["b"]
 
 

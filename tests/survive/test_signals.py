@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from tests.rasters import noise, write_geotiff
-from tests.survive.commands import HINT, Command, outputs
+from tests.survive.commands import HINT, ROOT, Command, outputs
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +74,52 @@ def test_workers_that_get_the_signal_too_add_nothing_to_it(source, tmp_path, num
     assert time.monotonic() - begun < 11
     assert run.errors == f"{HINT}\n"
     assert not run.orphans()
+
+
+_FIRST = ("pipeline/__init__.py", "pipeline/__main__.py", "pipeline/early.py")
+"""What runs before signals are handled: a few steps, which nothing can shorten."""
+
+_AT_IMPORT = """
+import os, runpy, signal, sys
+at, seen = int(sys.argv.pop(1)), []
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        seen.append(name)
+        if len(seen) == at:
+            print(name, flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
+"""
+
+
+def lines_of_ours(errors):
+    """Files of this project in a traceback, of which Python's own start knows none."""
+    return {line.split('"')[1].removeprefix(f"{ROOT}/") for line in errors.splitlines() if f'"{ROOT}' in line}
+
+
+def test_a_signal_at_any_import_is_quiet_but_at_the_first_three(tmp_path):
+    # the command's own: those of the run are imported under its own handler, as tested above
+    early = set()
+    for at in (*range(1, 12), *range(12, 200, 17)):
+        command = [sys.executable, "-c", _AT_IMPORT, str(at), "status", str(tmp_path)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        module = ended.stdout.strip()
+        if "Traceback" in ended.stderr:
+            early.add(module)
+        elif module:
+            assert (ended.returncode, ended.stderr) == (130, f"{HINT}\n")
+    assert early == {"pipeline", "pipeline.__main__", "pipeline.early"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_in_the_first_half_second_is_quiet_too(source, tmp_path, number):
+    for step in range(25):
+        run = started(source, tmp_path, until=None)
+        time.sleep(step * 0.02)
+        run.signal(number)
+        code, errors = run.wait(), run.errors
+        if code == -number:  # Python's own start; of SIGINT it may print where it was
+            assert lines_of_ours(errors) <= {*_FIRST}, errors
+        else:
+            assert (code, errors) == (130, f"{HINT}\n")
