@@ -226,13 +226,11 @@ def _kept(
     `keep` is on the grid of blocks that the patch's outer window touches.
     """
     core = patch.core
-    rows = np.arange(first[0], -(-core.row_end // stride))
-    cols = np.arange(first[1], -(-core.col_end // stride))
-    here = keep[np.ix_(rows - patch.outer.row // stride, cols - patch.outer.col // stride)]
-    at_row, at_col = np.nonzero(here)
+    from_row, from_col = patch.outer.row // stride, patch.outer.col // stride
+    row_end, col_end = -(-core.row_end // stride), -(-core.col_end // stride)
+    here = keep[first[0] - from_row : row_end - from_row, first[1] - from_col : col_end - from_col]
+    row, col = select(here, *first)
     from_row, from_col = core.row // stride, core.col // stride
-    chosen = select(rows[at_row], cols[at_col])
-    row, col = rows[at_row][chosen], cols[at_col][chosen]
     return Features(np.ascontiguousarray(found[:, row - from_row, col - from_col].T), row, col)
 
 

@@ -38,6 +38,23 @@ def _hash_each(seed: Any, rows: Any, cols: Any, out: Any) -> None:
         out[i] = _mix(_mix(rows[i] ^ seed) + _mix(cols[i]))
 
 
+@numba.njit(nogil=True, cache=True)
+def _hash_mask(seed: Any, mask: Any, row: Any, col: Any, hashes: Any, places: Any) -> int:
+    height, width = mask.shape
+    across = np.empty(width, np.uint64)
+    for x in range(width):
+        across[x] = _mix(np.uint64(col + x))
+    found = 0
+    for y in range(height):
+        down = _mix(np.uint64(row + y) ^ seed)
+        for x in range(width):
+            # written for each place, and over again where the mask is False: no branch to be guessed
+            hashes[found] = _mix(down + across[x])
+            places[found] = y * width + x
+            found += mask[y, x]
+    return found
+
+
 def mix(x: U64) -> U64:
     """The splitmix64 finaliser of each element; uint64 in, uint64 out, same shape."""
     out = np.empty(x.shape, np.uint64)
@@ -70,6 +87,32 @@ def grid_hash(seed: int, rows: npt.ArrayLike, cols: npt.ArrayLike) -> U64:
     out = np.empty(r.shape, np.uint64)
     _hash_each(np.uint64(seed), r.ravel().view(np.uint64), c.ravel().view(np.uint64), out.reshape(-1))
     return out
+
+
+def mask_hash(
+    seed: int, mask: npt.NDArray[np.bool_], row: int, col: int
+) -> tuple[U64, npt.NDArray[np.int64]]:
+    """`grid_hash` of the positions where a mask is True, and which these are.
+
+    Parameters
+    ----------
+    seed
+        64-bit key that selects the hash function.
+    mask
+        Shape (y, x).
+    row, col
+        Position of its first element.
+
+    Returns
+    -------
+    hashes
+        uint64, shape (n,), row by row.
+    places
+        int64, shape (n,): their indices in the flattened mask.
+    """
+    hashes, places = np.empty(mask.size + 1, np.uint64), np.empty(mask.size + 1, np.int64)
+    found = _hash_mask(np.uint64(seed), np.ascontiguousarray(mask), row, col, hashes, places)
+    return hashes[:found], places[:found]
 
 
 def bottom(hashes: U64, k: int) -> npt.NDArray[np.intp]:

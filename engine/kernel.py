@@ -94,13 +94,20 @@ class BandStatistics:
     scaling: Scaling | None
 
 
-Select = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.intp]]
-"""Picks from places (rows, columns on the feature grid), so that others need no features computed."""
+Places = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Rows and columns on the absolute feature grid."""
+
+Select = Callable[[Mask, int, int], Places]
+"""Picks some of the places where a mask is True, so that others need no features computed.
+
+Called with the mask, shape (y, x), and the row and column of its first element on the feature grid.
+"""
 
 
-def every(rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:  # noqa: ARG001
-    """The `Select` that picks all places, in their order."""
-    return np.arange(len(rows))
+def every(mask: Mask, row: int, col: int) -> Places:
+    """The `Select` that picks all places, row by row."""
+    rows, cols = np.nonzero(mask)
+    return rows + row, cols + col
 
 
 @runtime_checkable

@@ -106,10 +106,9 @@ class BlockKMeans:
             values, seen = patch.pixels[:, *inside], patch.valid[inside]
         else:
             values, seen = self._means(patch, first_row, first_col)
-        rows, cols = np.nonzero(seen)
-        chosen = select(rows + first_row, cols + first_col)
-        rows, cols = rows[chosen], cols[chosen]
-        return Features(values[:, rows, cols].T.astype(np.float64), rows + first_row, cols + first_col)
+        rows, cols = select(seen, first_row, first_col)
+        chosen = values[:, rows - first_row, cols - first_col]
+        return Features(chosen.T.astype(np.float64), rows, cols)
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:
         """Labels of the core: each valid pixel gets its block's nearest centre."""

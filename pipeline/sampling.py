@@ -18,7 +18,7 @@ from engine import hashing
 from engine.blocks import block_means
 from engine.codebook import Band
 from engine.grid import Window
-from engine.kernel import BandStatistics, Kernel, Patch, Vectors
+from engine.kernel import BandStatistics, Kernel, Mask, Patch, Places, Vectors
 
 CELLS = 64
 """Cells with valid pixels that a fit looks at, where there are so many."""
@@ -203,15 +203,17 @@ class _Pick:
         self.hashes = np.empty(0, np.uint64)
         self.found = 0
 
-    def __call__(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-        """Indices of the picked places, in ascending order of hash."""
-        places = np.arange(len(rows))
+    def __call__(self, mask: Mask, row: int, col: int) -> Places:
+        """The picked places, in ascending order of hash."""
+        height, width = mask.shape
         if self._touched is not None:
-            places = np.flatnonzero(self._touched[rows - self._first[0], cols - self._first[1]])
-        hashes = hashing.grid_hash(self._cell.key ^ _PLACES, rows[places], cols[places])
+            at_row, at_col = row - self._first[0], col - self._first[1]
+            mask = mask & self._touched[at_row : at_row + height, at_col : at_col + width]
+        hashes, places = hashing.mask_hash(self._cell.key ^ _PLACES, mask, row, col)
         chosen = hashing.bottom(hashes, self._quota)
         self.hashes, self.found = hashes[chosen], len(places)
-        return places[chosen]
+        rows, cols = np.divmod(places[chosen], width)
+        return rows + row, cols + col
 
 
 def _touched(inside: npt.NDArray[np.bool_], outer: Window, stride_px: int) -> npt.NDArray[np.bool_]:

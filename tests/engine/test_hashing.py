@@ -70,6 +70,19 @@ def test_rows_and_columns_do_not_stand_for_each_other():
     assert len(np.unique(hashes)) == 2500
 
 
+@given(
+    hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**40),
+    st.integers(0, 2**40),
+)
+def test_the_hashes_of_a_mask_are_those_of_its_places(mask, seed, row, col):
+    hashes, places = hashing.mask_hash(seed, mask, row, col)
+    rows, cols = np.nonzero(mask)
+    assert places.tolist() == np.flatnonzero(mask).tolist()
+    assert hashes.tolist() == hashing.grid_hash(seed, rows + row, cols + col).tolist()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_bottom_of_a_grid_is_spread_over_it(seed):
     hashes = hashing.grid_hash(hashing.key(seed), np.arange(100)[:, None], np.arange(100)[None]).ravel()
