@@ -1,0 +1,106 @@
+"""The map of a run by itself: from a frozen codebook to the finished file, with any kernel.
+
+`python -m benchmarks.mapping RASTER OUT --halo PX` maps by K-Means that says it needs a halo. It gives the
+same labels with and without, so that what the time differs by is what a halo costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import clock
+from engine.codebook import Codebook
+from engine.kernel import Kernel, Labels, Patch
+from engine.kmeans import BlockKMeans
+from pipeline import schedule
+from pipeline.job import Job
+from pipeline.schedule import Tally
+from pipeline.sinks.sink import sink_of
+from pipeline.tasks import UnitsDone
+from pipeline.view import View
+from pipeline.workers import Pool
+
+_CHUNK_PX = 2048
+
+
+@dataclass(frozen=True)
+class Haloed:
+    """A kernel that is given more pixels than it looks at.
+
+    Parameters
+    ----------
+    kernel
+        Does the work.
+    halo_px
+        Pixels beyond a core that it asks for.
+    """
+
+    kernel: BlockKMeans
+    halo_px: int
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # pickling asks before there are fields
+            raise AttributeError(name)
+        return getattr(self.kernel, name)
+
+    def labels(self, patch: Patch, codebook: Codebook) -> Labels:
+        """Labels of the core."""
+        return self.kernel.labels(patch, codebook)
+
+
+def drive(job: Job, workers: int, advanced: Callable[[Tally, UnitsDone], None] = lambda *_: None) -> None:
+    """Do a job as a run does, on threads; what fails is raised."""
+    with ThreadPoolExecutor(workers) as executor:
+        outcomes = schedule.drive(
+            [job],
+            Pool(executor, workers, workers),
+            record=lambda _: {},
+            advanced=advanced,
+            started=lambda _: None,
+            warn=lambda _: None,
+        )
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+
+
+def measure(source: Path, out: Path, halo_px: int, segments: int, workers: int) -> clock.Work:
+    """Work of a map into a folder."""
+    from pipeline.fitting import fit
+    from pipeline.raster import open_header
+
+    raster, kernel = open_header(source), Haloed(BlockKMeans(1), halo_px)
+    codebook = fit([str(source)], segments=segments, resolution=1)
+    assert isinstance(kernel, Kernel)
+
+    def run(folder: Path) -> None:
+        drive(
+            Job("labels", View.whole(raster), kernel, codebook, _CHUNK_PX, folder, sink_of("labels.tif")),
+            workers,
+        )
+
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        run(Path(folder))  # untimed: what is imported and compiled when it is first used is there then
+    return clock.measured(lambda: run(out), raster.bounds.pixels)
+
+
+def main() -> None:
+    """Parse the command line, measure, tell."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mapping", description=__doc__)
+    parser.add_argument("raster", type=Path)
+    parser.add_argument("out", type=Path, help="an empty folder")
+    parser.add_argument("--halo", type=int, default=0)
+    parser.add_argument("--segments", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    clock.tell(measure(given.raster, given.out, given.halo, given.segments, given.workers))
+
+
+if __name__ == "__main__":
+    main()
