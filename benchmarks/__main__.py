@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the results; gives an exit code."""
     parser = _parser()
     given = parser.parse_args(argv)
+    # what is under way is then ended and removed, and what was measured is shown, as after Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if min([*given.size, given.rounds, given.chunks]) < 1:
         parser.error("--size, --rounds and --chunks are at least 1")
     if len(given.what) > 1 and set(given.what) & set(_OTHERS):

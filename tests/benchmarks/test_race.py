@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 
@@ -173,6 +175,26 @@ def test_the_coordinator_stays_cheap_and_small(work):
     assert max(done.memory) - done.memory[0] < 32 << 20
     assert "2,500 chunks" in report.of_coordination(done, 0.5)
     assert not list(work.iterdir())
+
+
+def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from benchmarks import data, race; from benchmarks.__main__ "
+        "import main; data.WORK = race.WORK = Path(sys.argv[1]); data.PHOTOS = data.WORK / 'none'; "
+        "data._SCENE_PX = 640; race.command.cost = lambda _: race.command.peak_bytes(['sleep', '60']); "
+        "main(['start', '--size', '256', '--only', 'imports'])"
+    )
+    line = [sys.executable, "-c", code, tmp_path]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while not (begun := [c for c in psutil.Process(process.pid).children() if c.name() == "sleep"]):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert not psutil.pid_exists(begun[0].pid)
+    assert not list(tmp_path.glob("race-*"))
+    assert "a sitting of 0 events" in said
 
 
 def benchmarks(*arguments):
