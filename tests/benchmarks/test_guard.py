@@ -142,6 +142,19 @@ def test_the_guard_fails_nothing_on_a_machine_that_is_busy_throughout(guarded):
     assert "undecided: others took" in shown
 
 
+def test_a_busy_machine_is_not_held_up(guarded, monkeypatch):
+    asked = []
+
+    def busy():
+        asked.append(1)
+        return 5, BUSY
+
+    guarded({"ours": iter(busy, None), "floor": endless(then=(2, QUIET))}, {"ours beside floor": 0.5})
+    monkeypatch.setattr(guard.time, "monotonic", lambda: 200 * len(asked))
+    assert checked()[0] == 0
+    assert len(asked) == 2  # the warm-up, and the round after which 400 s have passed
+
+
 def test_a_record_is_what_the_next_check_is_held_against(guarded):
     guarded({"ours": endless(then=(1, QUIET)), "floor": endless(then=(2, QUIET))}, None)
     assert checked(record=True)[0] == 0
