@@ -63,6 +63,8 @@ class Pair:
         Two more contenders: the ratio is taken as a share of theirs.
     memory
         Compare the memory instead.
+    beyond
+        Take the difference in seconds instead of the ratio.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Pair:
     at_least: float | None = None
     over: tuple[str, str] | None = None
     memory: bool = False
+    beyond: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,7 +84,8 @@ class Pair:
     def left(self) -> str:
         """What is compared, in words."""
         share = f" beside {self.beside}" if self.over else ""
-        return f"{self.name}{share}{', memory' if self.memory else ''}"
+        what = ", memory" if self.memory else ", seconds beyond" if self.beyond else ""
+        return f"{self.name}{share}{what}"
 
     @property
     def right(self) -> str:

@@ -213,7 +213,7 @@ def _start(_size_px: int) -> tuple[list[Contender], list[Pair]]:
         lambda *_: [*module("x")[:1], "-c", code],
         leaves_raster=False,
     )
-    return [ours("tilewright", "--segments", 6), imports], [Pair("tilewright", "imports")]
+    return [ours("tilewright", "--segments", 6), imports], [Pair("tilewright", "imports", 3.0, beyond=True)]
 
 
 EVENTS = (

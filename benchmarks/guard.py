@@ -35,7 +35,7 @@ LIMIT = 1.25
 """How much larger than recorded a ratio may be."""
 
 _SIZE_PX = 6144
-_CNN_PX = 2048
+_CNN_PX = 3072
 _STRIDE_PX = 16
 _ROUNDS = 3
 _MORE = 4  # rounds at most that are added for pairs that look worse, or were disturbed ...

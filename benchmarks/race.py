@@ -95,6 +95,8 @@ class Race:
             one, other = entries
             return [one.peak_bytes / other.peak_bytes] if one.peak_bytes and other.peak_bytes else []
         laps = zip(*(e.laps for e in entries), strict=True)
+        if pair.beyond:
+            return [one.work.seconds - other.work.seconds for one, other in laps]
         return [ratio(*(lap.work.s_per_mpx for lap in round_)) for round_ in laps]
 
 

@@ -7,10 +7,10 @@ syncs what it writes, GDAL leaves that to the system, and takes the nearest labe
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +36,9 @@ def ours(source: Path, out: Path, threads: int) -> None:
     sink, plan = sink_of(out.name), stages(*labels.shape, _CHUNK_PX)
     first = plan[0]
 
-    def write(folder: Path) -> None:
+    def write() -> None:
+        folder = Path(tempfile.mkdtemp(dir=out.parent))
+
         def unit(unit: tuple[int, int]) -> None:
             part = np.ascontiguousarray(labels[first.window(unit).slices()])
             sink.write_unit(folder, first, unit, part)
@@ -49,10 +51,9 @@ def ours(source: Path, out: Path, threads: int) -> None:
         sink.assemble(folder, plan, meaning)
         for name in sink.files:
             (folder / name).rename(out.parent / name)
+        shutil.rmtree(folder)
 
-    _warm(write, out)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        clock.tell(clock.measured(lambda: write(Path(folder)), labels.size))
+    clock.tell(clock.best(write, labels.size))
 
 
 def gdal(source: Path, out: Path, threads: int) -> None:
@@ -66,18 +67,11 @@ def gdal(source: Path, out: Path, threads: int) -> None:
     profile |= {"height": labels.shape[0], "width": labels.shape[1], "num_threads": str(threads)}
     profile |= {"overview_resampling": "nearest"}
 
-    def write(_folder: Path) -> None:
+    def write() -> None:
         with rasterio.open(out, "w", **profile) as dataset:
             dataset.write(labels, 1)
 
-    _warm(write, out)
-    clock.tell(clock.measured(lambda: write(out.parent), labels.size))
-
-
-def _warm(write: Any, out: Path) -> None:
-    """Do it once untimed: compiled loops are loaded, labels and libraries in memory."""
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        write(Path(folder))
+    clock.tell(clock.best(write, labels.size))
 
 
 def main() -> None:

@@ -190,6 +190,12 @@ def test_every_pair_of_the_guard_has_its_contenders(monkeypatch):
     assert {name for p in (*guard.ANYWHERE, *guard.SAME_MACHINE) for name in p.names} == names
 
 
+def test_what_is_recorded_is_all_that_the_guard_compares():
+    ratios = json.loads(guard.RECORDED.read_text())["ratios"]
+    assert set(ratios) == {f"{p.left} beside {p.right}" for p in (*guard.ANYWHERE, *guard.SAME_MACHINE)}
+    assert all(r > 0 for r in ratios.values())
+
+
 def test_a_network_of_random_weights_gives_what_the_old_ones_do(work):
     pytest.importorskip("torch")
     import torch

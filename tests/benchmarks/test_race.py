@@ -107,6 +107,13 @@ def test_ratios_are_of_time_a_pixel_and_may_be_shares_of_shares():
     assert not share.met(1.8)
 
 
+def test_a_small_raster_is_held_against_the_seconds_beyond_imports():
+    run = race.Race(None, 2, (told("tilewright", 5, 7), told("imports", 3, 3)))
+    pair = Pair("tilewright", "imports", at_most=3.0, beyond=True)
+    assert run.ratios(pair) == [2, 4]
+    assert [pair.met(2), pair.met(4)] == [True, False]
+
+
 def test_a_plan_is_held_against_what_the_run_took_of_memory():
     run = race.Race(None, 1, (told("plan", 1, peak_bytes=300), told("tilewright", 1, peak_bytes=200)))
     pair = Pair("plan", "tilewright", memory=True, at_least=0.8, at_most=1.25)
