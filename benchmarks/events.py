@@ -141,16 +141,23 @@ def _cnn(stride_px: int) -> Callable[[int], tuple[list[Contender], list[Pair]]]:
     return lineup
 
 
+def _mapped_by(model: object, workers: int) -> Contender:
+    return itself(
+        f"map-{workers}-worker{'s' if workers > 1 else ''}",
+        f"the map by a network with `--workers {workers}` (`benchmarks/mapping.py`)",
+        lambda source, out: module("benchmarks.mapping", source, out, "--model", model, "--workers", workers),
+    )
+
+
 def _workers(_size_px: int) -> tuple[list[Contender], list[Pair]]:
     model = data.network(4)
     contenders = [
-        ours("tilewright-1-worker", *cnn(model), "--workers", 1),
-        ours("tilewright-2-workers", *cnn(model), "--workers", 2),
+        *(_mapped_by(model, workers) for workers in (1, 2)),
         bare("bare-1-process", model, 1, 1),
         bare("bare-2-processes", model, 2, 1),
     ]
     over = ("bare-2-processes", "bare-1-process")
-    return contenders, [Pair("tilewright-2-workers", "tilewright-1-worker", at_most=1 / 0.95, over=over)]
+    return contenders, [Pair("map-2-workers", "map-1-worker", at_most=1 / 0.95, over=over)]
 
 
 def sinks(labels: object, threads: int = THREADS) -> list[Contender]:

@@ -1,7 +1,8 @@
 """The map of a run by itself: from a frozen codebook to the finished file, with any kernel.
 
 `python -m benchmarks.mapping RASTER OUT --halo PX` maps by K-Means that says it needs a halo. It gives the
-same labels with and without, so that what the time differs by is what a halo costs.
+same labels with and without, so that what the time differs by is what a halo costs. `--model` maps by a
+network: what its loading, probing and fit take is not part of it, which workers do not share.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from benchmarks import clock
 from engine.codebook import Codebook
+from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
 from pipeline import schedule
@@ -70,22 +72,36 @@ def drive(job: Job, workers: int, advanced: Callable[[Tally, UnitsDone], None] =
                 raise outcome.error
 
 
-def measure(source: Path, out: Path, halo_px: int, segments: int, workers: int) -> clock.Work:
-    """Work of a map into a folder."""
+def with_halo(source: Path, segments: int, halo_px: int) -> tuple[Kernel, Codebook]:
+    """K-Means that is told to need a halo, and its codebook of a raster."""
     from pipeline.fitting import fit
+
+    kernel = Haloed(BlockKMeans(1), halo_px)
+    assert isinstance(kernel, Kernel)
+    return kernel, fit([str(source)], segments=segments, resolution=1)
+
+
+def with_network(source: Path, segments: int, model: str) -> tuple[Kernel, Codebook]:
+    """The kernel of a network, and its codebook of a raster."""
+    from pipeline.fitting import fit
+    from pipeline.kernels import make_kernel
+
+    kernel = make_kernel("cnn", 4, model=model, device="cpu")
+    return kernel, fit([str(source)], segments=segments, method="cnn", model=model, device="cpu")
+
+
+def measure(source: Path, out: Path, kernel: Kernel, codebook: Codebook, workers: int) -> clock.Work:
+    """Work of a map into a folder."""
     from pipeline.raster import open_header
 
-    raster, kernel = open_header(source), Haloed(BlockKMeans(1), halo_px)
-    codebook = fit([str(source)], segments=segments, resolution=1)
-    assert isinstance(kernel, Kernel)
-
+    raster = open_header(source)
     folders = (out / str(number) for number in count())
 
     def run() -> None:
-        job = Job(
-            "labels", View.whole(raster), kernel, codebook, _CHUNK_PX, next(folders), sink_of("labels.tif")
-        )
-        drive(job, workers)
+        sink = sink_of("labels.tif")
+        view = View.whole(raster)
+        side = chunk_side(_CHUNK_PX, kernel.cell_px)
+        drive(Job("labels", view, kernel, codebook, side, next(folders), sink, workers), workers)
 
     return clock.best(run, raster.bounds.pixels)
 
@@ -95,11 +111,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mapping", description=__doc__)
     parser.add_argument("raster", type=Path)
     parser.add_argument("out", type=Path, help="an empty folder: each time makes one in it")
-    parser.add_argument("--halo", type=int, default=0)
+    parser.add_argument("--halo", type=int, default=0, help="of K-Means")
+    parser.add_argument("--model", help="a network instead")
     parser.add_argument("--segments", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    clock.tell(measure(given.raster, given.out, given.halo, given.segments, given.workers))
+    if given.model:
+        chosen = with_network(given.raster, given.segments, given.model)
+    else:
+        chosen = with_halo(given.raster, given.segments, given.halo)
+    clock.tell(measure(given.raster, given.out, *chosen, given.workers))
 
 
 if __name__ == "__main__":

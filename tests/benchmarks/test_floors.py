@@ -8,6 +8,7 @@ import rasterio
 
 from benchmarks import bare, by_hand, clock, data, floors, mapping, old_system, sinks
 from engine.kmeans import BlockKMeans
+from pipeline import cli
 from pipeline.sinks import cog
 from pipeline.sinks.pyramid import level_shapes
 
@@ -94,12 +95,25 @@ def test_a_halo_is_handed_over_and_changes_no_label(work, once, monkeypatch):
         margins.clear()
         out = work / f"halo-{halo}"
         out.mkdir()
-        work_done = mapping.measure(photo.path, out, halo, 8, 2)
-        assert work_done.pixels == SIZE**2
+        done = mapping.measure(photo.path, out, *mapping.with_halo(photo.path, 8, halo), 2)
+        assert done.pixels == SIZE**2
         assert (max(margins) > 0) == (halo > 0)
         with rasterio.open(out / "0" / "labels.tif") as file:
             found.append(file.read(1))
     np.testing.assert_array_equal(*found)
+
+
+def test_a_network_maps_as_a_run_does(work, once):
+    photo = data.photo(700)
+    kernel = mapping.with_network(photo.path, 4, "builtin:filters-16")
+    assert mapping.measure(photo.path, work / "mapped", *kernel, 2).pixels == 700**2
+    line = ["run", str(photo.path), "-o", str(work / "run"), "--segments", "4", "--method", "cnn"]
+    assert cli.main([*line, "--resolution", "16", "--progress", "none"]) == 0
+    with (
+        rasterio.open(work / "mapped/0/labels.tif") as one,
+        rasterio.open(next((work / "run").glob("*.tif"))) as two,
+    ):
+        np.testing.assert_array_equal(one.read(), two.read())
 
 
 def test_what_is_written_by_hand_is_a_cog_of_eight_labels(work):
