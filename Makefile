@@ -1,5 +1,5 @@
 # On a fresh machine: `make demo`, then `make test`. Both set up .venv first; no other target but
-# qgis-setup installs anything.
+# qgis-setup and peers-setup installs anything.
 
 OUT ?= demo-out
 PYTHON ?=
@@ -19,10 +19,11 @@ PYTEST := $(BIN)/python -m pytest -rs --durations=10
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint types bench lock qgis-setup clean
+.PHONY: help setup demo test test-all lint types bench bench-peers bench-check bench-record lock \
+    qgis-setup peers-setup clean
 
 help: ## Say what the targets do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Create .venv with the pinned requirements (PYTHON=... picks an interpreter)
 
@@ -61,8 +62,17 @@ lint: $(STAMP) ## Check style, format and who imports whom
 types: $(STAMP) ## Check types
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Run the benchmarks
-	$(BIN)/python -m benchmarks
+bench: $(STAMP) ## Run a sitting of the benchmarks into RESULTS.md: an hour (BENCH_ARGS=... adds options)
+	$(BIN)/python -m benchmarks --save $(BENCH_ARGS)
+
+bench-peers: peers-setup ## The same with other programs taking part
+	$(BIN)/python -m benchmarks --save --peers $(BENCH_ARGS)
+
+bench-check: $(STAMP) ## Fail if something has become slower, beside what it is compared with, than recorded
+	$(BIN)/python -m benchmarks check
+
+bench-record: $(STAMP) ## Record those ratios anew (on a quiet machine)
+	$(BIN)/python -m benchmarks record
 
 # What torch brings for one kind of GPU is left out of the lock: torch pins those itself, and a
 # machine without that GPU need not have them. So is the build's own suffix, as in 2.13.0+cpu.
@@ -81,29 +91,46 @@ lock: $(STAMP) ## Resolve pyproject.toml anew into requirements*.txt
 	{ sed -n '/^#/p' requirements-dev.txt; cat build/lock/dev.txt; } > build/lock/new.txt
 	mv build/lock/new.txt requirements-dev.txt
 
-QGIS_PRESENT := command -v qgis_process && command -v gdalinfo && /usr/bin/python3 -c 'import qgis.core'
-
-qgis-setup: ## Install Debian's QGIS for the tests that need it
-	@if { $(QGIS_PRESENT); } >/dev/null 2>&1; then \
-	    echo "qgis-setup: QGIS is here already"; \
-	    exit 0; \
-	fi; \
-	if ! command -v apt-get >/dev/null; then \
-	    echo "qgis-setup: no apt-get on this machine; install QGIS, its Python bindings and GDAL's" \
-	        "command-line tools with its own package manager" >&2; \
+# Shell words that install what follows them. --no-install-recommends: the programs, not their manuals.
+APT_INSTALL = if ! command -v apt-get >/dev/null; then \
+	    echo "$@: no apt-get on this machine; install these or what they are called here with its own" \
+	        "package manager: $(PACKAGES)" >&2; \
 	    exit 1; \
 	fi; \
 	sudo=; \
 	if [ "$$(id -u)" != 0 ]; then \
 	    if ! command -v sudo >/dev/null; then \
-	        echo "qgis-setup: installing packages needs root or sudo" >&2; \
+	        echo "$@: installing packages needs root or sudo" >&2; \
 	        exit 1; \
 	    fi; \
 	    sudo=sudo; \
 	fi; \
 	$$sudo apt-get update -q && \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-	    qgis python3-qgis gdal-bin
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(PACKAGES)
+
+QGIS_PRESENT := command -v qgis_process && command -v gdalinfo && /usr/bin/python3 -c 'import qgis.core'
+
+qgis-setup: PACKAGES := qgis python3-qgis gdal-bin
+qgis-setup: ## Install Debian's QGIS for the tests that need it
+	@if { $(QGIS_PRESENT); } >/dev/null 2>&1; then \
+	    echo "qgis-setup: QGIS is here already"; \
+	    exit 0; \
+	fi; \
+	$(APT_INSTALL)
+
+PEERS_PRESENT := command -v grass && command -v otbcli_SOMClassification && command -v gdal_translate
+# Apart from .venv: they are no part of the product, and the lock shall not know them.
+PEER_WHEELS := benchmarks/work/peers
+
+peers-setup: PACKAGES := grass-core otb-bin gdal-bin
+peers-setup: $(STAMP) ## Install the programs that `make bench-peers` runs beside ours
+	@if { $(PEERS_PRESENT); } >/dev/null 2>&1; then \
+	    echo "peers-setup: GRASS and OTB are here already"; \
+	    exit 0; \
+	fi; \
+	$(APT_INSTALL)
+	@[ -e $(PEER_WHEELS)/odc ] || $(BIN)/python -m pip install --quiet --no-input --no-deps \
+	    --target $(PEER_WHEELS) -r benchmarks/peers.txt
 
 clean: ## Remove outputs, builds and caches (.venv stays)
 	rm -rf demo-out benchmarks/work build dist *.egg-info \

@@ -11,8 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
+
+from benchmarks import clock
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,11 +38,14 @@ class Cost:
         Seconds of all cores, of the process and its children.
     others_s
         Seconds of all cores that everything else took meanwhile: what disturbed the measurement.
+    told
+        What it reported of itself: see `clock`; "" of most commands.
     """
 
     wall_s: float
     cpu_s: float
     others_s: float
+    told: str = ""
 
     @property
     def disturbance(self) -> float:
@@ -56,12 +62,13 @@ def cost(command: Sequence[str]) -> Cost:
         If it fails.
     """
     start, busy = time.perf_counter(), _busy_s()
-    with _running(command) as process:
+    with _running(command) as (process, said):
         _, status, used = os.wait4(process.pid, 0)
         wall, busy = time.perf_counter() - start, _busy_s() - busy
         process.returncode = os.waitstatus_to_exitcode(status)
+        told = clock.found(_text(said))
     own = used.ru_utime + used.ru_stime
-    return Cost(wall, own, max(0.0, busy - own))
+    return Cost(wall, own, max(0.0, busy - own), told)
 
 
 def peak_bytes(command: Sequence[str]) -> int:
@@ -76,7 +83,7 @@ def peak_bytes(command: Sequence[str]) -> int:
         If it fails.
     """
     peak = 0
-    with _running(command) as process:
+    with _running(command) as (process, _):
         while True:
             peak = max(peak, _tree_pss(process.pid))
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -86,22 +93,26 @@ def peak_bytes(command: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A command under way; what is left of it is ended with the block."""
+def _running(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """A command under way and what it says; what is left of it is ended with the block."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
         )
         try:
-            yield process
+            yield process, said
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process.returncode:
-            said.seek(0)
-            last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+            last = _text(said).strip().splitlines()[-1:]
             raise CommandError(f"exit {process.returncode}: {last[0] if last else 'no word'}")
+
+
+def _text(said: IO[bytes]) -> str:
+    said.seek(0)
+    return said.read().decode(errors="replace")
 
 
 def _busy_s() -> float:

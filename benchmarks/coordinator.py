@@ -11,7 +11,6 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import psutil
 
 from benchmarks import data
+from benchmarks.mapping import drive
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
@@ -36,7 +36,6 @@ from pipeline.sinks.sink import sink_of
 from pipeline.sinks.written import DIGEST_BYTES, Written
 from pipeline.tasks import UnitsDone
 from pipeline.view import View
-from pipeline.workers import Pool
 
 CHUNKS = 100_000
 _CHUNK_PX = 2048
@@ -89,11 +88,11 @@ def measure(chunks: int) -> Coordination:
         job = _job(side * _CHUNK_PX, Path(folder))
         looks = _Looks(side * side)
         start = time.perf_counter()
-        _drive(job, looks)
+        drive(job, _WORKERS, looks)
         seconds = time.perf_counter() - start
         ledger = (job.folder / "ledger").stat().st_size
         start = time.perf_counter()
-        _drive(job, looks)
+        drive(job, _WORKERS, looks)
         resume_s = time.perf_counter() - start
     return Coordination(side * side, seconds, tuple(looks.memory), ledger, resume_s)
 
@@ -127,21 +126,6 @@ def _job(side_px: int, out: Path) -> Job:
     kernel = BlockKMeans(1)
     codebook = Codebook(np.eye(2, 1, dtype=np.float32), kernel.identity, (1,), "uint8", np.zeros(1))
     return Job("endless", View.whole(raster), kernel, codebook, _CHUNK_PX, out, sink_of("endless.tif"))
-
-
-def _drive(job: Job, looks: _Looks) -> None:
-    with ThreadPoolExecutor(_WORKERS) as executor:
-        run = schedule.drive(
-            [job],
-            Pool(executor, _WORKERS, _WORKERS),
-            record=lambda _: {},
-            advanced=looks,
-            started=lambda _: None,
-            warn=lambda _: None,
-        )
-        for outcome in run:
-            if outcome.error is not None:
-                raise outcome.error
 
 
 @contextmanager

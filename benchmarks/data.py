@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,15 @@ from pipeline import scene
 WORK = Path(__file__).resolve().parent / "work"
 """Where rasters and outputs lie; git ignores it."""
 
-PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "rgb"
+ROOT = Path(__file__).resolve().parent.parent
+
+_SHARED = ROOT.parent / "shared" / "data"
+
+PHOTOS = _SHARED / "rgb"
 """Real rasters, where there are some; without them the built-in scene takes their place."""
+
+NETWORKS = _SHARED / "models" / "legacy"
+"""The old system's networks, where they are; without them others of their shape take their place."""
 
 _RECIPE = 1  # part of the file name: a change of what is made below needs a new number
 _STRIP_PX = 512
@@ -45,13 +55,20 @@ class Photo:
     origin: str
 
 
-def photo(size_px: int) -> Photo:
+def photo(size_px: int, *, built_in: bool = False) -> Photo:
     """The benchmark raster of a size, made when it is first asked for.
 
     A real orthophoto is mirrored at its edges until the size is filled; slow drifts of brightness keep its
     copies from being equal. Three bands of uint8 in tiles of 512 px, deflate with predictor 2.
+
+    Parameters
+    ----------
+    size_px
+        Its sides.
+    built_in
+        Make it from the built-in scene also where there are real ones: the same everywhere.
     """
-    source = _largest(PHOTOS)
+    source = None if built_in else _largest(PHOTOS)
     origin = source.stem if source else "scene"
     path = WORK / f"{origin}-{size_px}-{_RECIPE}.tif"
     if not path.exists():
@@ -60,6 +77,41 @@ def photo(size_px: int) -> Photo:
         _write(part, size_px, source or _scene())
         part.rename(path)
     return Photo(path, size_px, origin)
+
+
+def labels(photo: Photo) -> Path:
+    """Labels of a benchmark raster at full resolution, made by a run when they are first asked for."""
+    path = photo.path.with_name(f"labels-{photo.path.name}")
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=WORK) as out:
+            options = ["--segments", "8", "--resolution", "1", "--progress", "none"]
+            line = [sys.executable, "-m", "pipeline", "run", photo.path, "-o", out, *options]
+            subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            (Path(out) / photo.path.name).rename(path)
+    return path
+
+
+def network(stride_px: int, *, built_in: bool = False) -> Path:
+    """A network of the old system's shape.
+
+    Parameters
+    ----------
+    stride_px
+        4, 8 or 16.
+    built_in
+        One with random weights also where there are the old system's own: the same everywhere.
+    """
+    name = f"model_{stride_px}.pth"
+    if not built_in and (NETWORKS / name).exists():
+        return NETWORKS / name
+    path = WORK / f"random-{name}"
+    if not path.exists():
+        WORK.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        line = [sys.executable, "-m", "benchmarks.random_network", str(stride_px), part]
+        subprocess.run(line, cwd=ROOT, check=True)
+        part.rename(path)
+    return path
 
 
 def _largest(folder: Path) -> Path | None:

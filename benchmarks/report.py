@@ -4,59 +4,110 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.metadata
-import os
 import platform
 import shutil
 import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from benchmarks import clock
 from benchmarks.command import ROOT
-from benchmarks.contenders import PAIRS
+from benchmarks.contenders import Pair
 from benchmarks.coordinator import Coordination
 from benchmarks.data import Photo
-from benchmarks.race import Race
+from benchmarks.race import Entry, Race
 from benchmarks.suite import Timing
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
-_LIBRARIES = ("numpy", "numba", "dask", "rasterio", "scikit-learn")
+_LIBRARIES = ("numpy", "numba", "dask", "rasterio", "rioxarray", "scikit-learn", "torch")
+_PACKAGES = ("grass-core", "otb-bin")
 
 
-def of_race(race: Race, load: float) -> str:
-    """A section on a race; `load` is the machine's load before it began."""
-    size = race.photo.size_px
-    ratios = [(pair, values) for pair in PAIRS if (values := race.ratios(pair.name, pair.beside))]
+@dataclass(frozen=True)
+class Result:
+    """An event that was run: its title, its race, and what is compared."""
+
+    title: str
+    race: Race
+    pairs: Sequence[Pair]
+
+    def ratios(self) -> list[tuple[Pair, list[float]]]:
+        """Each pair that was there, with its ratio in each round."""
+        return [(pair, values) for pair in self.pairs if (values := self.race.ratios(pair))]
+
+
+def of_sitting(results: Sequence[Result], load: float) -> str:
+    """A section on all events of a sitting; `load` is the machine's load before it began.
+
+    It begins with the goals, event by event; the details of each event follow, and the machine.
+    """
+    goals = [
+        (result, pair, statistics.median(values))
+        for result in results
+        for pair, values in result.ratios()
+        if pair.goal
+    ]
     lines = [
-        f"## {_today()}: {size:,} x {size:,} px, {_count(race.rounds, 'round')}",
+        f"## {_today()}: a sitting of {_count(len(results), 'event')}",
         "",
         *table(
-            ("time of", "beside", "ratio (median)", "each round"),
+            ("event", "size", "time of", "beside", "ratio (median)", "goal", "met"),
             (
                 (
-                    p.name,
-                    p.beside,
+                    result.title,
+                    f"{result.race.photo.size_px:,}",
+                    pair.left,
+                    pair.right,
+                    f"**{value:.2f}**",
+                    pair.goal,
+                    "yes" if pair.met(value) else "**no**",
+                )
+                for result, pair, value in goals
+            ),
+        ),
+    ]
+    for result in results:
+        lines += _of_race(result)
+    return "\n".join([*lines, *machine(load)]) + "\n"
+
+
+def _of_race(result: Result) -> list[str]:
+    race = result.race
+    size = race.photo.size_px
+    done = [e for e in race.entries if not e.failure]
+    return [
+        f"### {result.title}: {size:,} x {size:,} px, {_count(race.rounds, 'round')}",
+        "",
+        *table(
+            ("time of", "beside", "ratio (median)", "goal", "each round"),
+            (
+                (
+                    pair.left,
+                    pair.right,
                     f"**{statistics.median(values):.2f}**",
+                    pair.goal,
                     ", ".join(f"{v:.2f}" for v in values),
                 )
-                for p, values in ratios
+                for pair, values in result.ratios()
             ),
         ),
         *table(
             ("command", "seconds (median)", "from", "to", "Mpx/s", "CPU seconds", "peak MiB", "file MiB"),
-            (_line(race, entry.contender.name) for entry in race.entries if not entry.failure),
+            map(_line, done),
         ),
-        *(f"- `{e.contender.name}`: {e.contender.about}" for e in race.entries if not e.failure),
+        *(f"- `{e.contender.name}`: {e.contender.about}" for e in done),
         *(f"- `{e.contender.name}` failed: {e.failure}" for e in race.entries if e.failure),
+        *(f"- `{c.name}` {c.absent}" for c in race.absent),
         "",
         _quiet(race),
         f"Raster: {_raster(race.photo)}.",
-        *machine(load),
+        "",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def of_parts(parts: Sequence[Timing], photo: Photo, load: float) -> str:
@@ -125,31 +176,27 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def machine(load: float) -> list[str]:
     """Lines on hardware, software and how idle the machine was."""
     memory = psutil.virtual_memory().total / 2**30
-    parts = [_processor(), _count(cores(), "core"), f"{memory:.0f} GiB of memory", _system()]
+    parts = [processor(), _count(clock.cores(), "core"), f"{memory:.0f} GiB of memory", _system()]
     return [
         f"Machine: {', '.join(parts)}; load {load:.1f} when the run began.",
         f"Software: {', '.join(_software())}.",
     ]
 
 
-def cores() -> int:
-    """Cores that a process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _line(race: Race, name: str) -> tuple[str, ...]:
-    entry = race.entry(name)
-    assert entry is not None
-    seconds = [c.wall_s for c in entry.costs]
+def _line(entry: Entry) -> tuple[str, ...]:
+    seconds = entry.seconds
+    rate = 1 / statistics.median(lap.work.s_per_mpx for lap in entry.laps)
+    # of a command that times its own work the rest would count too
+    cpu = statistics.median(lap.cost.cpu_s for lap in entry.laps)
     return (
-        name,
-        f"{entry.median_s:.2f}",
+        entry.contender.name,
+        f"{statistics.median(seconds):.2f}",
         f"{min(seconds):.2f}",
         f"{max(seconds):.2f}",
-        f"{race.photo.size_px**2 / entry.median_s / 1e6:.1f}",
-        f"{statistics.median(c.cpu_s for c in entry.costs):.1f}",
-        _mib(entry.peak_bytes) if entry.peak_bytes else "unknown",
-        _mib(entry.output_bytes),
+        f"{rate:.3g}",
+        "" if entry.contender.own_clock else f"{cpu:.1f}",
+        _mib(entry.peak_bytes) if entry.peak_bytes else "",
+        _mib(entry.output_bytes) if entry.output_bytes else "",
     )
 
 
@@ -160,7 +207,7 @@ def _raster(photo: Photo) -> str:
 def _quiet(race: Race) -> str:
     """A line on how much of the machine was taken by what is not measured here."""
     entries = [e for e in race.entries if not e.failure]
-    shares = [c.disturbance for e in entries for c in e.costs] or [0.0]
+    shares = [lap.cost.disturbance for e in entries for lap in e.laps] or [0.0]
     return (
         f"Other processes took {statistics.median(shares):.0%} of the cores during a timed run (median), "
         f"{max(shares):.0%} at most; {_count(sum(e.repeats for e in entries), 'run')} had to be done again."
@@ -179,7 +226,8 @@ def _today() -> str:
     return dt.datetime.now(dt.UTC).date().isoformat()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the processor calls itself."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -202,6 +250,9 @@ def _software() -> list[str]:
     found.append(f"GDAL {rasterio.__gdal_version__} in rasterio")
     if program := shutil.which("gdal_translate"):
         found.append(f"gdal_translate of {_said(program, '--version').partition(',')[0]}")
+    for package in _PACKAGES:
+        if version := _said("dpkg-query", "-W", "-f", "${Version}", package):
+            found.append(f"{package} {version}")
     return found
 
 

@@ -11,5 +11,6 @@ def work(tmp_path, monkeypatch):
     for module in (data, race):
         monkeypatch.setattr(module, "WORK", tmp_path)
     monkeypatch.setattr(data, "PHOTOS", tmp_path / "absent")
+    monkeypatch.setattr(data, "NETWORKS", tmp_path / "absent")
     monkeypatch.setattr(data, "_SCENE_PX", 640)
     return tmp_path

@@ -2,15 +2,20 @@
 
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 
-from benchmarks import coordinator, data, race, report, suite
+from benchmarks import clock, coordinator, data, race, report, suite
 from benchmarks.command import CommandError, Cost, cost, peak_bytes
-from benchmarks.contenders import PAIRS, Contender, contenders
+from benchmarks.contenders import Contender, Pair
+from benchmarks.events import EVENTS, Event
+from benchmarks.report import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,9 +58,9 @@ def test_a_disturbed_run_is_done_again_and_the_quietest_counts(work, monkeypatch
     monkeypatch.setattr(race.command, "cost", lambda line: (next(costs), subprocess.run(line, check=True))[0])
     result = race.race([fake("copy", 0)], data.photo(256), 2)
     entry = result.entry("copy")
-    assert [c.wall_s for c in entry.costs] == [8, 3]
+    assert entry.seconds == [8, 3]
     assert entry.repeats == 4
-    assert "4 runs had to be done again" in report.of_race(result, 0.0)
+    assert "4 runs had to be done again" in report.of_sitting([Result("a race", result, [])], 0.0)
 
 
 def fake(name, seconds):
@@ -73,17 +78,93 @@ def test_rounds_are_interleaved_and_a_failure_leaves_the_race(work):
     result = race.race([fake("tilewright-r1", 0.05), broken, fake("copy", 0.4)], photo, 2, said.append)
     rounds = [line.partition(":")[0] for line in said if "round" in line]
     assert rounds == ["tilewright-r1", "copy", "copy", "tilewright-r1"]
-    assert all(ratio < 1 for ratio in result.ratios("tilewright-r1", "copy"))
-    assert result.ratios("tilewright-r1", "old-system-r1") == []
-    section = report.of_race(result, 0.5)
+    quick, none = Pair("tilewright-r1", "copy", at_most=0.5), Pair("tilewright-r1", "old-system-r1")
+    assert len(result.ratios(quick)) == 2
+    assert all(ratio < 1 for ratio in result.ratios(quick))
+    assert result.ratios(none) == []
+    section = report.of_sitting([Result("a race", result, [quick, none])], 0.5)
+    assert "| a race | 256 | tilewright-r1 | copy | **0." in section
     assert "`old-system-r1` failed: exit 1: broken" in section
     assert section.index("ratio") < section.index("seconds") < section.index("Machine:")
     assert not list(work.glob("race-*"))
 
 
-def test_every_pair_has_its_contenders():
-    names = {c.name for c in contenders()}
-    assert {name for pair in PAIRS for name in (pair.name, pair.beside)} <= names
+def told(name, *works, **fields):
+    """An entry whose rounds were of these seconds for a million pixels, undisturbed."""
+    contender = Contender(name, "", lambda *_: [])
+    laps = [race.Lap(Cost(1, 1, 0), clock.Work(seconds, 1e6)) for seconds in works]
+    return race.Entry(contender, None, laps, **fields)
+
+
+def test_ratios_are_of_time_a_pixel_and_may_be_shares_of_shares():
+    entries = (told("two", 6, 9), told("one", 10, 10), told("bare-two", 1, 1), told("bare-one", 2, 2))
+    entries[0].laps[1] = race.Lap(Cost(1, 1, 0), clock.Work(18, 2e6))
+    run = race.Race(None, 2, entries)
+    assert run.ratios(Pair("two", "one")) == [0.6, 0.9]
+    share = Pair("two", "one", over=("bare-two", "bare-one"), at_most=1.3)
+    assert run.ratios(share) == [1.2, 1.8]
+    assert share.met(1.2)
+    assert not share.met(1.8)
+
+
+def test_a_small_raster_is_held_against_the_seconds_beyond_imports():
+    run = race.Race(None, 2, (told("tilewright", 5, 7), told("imports", 3, 3)))
+    pair = Pair("tilewright", "imports", at_most=3.0, beyond=True)
+    assert run.ratios(pair) == [2, 4]
+    assert [pair.met(2), pair.met(4)] == [True, False]
+
+
+def test_a_plan_is_held_against_what_the_run_took_of_memory():
+    run = race.Race(None, 1, (told("plan", 1, peak_bytes=300), told("tilewright", 1, peak_bytes=200)))
+    pair = Pair("plan", "tilewright", memory=True, at_least=0.8, at_most=1.25)
+    assert run.ratios(pair) == [1.5]
+    assert [pair.met(r) for r in (0.79, 0.81, 1.24, 1.26)] == [False, True, True, False]
+    assert race.Race(None, 1, (told("plan", 1), told("tilewright", 1))).ratios(pair) == []
+
+
+def test_a_command_s_own_clock_counts_where_it_has_one(work):
+    report_ = "print('x'); from benchmarks import clock; clock.tell(clock.Work(0.5, 4e6)); print('y')"
+    own = Contender(
+        "own", "", lambda *_: [sys.executable, "-c", report_], own_clock=True, leaves_raster=False
+    )
+    silent = Contender(
+        "silent", "", lambda *_: [sys.executable, "-c", ""], own_clock=True, leaves_raster=False
+    )
+    result = race.race([own, silent], data.photo(256), 1)
+    assert result.entry("own").laps[0].work == clock.Work(0.5, 4e6)
+    assert result.entry("own").laps[0].work.s_per_mpx == 0.125
+    assert result.entry("silent") is None
+    assert "no report of its work" in result.entries[1].failure
+
+
+@pytest.mark.parametrize("line", ["", "x", '{"work": 1}', '{"work": {"seconds": 0, "pixels": 1}}'])
+def test_what_is_no_report_is_refused(line):
+    with pytest.raises(ValueError, match="report"):
+        clock.read(line)
+
+
+def test_a_contender_may_have_a_raster_of_its_own_and_may_be_absent(work):
+    large = replace(fake("large", 0), size_px=512)
+    missing = replace(fake("missing", 0), absent="is not installed")
+    result = race.race([large, missing], data.photo(256), 1)
+    assert result.entry("large").laps[0].work.pixels == 512**2
+    assert [c.name for c in result.absent] == ["missing"]
+    assert "`missing` is not installed" in report.of_sitting([Result("a race", result, [])], 0.0)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda e: e.name)
+def test_every_pair_has_its_contenders(monkeypatch, event):
+    for maker in ("labels", "photo", "network"):
+        monkeypatch.setattr(data, maker, lambda *_, **__: Path("made"))
+    contenders, pairs = event.at(event.sizes[0])
+    names = [c.name for c in contenders]
+    assert len(set(names)) == len(names)
+    assert {name for pair in pairs for name in pair.names} <= set(names)
+
+
+def test_goals_hold_for_the_sizes_of_their_event_alone():
+    event = Event("e", "", (100,), lambda _: ([], [Pair("a", "b", at_most=1.0)]))
+    assert [event.at(size)[1][0].goal for size in (100, 50)] == ["at most 1.00", ""]
 
 
 def test_parts_run(work):
@@ -103,11 +184,42 @@ def test_the_coordinator_stays_cheap_and_small(work):
     assert not list(work.iterdir())
 
 
+def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from benchmarks import data, race; from benchmarks.__main__ "
+        "import main; data.WORK = race.WORK = Path(sys.argv[1]); data.PHOTOS = data.WORK / 'none'; "
+        "data._SCENE_PX = 640; race.command.cost = lambda _: race.command.peak_bytes(['sleep', '60']); "
+        "main(['start', '--size', '256', '--only', 'imports'])"
+    )
+    line = [sys.executable, "-c", code, tmp_path]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while not (begun := [c for c in psutil.Process(process.pid).children() if c.name() == "sleep"]):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert not psutil.pid_exists(begun[0].pid)
+    assert not list(tmp_path.glob("race-*"))
+    assert "a sitting of 0 events" in said
+
+
+def benchmarks(*arguments):
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+
+
+def test_an_unknown_contender_is_refused_before_anything_is_run():
+    done = benchmarks("start", "--only", "nobody")
+    assert done.returncode == 2
+    assert "no contender nobody; there are imports, tilewright" in done.stderr
+
+
 @pytest.mark.slow
-def test_the_command_races_everyone(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "--size", "1024", "--rounds", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+@pytest.mark.parametrize("event", [e.name for e in EVENTS])
+def test_events_can_be_held(event):
+    size = 512 if event.startswith(("cnn", "workers", "plan")) else 1024
+    done = benchmarks(event, "--size", str(size), "--rounds", "1")
     assert done.returncode == 0, done.stderr
-    for pair in PAIRS:
-        assert f"| {pair.name} | {pair.beside} | **" in done.stdout
+    assert "| time of | beside |" in done.stdout
     assert "Machine:" in done.stdout
