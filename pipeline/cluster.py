@@ -20,10 +20,11 @@ from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from pipeline import stopping
-from pipeline.errors import TilewrightError
+from pipeline.errors import TilewrightError, UsageError, one_line
 
 T = TypeVar("T")
 
+_START_AGAIN_S = (0.5, 2.0)
 _SETTINGS = {
     # windows are bounded by us; Dask's own spilling and pausing would only slow them
     "distributed.worker.memory.target": False,
@@ -138,9 +139,28 @@ def _sendable(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Make something that starts threads and processes, which shall leave Ctrl-C to the main thread."""
-    with stopping.interrupts_held():
-        return kind(*arguments, **options)
+    """Make something that starts threads and processes, which shall leave Ctrl-C to the main thread.
+
+    Tried again for processes that died before they were at work, which Dask takes for a failure of all.
+
+    Raises
+    ------
+    UsageError
+        If they die each time.
+    """
+    for delay in (*_START_AGAIN_S, None):
+        try:
+            with stopping.interrupts_held():
+                return kind(*arguments, **options)
+        except RuntimeError as error:
+            if delay is None:
+                raise UsageError(
+                    f"--workers processes: none can be started ({one_line(error)}); "
+                    "give them more memory, or use threads"
+                ) from error
+            stopping.check()
+            time.sleep(delay)
+    raise AssertionError("unreachable")
 
 
 @contextlib.contextmanager

@@ -69,8 +69,11 @@ class FitMemory:
 def _write(path: Path, arrays: Arrays) -> None:
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **arrays)
+    # not synced, as labels are: what a crash of the machine leaves of it the archive's checksums find out
+    part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data.getvalue())
+        part.replace(path)
     except OSError as error:
         raise durable.storage_error(path, error) from error
-    durable.write_bytes(path, data.getvalue())

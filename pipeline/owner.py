@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.durable import storage_error
+from pipeline.durable import patiently, storage_error
 from pipeline.errors import StorageError, UsageError
 
 _NAME = ".owner"
@@ -78,9 +78,9 @@ class Owner:
         self._over.set()
         self._touching.join()
         # where nothing can be deleted any more, the next run sees that this process is dead
-        with contextlib.suppress(OSError):
-            if _read(self.path) == self._me:
-                self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, StorageError):
+            if patiently(_said, self.path) == self._me:
+                patiently(self.path.unlink)
 
     def _take(self) -> None:
         mine = self.path.with_name(f"{_NAME}.{uuid.uuid4().hex}")
@@ -206,15 +206,19 @@ def _text(path: str, *, link: bool = False) -> str:
 def _read(path: Path) -> str | None:
     """What an owner's file says, "" where that is nothing an owner writes; None without one."""
     try:
-        # a pipe in its place would be waited for
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return _said(path)
     except OSError:
-        return None if not path.exists() else ""
+        return "" if path.exists() else None
+
+
+def _said(path: Path) -> str:
+    # a pipe in its place would be waited for
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         data = os.read(handle, _MOST_BYTES + 1)
         return "" if len(data) > _MOST_BYTES else data.decode()
-    except (OSError, UnicodeDecodeError):
-        return "" if path.exists() else None
+    except UnicodeDecodeError:
+        return ""
     finally:
         os.close(handle)
 

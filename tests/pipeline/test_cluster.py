@@ -9,7 +9,11 @@ import time
 import psutil
 import pytest
 
+from pipeline import cluster
+from pipeline.errors import UsageError
 from pipeline.workers import Workers, is_lost, open_pool
+
+TWO = Workers("processes", 2)
 
 
 def pid(_):
@@ -26,7 +30,7 @@ def hang(_):
 
 @pytest.fixture(scope="module")
 def pool():
-    with open_pool(Workers("processes", 2)) as opened:
+    with open_pool(TWO) as opened:
         yield opened
     left = [c for c in psutil.Process().children(recursive=True) if "resource_tracker" not in c.cmdline()[-1]]
     assert left == []
@@ -83,3 +87,24 @@ def test_interrupts_are_the_parent_s_business(pool):
     os.kill(first, signal.SIGINT)
     assert pool.submit(pid, 0).result(30)
     assert psutil.pid_exists(first)
+
+
+@pytest.mark.parametrize("deaths", [2, 9])
+def test_workers_that_die_while_they_start_are_started_again_and_not_for_ever(monkeypatch, deaths):
+    real, tries = cluster.LocalCluster, []
+
+    def dying(*arguments, **options):
+        tries.append(options)
+        if len(tries) <= deaths:
+            raise RuntimeError("Nanny failed to start.")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(cluster, "LocalCluster", dying)
+    monkeypatch.setattr(cluster, "_START_AGAIN_S", (0.01, 0.01))
+    if deaths == 9:
+        with pytest.raises(UsageError, match="none can be started"), open_pool(TWO):
+            pass
+    else:
+        with open_pool(TWO) as opened:
+            assert opened.submit(pid, 0).result(60) != os.getpid()
+    assert len(tries) == 3
