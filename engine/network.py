@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import filters
+from engine import filters, straight
 
 F32 = npt.NDArray[np.float32]
 
@@ -27,6 +27,12 @@ F32 = npt.NDArray[np.float32]
 _PROBES = ((160, 64), (320, 160), (640, 448))
 _CHANNELS = (3, 1, 4, 2, *range(5, 17))
 _LIMIT_BYTES = 4 << 30
+
+TORCHSCRIPT = "torchscript"
+"""The form that every network has, and that the others are measured against: TorchScript in float32."""
+
+STRAIGHT = "straight"
+"""Our own loops, on a CPU, for networks of a known kind (`engine.straight`)."""
 
 
 class NetworkError(ValueError):
@@ -87,18 +93,32 @@ class Network:
         TorchScript file; ``forward(x)`` gives features (1, D, h, w), or a tuple that ends with them.
     device
         Torch device.
+    form
+        How features are computed where that is a CPU: `TORCHSCRIPT` or `STRAIGHT`.
 
     Raises
     ------
     NetworkError
-        If the file is not such a network.
+        If the file is not such a network, or has no such form.
     """
 
-    def __init__(self, path: str, device: str) -> None:
+    def __init__(self, path: str, device: str, form: str = TORCHSCRIPT) -> None:
         self.path = path
         self._torch = import_torch()
         self._device = device
         self._module = _load(self._torch, path, device)
+        self._line = None
+        if form == STRAIGHT and device == "cpu":
+            self._line = self.line
+            if self._line is None:
+                raise NetworkError(f"{path}: is no straight line of known steps; fit the codebook again")
+        elif form not in (TORCHSCRIPT, STRAIGHT):
+            raise NetworkError(f"{path}: a network in the form {form!r}, unknown to this version; fit again")
+
+    @functools.cached_property
+    def line(self) -> straight.Straight | None:
+        """The network as a straight line of known steps, or None if it is anything else."""
+        return straight.read(self._torch, self._module)
 
     def features(self, image: F32) -> F32:
         """Features of one image.
@@ -111,8 +131,13 @@ class Network:
         Returns
         -------
         numpy.ndarray
-            Shape (D, h, w), float32.
+            Shape (D, h, w), float32; in memory, the features of a pixel may stand together.
         """
+        if self._line is not None:
+            try:
+                return np.moveaxis(self._line.features(image), -1, 0)
+            except ValueError as error:
+                raise NetworkError(f"{self.path}: {error}") from None
         torch = self._torch
         try:
             with torch.inference_mode():
@@ -230,6 +255,8 @@ def verify(network: Network, geometry: Geometry, side: int, halo_px: int) -> Non
             f"{network.path}: a stride of {stride} px does not divide cells of {side} px; strides "
             "of 1, 2, 4, 8, 16 and 32 px do"
         )
+    if network.line is not None:
+        return  # none of what is looked for here can be in it
     rng = np.random.default_rng(0)
     image = rng.random((geometry.channels, side + 2 * halo_px, side + 2 * halo_px), np.float32)
     whole = network.features(image)
@@ -318,16 +345,16 @@ _lock = threading.Lock()
 
 
 @functools.cache
-def _loaded(path: str, content: str, device: str) -> Network:
+def _loaded(path: str, content: str, device: str, form: str) -> Network:
     if digest(path) != content:
         raise NetworkError(f"{path}: the model file has changed since the run began; run again")
-    return Network(path, device)
+    return Network(path, device, form)
 
 
-def network(path: str, content: str, device: str) -> Network:
-    """The network of a file with a given digest, loaded once per process."""
+def network(path: str, content: str, device: str, form: str = TORCHSCRIPT) -> Network:
+    """The network of a file with a given digest in a form, loaded once per process."""
     with _lock:
-        return _loaded(path, content, device)
+        return _loaded(path, content, device, form)
 
 
 @functools.cache

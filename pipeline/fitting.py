@@ -16,6 +16,7 @@ from pipeline import gathering, sampling
 from pipeline.errors import RasterError, UsageError
 from pipeline.fit_memory import FitMemory
 from pipeline.kernels import make_kernel, provenance
+from pipeline.precision import certified
 from pipeline.workers import Pool, Workers, open_pool
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ def fit_codebook(
     elif statistics.scaling is not None:
         vectors = statistics.scaling.apply(values)
     found = cluster(vectors, segments, seed, weights)
+    kernel, precision = certified(
+        kernel, vectors, found.centres, lambda other: sample(other, statistics, _unheard)[0]
+    )
     return Codebook(
         centres=found.centres,
         kernel=kernel.identity,
@@ -157,7 +161,14 @@ def fit_codebook(
         dtype=first.dtype,
         band_mean=statistics.mean,
         scaling=statistics.scaling,
-        fit={**report, "method": method, "seed": seed, **_outcome(found, segments), **provenance(kernel)},
+        fit={
+            **report,
+            "method": method,
+            "seed": seed,
+            **_outcome(found, segments),
+            **provenance(kernel),
+            **precision,
+        },
     )
 
 
