@@ -137,7 +137,7 @@ def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Ker
     where = choose_device(device)
     content = digest(path)
     kernel = CnnKernel(path, content, geometry(path, content), upsample, where, form or TORCHSCRIPT)
-    verify(network(path, content, where), kernel.geometry, kernel.cell_px, kernel.halo_px)
+    verify(network(path, content, where, kernel.form), kernel.geometry, kernel.cell_px, kernel.halo_px)
     return kernel
 
 
