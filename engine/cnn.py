@@ -170,7 +170,7 @@ class CnnKernel:
     def _evaluate(self, patch: Patch, cell: Window, statistics: BandStatistics) -> F32:
         """Features (n, n, D) of a cell's blocks, and the ring around them where there is one."""
         image = _image(patch, cell, self.halo_px, statistics)
-        found = network(self.model, self.digest, self.device, self.form).features(image)
+        found = network(self.model, self.digest, self.device).features(image, self.form)
         skip, count = self.geometry.pad, cell.height // self.stride_px + 2 * self._ring
         found = found[:, skip : skip + count, skip : skip + count]
         if found.shape[1:] != (count, count):  # compiled loops trust the shape

@@ -93,49 +93,44 @@ class Network:
         TorchScript file; ``forward(x)`` gives features (1, D, h, w), or a tuple that ends with them.
     device
         Torch device.
-    form
-        How features are computed where that is a CPU: `TORCHSCRIPT` or `STRAIGHT`.
 
     Raises
     ------
     NetworkError
-        If the file is not such a network, or has no such form.
+        If the file is not such a network.
     """
 
-    def __init__(self, path: str, device: str, form: str = TORCHSCRIPT) -> None:
+    def __init__(self, path: str, device: str) -> None:
         self.path = path
         self._torch = import_torch()
         self._device = device
         self._module = _load(self._torch, path, device)
-        self._line = None
-        if form == STRAIGHT and device == "cpu":
-            self._line = self.line
-            if self._line is None:
-                raise NetworkError(f"{path}: is no straight line of known steps; fit the codebook again")
-        elif form not in (TORCHSCRIPT, STRAIGHT):
-            raise NetworkError(f"{path}: a network in the form {form!r}, unknown to this version; fit again")
 
     @functools.cached_property
     def line(self) -> straight.Straight | None:
         """The network as a straight line of known steps, or None if it is anything else."""
         return straight.read(self._torch, self._module)
 
-    def features(self, image: F32) -> F32:
+    def features(self, image: F32, form: str = TORCHSCRIPT) -> F32:
         """Features of one image.
 
         Parameters
         ----------
         image
             Shape (band, y, x), float32, 0 to 1.
+        form
+            How they are computed where the device is a CPU: `TORCHSCRIPT` or `STRAIGHT`.
 
         Returns
         -------
         numpy.ndarray
             Shape (D, h, w), float32; in memory, the features of a pixel may stand together.
         """
-        if self._line is not None:
+        if form == STRAIGHT and self._device == "cpu":
+            if self.line is None:
+                raise NetworkError(f"{self.path}: is no straight line of known steps; fit the codebook again")
             try:
-                return np.moveaxis(self._line.features(image), -1, 0)
+                return np.moveaxis(self.line.features(image), -1, 0)
             except ValueError as error:
                 raise NetworkError(f"{self.path}: {error}") from None
         torch = self._torch
@@ -345,16 +340,16 @@ _lock = threading.Lock()
 
 
 @functools.cache
-def _loaded(path: str, content: str, device: str, form: str) -> Network:
+def _loaded(path: str, content: str, device: str) -> Network:
     if digest(path) != content:
         raise NetworkError(f"{path}: the model file has changed since the run began; run again")
-    return Network(path, device, form)
+    return Network(path, device)
 
 
-def network(path: str, content: str, device: str, form: str = TORCHSCRIPT) -> Network:
-    """The network of a file with a given digest in a form, loaded once per process."""
+def network(path: str, content: str, device: str) -> Network:
+    """The network of a file with a given digest, loaded once per process."""
     with _lock:
-        return _loaded(path, content, device, form)
+        return _loaded(path, content, device)
 
 
 @functools.cache

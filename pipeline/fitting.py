@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,10 +151,15 @@ def fit_codebook(
         _refuse_empty(vectors, rasters)
     elif statistics.scaling is not None:
         vectors = statistics.scaling.apply(values)
-    found = cluster(vectors, segments, seed, weights)
-    kernel, precision = certified(
-        kernel, vectors, found.centres, lambda other: sample(other, statistics, _unheard)[0]
-    )
+    with ThreadPoolExecutor(1) as beside:
+        clustering = beside.submit(cluster, vectors, segments, seed, weights)
+        kernel, precision = certified(
+            kernel,
+            vectors,
+            lambda other: sample(other, statistics, _unheard)[0],
+            lambda: clustering.result().centres,
+        )
+        found = clustering.result()
     return Codebook(
         centres=found.centres,
         kernel=kernel.identity,

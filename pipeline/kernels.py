@@ -131,13 +131,15 @@ def faster(kernel: Kernel) -> Kernel | None:
 
 def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Kernel:
     from engine.cnn import CnnKernel
-    from engine.network import TORCHSCRIPT, choose_device, digest, geometry, network, verify
+    from engine.network import STRAIGHT, TORCHSCRIPT, choose_device, digest, geometry, network, verify
 
+    if form not in (None, TORCHSCRIPT, STRAIGHT):
+        raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")
     path = model if model.startswith("builtin:") else str(Path(model).absolute())
     where = choose_device(device)
     content = digest(path)
     kernel = CnnKernel(path, content, geometry(path, content), upsample, where, form or TORCHSCRIPT)
-    verify(network(path, content, where, kernel.form), kernel.geometry, kernel.cell_px, kernel.halo_px)
+    verify(network(path, content, where), kernel.geometry, kernel.cell_px, kernel.halo_px)
     return kernel
 
 

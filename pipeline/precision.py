@@ -20,7 +20,7 @@ ENOUGH = 0.999
 
 
 def certified(
-    kernel: Kernel, vectors: Vectors, centres: Any, sample: Callable[[Kernel], Vectors]
+    kernel: Kernel, vectors: Vectors, sample: Callable[[Kernel], Vectors], found: Callable[[], Any]
 ) -> tuple[Kernel, dict[str, Any]]:
     """The kernel to label with, and what is to be recorded of how it was chosen.
 
@@ -30,15 +30,16 @@ def certified(
         As the codebook was fitted.
     vectors
         The sample that it was fitted on, (n, D).
-    centres
-        Its centres, (K, D).
     sample
         Gives the same sample by another kernel.
+    found
+        Gives the centres, (K, D); called last, for they may be being found meanwhile.
     """
     other = faster(kernel)
     if other is None:
         return kernel, {}
-    equal = float(np.mean(_labels(vectors, centres) == _labels(sample(other), centres)))
+    others, centres = sample(other), found()
+    equal = float(np.mean(_labels(vectors, centres) == _labels(others, centres)))
     taken = other if equal >= ENOUGH else kernel
     return taken, {"precision": {"form": other.identity["form"], "equal": equal, "taken": taken is other}}
 

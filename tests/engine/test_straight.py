@@ -74,7 +74,7 @@ def exact(path, image):
 
 def both(path, image):
     """Features (h, w, D) in our form, and by torch in single precision."""
-    return [np.moveaxis(Network(path, "cpu", f).features(image), 0, -1) for f in (STRAIGHT, TORCHSCRIPT)]
+    return [np.moveaxis(Network(path, "cpu").features(image, f), 0, -1) for f in (STRAIGHT, TORCHSCRIPT)]
 
 
 def saved(module, folder, bands=3):
@@ -128,11 +128,11 @@ def test_winograds_matrices_make_a_convolution():
 
 
 def test_threads_change_no_bit(tmp_path):
-    network = Network(saved(Line([3, 48, 96], 48), tmp_path), "cpu", STRAIGHT)
+    network = Network(saved(Line([3, 48, 96], 48), tmp_path), "cpu")
     images = [np.random.default_rng(i).random((3, 150, 131), np.float32) for i in range(4)]
-    alone = [network.features(i).tobytes() for i in images]
+    alone = [network.features(i, STRAIGHT).tobytes() for i in images]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda i: network.features(i).tobytes(), images * 5))
+        together = list(pool.map(lambda i: network.features(i, STRAIGHT).tobytes(), images * 5))
     assert together == alone * 5
 
 
@@ -155,9 +155,10 @@ def test_threads_change_no_bit(tmp_path):
 )
 def test_any_other_network_is_left_to_torch(tmp_path, module):
     path = saved(module, tmp_path)
-    assert Network(path, "cpu").line is None
+    network = Network(path, "cpu")
+    assert network.line is None
     with pytest.raises(NetworkError, match=r"n\.pt: is no straight line of known steps"):
-        Network(path, "cpu", STRAIGHT)
+        network.features(np.zeros((3, 64, 64), np.float32), STRAIGHT)
 
 
 def test_a_network_with_weights_that_are_no_numbers_is_left_to_torch(tmp_path):
@@ -169,16 +170,16 @@ def test_a_network_with_weights_that_are_no_numbers_is_left_to_torch(tmp_path):
 
 @pytest.mark.parametrize("shape", [(4, 64, 64), (3, 9, 64), (3, 64, 2)])
 def test_an_image_that_the_network_cannot_take_is_refused(tmp_path, shape):
-    network = Network(saved(Line([3, 8, 8]), tmp_path), "cpu", STRAIGHT)
+    network = Network(saved(Line([3, 8, 8]), tmp_path), "cpu")
     with pytest.raises(NetworkError, match=r"n\.pt: takes images of 3 bands"):
-        network.features(np.zeros(shape, np.float32))
+        network.features(np.zeros(shape, np.float32), STRAIGHT)
 
 
 def test_a_number_too_large_stays_seen(tmp_path):
-    network = Network(saved(Line([3, 8, 8], softmax=False), tmp_path), "cpu", STRAIGHT)
+    network = Network(saved(Line([3, 8, 8], softmax=False), tmp_path), "cpu")
     image = np.full((3, 64, 64), 0.5, np.float32)
     image[:, 30, 30] = np.inf
-    assert not np.isfinite(network.features(image)).all()
+    assert not np.isfinite(network.features(image, STRAIGHT)).all()
 
 
 @given(

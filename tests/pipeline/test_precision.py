@@ -43,7 +43,7 @@ def test_a_form_is_taken_if_999_of_1000_labels_are_equal(model, changed, taken):
     vectors[:] = centres[0]
     other = vectors.copy()
     other[:changed] = centres[1]
-    chosen, report = certified(kernel, vectors, centres, lambda _: other)
+    chosen, report = certified(kernel, vectors, lambda _: other, lambda: centres)
     assert chosen.form == (STRAIGHT if taken else TORCHSCRIPT)
     assert report["precision"] == {"form": STRAIGHT, "equal": 1 - changed / 1000, "taken": taken}
 
@@ -91,7 +91,10 @@ def test_networks_of_other_kinds_have_no_faster_form(tmp_path):
     kernel = make_kernel("cnn", 4, model=path, device="cpu")
     assert faster(kernel) is None
     vectors, centres = sample()
-    assert certified(kernel, vectors, centres, lambda _: pytest.fail("nothing to sample")) == (kernel, {})
+    assert certified(kernel, vectors, lambda _: pytest.fail("nothing to sample"), lambda: centres) == (
+        kernel,
+        {},
+    )
 
 
 def test_a_form_of_a_later_version_is_refused(model, scene):
