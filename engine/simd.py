@@ -29,8 +29,8 @@ _ROWS, _VECTORS = (8, 3) if binding.get_host_cpu_features().get("avx512f") else 
 PANEL = LANES * _VECTORS
 """Output channels that a matrix product takes at a time."""
 
-TILES = 96
-"""Winograd tiles that are taken through all of a layer at once: what they need stays in the caches."""
+TILES = 48
+"""Winograd tiles that are taken through all of a layer at once: what they need stays near."""
 
 _BLOCK_ROWS = 96
 
