@@ -21,7 +21,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 STARTS = 8
-_RUN = 512  # vectors whose distances stay in the first-level cache
+_RUN = 256  # vectors whose distances stay in the first-level cache
 _START_SAMPLE = 8192
 _START_VALUES = 1 << 20
 _START_ITERATIONS = 20
@@ -65,9 +65,9 @@ def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
         for k in range(centres.shape[0]):
             run[:] = 0.0
             for d in range(dims):
-                c = centres[k, d]
+                c, line = centres[k, d], x[d, start : start + size]
                 for i in range(size):
-                    t = x[d, start + i] - c
+                    t = line[i] - c
                     run[i] += t * t
             # choices without branches, which processors do several at a time
             for i in range(size):

@@ -17,11 +17,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from engine import blocks
+from engine import blocks, simd
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
-from engine.network import Geometry, NetworkError, network
+from engine.network import TORCHSCRIPT, Geometry, NetworkError, network
 
 F32 = npt.NDArray[np.float32]
 UPSAMPLING = ("nearest", "bilinear")
@@ -44,6 +44,8 @@ class CnnKernel:
         "nearest" (each block of a stride gets its feature's label) or "bilinear".
     device
         Torch device that features are computed on.
+    form
+        How they are computed where that is a CPU.
     """
 
     model: str
@@ -51,6 +53,7 @@ class CnnKernel:
     geometry: Geometry
     upsample: str = "bilinear"
     device: str = "cpu"
+    form: str = TORCHSCRIPT
 
     @property
     def halo_px(self) -> int:
@@ -94,7 +97,7 @@ class CnnKernel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name, model and parameters; no path, no device."""
+        """Name, model and parameters; no path, no device; the form where it is another than the first one."""
         return {
             "name": "cnn",
             "model_sha256": self.digest,
@@ -105,6 +108,7 @@ class CnnKernel:
             "offset_px": self.geometry.offset_px,
             "upsample": self.upsample,
             "cell_px": self.cell_px,
+            **({} if self.form == TORCHSCRIPT else {"form": self.form}),
         }
 
     @property
@@ -122,8 +126,10 @@ class CnnKernel:
         row, col = core.row - core.row % stride, core.col - core.col % stride
         side = self.sample_px if max(core.height, core.width) <= self.sample_px else self.cell_px
         found = self._evaluate(patch, Window(row, col, side, side), statistics)
+        if not np.isfinite(found).all():
+            raise self._unusable()
         ring = self._ring
-        found = found[:, ring : found.shape[1] - ring, ring : found.shape[2] - ring]
+        found = found[ring : found.shape[0] - ring, ring : found.shape[1] - ring]
         valid, inside = (
             blocks.block_means(
                 m[None], np.ones(m.shape, bool), patch.outer.row % stride, patch.outer.col % stride, stride
@@ -143,15 +149,14 @@ class CnnKernel:
             inside = part.slices(core)
             if not valid[inside].any():
                 continue
-            found = self._evaluate(patch, cell, statistics)
+            apart = _distances(self._evaluate(patch, cell, statistics), codebook.centres)
+            if not np.isfinite(apart).all():  # of features that are no numbers no label can be made
+                raise self._unusable()
             place = part.row - cell.row, part.col - cell.col
             if self.upsample == "bilinear":
-                near = _interpolated(
-                    _distances(found, codebook.centres), self.stride_px, *place, part.height, part.width
-                )
+                near = _interpolated(apart, self.stride_px, *place, part.height, part.width)
             else:
-                seen = np.ones(found.shape[1:], bool)
-                few = blocks.nearest(found, codebook.centres, seen)
+                few = apart.argmin(axis=0).astype(np.uint8)
                 near = blocks.spread(few, valid[inside], *place, self.stride_px)
             out[inside] = np.where(valid[inside], near, np.uint8(255))
         return out
@@ -163,18 +168,19 @@ class CnnKernel:
             yield Window(part.row - part.row % side, part.col - part.col % side, side, side), part
 
     def _evaluate(self, patch: Patch, cell: Window, statistics: BandStatistics) -> F32:
-        """Features (D, n, n) of a cell's blocks, and the ring around them where there is one."""
+        """Features (n, n, D) of a cell's blocks, and the ring around them where there is one."""
         image = _image(patch, cell, self.halo_px, statistics)
-        found = network(self.model, self.digest, self.device).features(image)
+        found = network(self.model, self.digest, self.device).features(image, self.form)
         skip, count = self.geometry.pad, cell.height // self.stride_px + 2 * self._ring
-        found = np.ascontiguousarray(found[:, skip : skip + count, skip : skip + count])
-        # compiled loops trust the shape, and no label can be made of what is not a number
-        if found.shape[1:] != (count, count) or not np.isfinite(found).all():
-            raise NetworkError(
-                f"{self.model}: gives {found.shape[2]} x {found.shape[1]} finite features at most for "
-                f"{count} x {count} blocks of a cell; use another network"
-            )
-        return found
+        found = found[:, skip : skip + count, skip : skip + count]
+        if found.shape[1:] != (count, count):  # compiled loops trust the shape
+            raise self._unusable()
+        return np.ascontiguousarray(np.moveaxis(found, 0, -1))
+
+    def _unusable(self) -> NetworkError:
+        return NetworkError(
+            f"{self.model}: does not give a finite feature for each block of a cell; use another network"
+        )
 
 
 def _image(patch: Patch, cell: Window, halo_px: int, statistics: BandStatistics) -> F32:
@@ -231,22 +237,19 @@ def _kept(
     here = keep[first[0] - from_row : row_end - from_row, first[1] - from_col : col_end - from_col]
     row, col = select(here, *first)
     from_row, from_col = core.row // stride, core.col // stride
-    return Features(np.ascontiguousarray(found[:, row - from_row, col - from_col].T), row, col)
+    return Features(found[row - from_row, col - from_col], row, col)
 
 
-@numba.njit(nogil=True, cache=True)
-def _distances(features: Any, centres: Any) -> Any:
-    """Squared distances (K, h, w) in float32 of features (D, h, w) to centres (K, D)."""
-    dims, height, width = features.shape
-    out = np.zeros((centres.shape[0], height, width), np.float32)
-    for y in range(height):
-        for k in range(centres.shape[0]):
-            for d in range(dims):
-                c = centres[k, d]
-                for x in range(width):
-                    t = features[d, y, x] - c
-                    out[k, y, x] += t * t
-    return out
+def _distances(features: F32, centres: F32) -> F32:
+    """Squared distances (K, h, w) in float32 of features (h, w, D) to centres (K, D)."""
+    height, width, dims = features.shape
+    count, panels = height * width, -(-len(centres) // simd.LANES)
+    wide = np.zeros((panels * simd.LANES, dims), np.float32)
+    wide[: len(centres)] = centres
+    parted = np.ascontiguousarray(wide.reshape(panels, simd.LANES, dims).transpose(0, 2, 1))
+    out = np.empty((count, panels * simd.LANES), np.float32)
+    simd.distances(features.reshape(-1), count, dims, parted.reshape(-1), panels, out.reshape(-1))
+    return np.ascontiguousarray(out[:, : len(centres)].T).reshape(-1, height, width)
 
 
 @numba.njit(nogil=True, cache=True)

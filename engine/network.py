@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import filters
+from engine import filters, straight
 
 F32 = npt.NDArray[np.float32]
 
@@ -27,6 +27,12 @@ F32 = npt.NDArray[np.float32]
 _PROBES = ((160, 64), (320, 160), (640, 448))
 _CHANNELS = (3, 1, 4, 2, *range(5, 17))
 _LIMIT_BYTES = 4 << 30
+
+TORCHSCRIPT = "torchscript"
+"""The form that every network has, and that the others are measured against: TorchScript in float32."""
+
+STRAIGHT = "straight"
+"""Our own loops, on a CPU, for networks of a known kind (`engine.straight`)."""
 
 
 class NetworkError(ValueError):
@@ -100,19 +106,33 @@ class Network:
         self._device = device
         self._module = _load(self._torch, path, device)
 
-    def features(self, image: F32) -> F32:
+    @functools.cached_property
+    def line(self) -> straight.Straight | None:
+        """The network as a straight line of known steps, or None if it is anything else."""
+        return straight.read(self._torch, self._module)
+
+    def features(self, image: F32, form: str = TORCHSCRIPT) -> F32:
         """Features of one image.
 
         Parameters
         ----------
         image
             Shape (band, y, x), float32, 0 to 1.
+        form
+            How they are computed where the device is a CPU: `TORCHSCRIPT` or `STRAIGHT`.
 
         Returns
         -------
         numpy.ndarray
-            Shape (D, h, w), float32.
+            Shape (D, h, w), float32; in memory, the features of a pixel may stand together.
         """
+        if form == STRAIGHT and self._device == "cpu":
+            if self.line is None:
+                raise NetworkError(f"{self.path}: is no straight line of known steps; fit the codebook again")
+            try:
+                return np.moveaxis(self.line.features(image), -1, 0)
+            except ValueError as error:
+                raise NetworkError(f"{self.path}: {error}") from None
         torch = self._torch
         try:
             with torch.inference_mode():
@@ -230,6 +250,8 @@ def verify(network: Network, geometry: Geometry, side: int, halo_px: int) -> Non
             f"{network.path}: a stride of {stride} px does not divide cells of {side} px; strides "
             "of 1, 2, 4, 8, 16 and 32 px do"
         )
+    if network.line is not None:
+        return  # none of what is looked for here can be in it
     rng = np.random.default_rng(0)
     image = rng.random((geometry.channels, side + 2 * halo_px, side + 2 * halo_px), np.float32)
     whole = network.features(image)

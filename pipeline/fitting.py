@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pipeline import gathering, sampling
 from pipeline.errors import RasterError, UsageError
 from pipeline.fit_memory import FitMemory
 from pipeline.kernels import make_kernel, provenance
+from pipeline.precision import certified
 from pipeline.workers import Pool, Workers, open_pool
 
 if TYPE_CHECKING:
@@ -149,7 +151,15 @@ def fit_codebook(
         _refuse_empty(vectors, rasters)
     elif statistics.scaling is not None:
         vectors = statistics.scaling.apply(values)
-    found = cluster(vectors, segments, seed, weights)
+    with ThreadPoolExecutor(1) as beside:
+        clustering = beside.submit(cluster, vectors, segments, seed, weights)
+        kernel, precision = certified(
+            kernel,
+            vectors,
+            lambda other: sample(other, statistics, _unheard)[0],
+            lambda: clustering.result().centres,
+        )
+        found = clustering.result()
     return Codebook(
         centres=found.centres,
         kernel=kernel.identity,
@@ -157,7 +167,14 @@ def fit_codebook(
         dtype=first.dtype,
         band_mean=statistics.mean,
         scaling=statistics.scaling,
-        fit={**report, "method": method, "seed": seed, **_outcome(found, segments), **provenance(kernel)},
+        fit={
+            **report,
+            "method": method,
+            "seed": seed,
+            **_outcome(found, segments),
+            **provenance(kernel),
+            **precision,
+        },
     )
 
 

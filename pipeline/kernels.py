@@ -65,7 +65,7 @@ def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "au
             path = model or codebook.fit.get("model")
             if not isinstance(path, str):
                 raise UsageError("the codebook does not say where its network is; name it with --model")
-            kernel = _cnn(path, str(identity["upsample"]), device)
+            kernel = _cnn(path, str(identity["upsample"]), device, identity.get("form"))
         else:
             raise UsageError(f"method {identity.get('name')!r}; this version knows {', '.join(METHODS)}")
     except (KeyError, TypeError):
@@ -108,14 +108,37 @@ def on_cpu(kernel: Kernel) -> Kernel | None:
     return replace(kernel, device="cpu") if isinstance(kernel, CnnKernel) and kernel.device != "cpu" else None
 
 
-def _cnn(model: str, upsample: str, device: str) -> Kernel:
+def as_fitted(kernel: Kernel, codebook: Codebook) -> Kernel:
+    """A kernel in the form that was chosen when a codebook was fitted with it."""
     from engine.cnn import CnnKernel
-    from engine.network import choose_device, digest, geometry, network, verify
+    from engine.network import TORCHSCRIPT
 
+    if not isinstance(kernel, CnnKernel):
+        return kernel
+    return replace(kernel, form=codebook.kernel.get("form", TORCHSCRIPT))
+
+
+def faster(kernel: Kernel) -> Kernel | None:
+    """The same kernel in a form that takes less time where it computes, or None if there is none."""
+    from engine.cnn import CnnKernel
+    from engine.network import STRAIGHT, network
+
+    if not isinstance(kernel, CnnKernel) or kernel.device != "cpu" or kernel.form == STRAIGHT:
+        return None
+    known = network(kernel.model, kernel.digest, kernel.device).line is not None
+    return replace(kernel, form=STRAIGHT) if known else None
+
+
+def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Kernel:
+    from engine.cnn import CnnKernel
+    from engine.network import STRAIGHT, TORCHSCRIPT, choose_device, digest, geometry, network, verify
+
+    if form not in (None, TORCHSCRIPT, STRAIGHT):
+        raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")
     path = model if model.startswith("builtin:") else str(Path(model).absolute())
     where = choose_device(device)
     content = digest(path)
-    kernel = CnnKernel(path, content, geometry(path, content), upsample, where)
+    kernel = CnnKernel(path, content, geometry(path, content), upsample, where, form or TORCHSCRIPT)
     verify(network(path, content, where), kernel.geometry, kernel.cell_px, kernel.halo_px)
     return kernel
 

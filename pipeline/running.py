@@ -32,7 +32,7 @@ from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs
 from pipeline.job import Job
 from pipeline.journal import Journal
-from pipeline.kernels import kernel_for, load_codebook, mismatch, on_cpu
+from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
 from pipeline.network import is_remote
 from pipeline.pace import Pace
 from pipeline.progress import Progress, Silent
@@ -273,9 +273,10 @@ class _Run:
 
     def _job(self, one: Input, codebook: Codebook) -> Job:
         self._graph.join()
-        job = job_of(self._config, one.source.name, one.view, self._kernel, codebook, self._folder.path)
+        kernel = as_fitted(self._kernel, codebook)
+        job = job_of(self._config, one.source.name, one.view, kernel, codebook, self._folder.path)
         job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint, stamp=one.mark.stamp)
-        job = replace(job, fallback=on_cpu(self._kernel) if self._config.device_fallback else None)
+        job = replace(job, fallback=on_cpu(kernel) if self._config.device_fallback else None)
         return replace(job, redo=redo_of(job) if self._retry_bad else None)
 
     def _size(self, one: Input) -> dict[str, int]:

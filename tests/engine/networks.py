@@ -101,13 +101,13 @@ class Flat(torch.nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def save(module, path, seed=0):
+def save(module, path, seed=0, bands=3):
     """Trace a module with seeded weights into a file; gives its path."""
     torch.manual_seed(seed)
     for p in module.parameters():
         torch.nn.init.normal_(p, std=0.3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module.eval(), torch.rand(1, 3, 64, 64), strict=False, check_trace=False)
+        traced = torch.jit.trace(module.eval(), torch.rand(1, bands, 64, 64), strict=False, check_trace=False)
         torch.jit.save(traced, str(path))
     return path
