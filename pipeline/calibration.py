@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.grid import Window
 from pipeline import schedule, tasks
-from pipeline.forecast import LABEL, Rates, Taken
+from pipeline.forecast import ASSEMBLE, CHECK, FINISH, LABEL, MERGE, PUBLISH, Phase, Rates, Taken, Work
 from pipeline.job import Job
 from pipeline.samples import Grid, Samples
 from pipeline.tasks import UnitsDone
@@ -43,8 +43,8 @@ class Calibration:
         Tasks, in the order in which they ended.
     wall_s
         From the first to the last.
-    parts
-        Parts of rasters that were segmented.
+    work
+        What was to be done of the parts that were segmented.
     largest_px
         Pixels of the largest labelling task.
     error
@@ -53,7 +53,7 @@ class Calibration:
 
     taken: list[Taken]
     wall_s: float
-    parts: int
+    work: Work
     largest_px: int
     error: BaseException | None
 
@@ -62,10 +62,36 @@ class Calibration:
         """What tasks take."""
         return Rates.of(self.taken)
 
-    def raster_s(self, workers: int) -> float:
-        """What the coordinator takes of a raster while workers wait."""
-        busy = sum(one.seconds for one in self.taken) / workers
-        return max(0.0, self.wall_s - busy) / max(1, self.parts)
+    @property
+    def raster_s(self) -> float:
+        """What a raster takes beside its tasks, while workers wait."""
+        rates = self.rates
+        return max(0.0, self.wall_s - rates.cold_s - self.work.span_s(rates)) / len(self.work.rasters)
+
+
+def phases(job: Job) -> list[Phase]:
+    """What there is to do of a raster, by phases that wait for each other."""
+    pixels = job.view.region.pixels
+    checks = [window.pixels for _, window in tasks.checks(job)]
+    return [
+        Phase(LABEL, Grid.of(job).count, pixels),
+        *(Phase(MERGE, s.rows * s.cols, s.height * s.width) for s in job.stages[1:]),
+        Phase(ASSEMBLE, 1, pixels),
+        Phase(CHECK, len(checks), sum(checks)),
+        Phase(FINISH, 1, pixels),
+        Phase(PUBLISH, 1, pixels),
+    ]
+
+
+def work_of(jobs: Iterable[Job], pool: Pool) -> Work:
+    """What there is to do of some rasters by some workers."""
+    jobs = list(jobs)
+    return Work([phases(job) for job in jobs], pool.count, shares_threads(jobs[0], pool))
+
+
+def shares_threads(job: Job, pool: Pool) -> bool:
+    """Whether windows under way at a time share the threads of their process."""
+    return job.kernel.costly and pool.threads > 1
 
 
 def calibrate(jobs: Sequence[Job], pool: Pool, memory_limit: int | None) -> Calibration:
@@ -80,9 +106,9 @@ def calibrate(jobs: Sequence[Job], pool: Pool, memory_limit: int | None) -> Cali
     memory_limit
         As in the run.
     """
-    heard = _Heard(shared=jobs[0].kernel.costly and pool.threads > 1)
+    heard = _Heard(shared=shares_threads(jobs[0], pool))
     watching = _Watching(pool.executor, pool.count, pool.threads, pool.dashboard, heard=heard)
-    parts = _Parts(Samples(jobs), jobs, heard, pool.count)
+    parts = _Parts(Samples(jobs), jobs[0].kernel.cell_px, heard, pool.count)
     start, error = time.perf_counter(), None
     for outcome in schedule.drive(
         parts.begun(), watching, lambda _: {}, _ignore, _ignore, _ignore, memory_limit
@@ -90,7 +116,7 @@ def calibrate(jobs: Sequence[Job], pool: Pool, memory_limit: int | None) -> Cali
         error = error or outcome.error
     wall_s = time.perf_counter() - start
     largest = max((one.pixels for one in heard.taken if one.kind == LABEL), default=0)
-    return Calibration(heard.taken, wall_s, parts.count, largest, error)
+    return Calibration(heard.taken, wall_s, work_of(parts.jobs, pool), largest, error)
 
 
 def _ignore(*_: object) -> None:
@@ -100,14 +126,13 @@ def _ignore(*_: object) -> None:
 class _Parts:
     """The parts to measure, one after the other, of a size that suits what is known by then."""
 
-    def __init__(self, samples: Samples, jobs: Sequence[Job], heard: _Heard, workers: int) -> None:
+    def __init__(self, samples: Samples, cell_px: int, heard: _Heard, workers: int) -> None:
         self._samples = samples
         self._heard = heard
         self._workers = workers
-        self._cell = jobs[0].kernel.cell_px ** 2
-        self._windows = sum(Grid.of(job).count for job in jobs)
+        self._cell = cell_px**2
         self._largest = self._cell
-        self.count = 0
+        self.jobs: list[Job] = []
 
     def begun(self) -> Iterator[Job]:
         """Parts, taken when workers are free."""
@@ -119,7 +144,7 @@ class _Parts:
                 return
             part = self._samples.next(self._pixels(rates))
             self._largest = max(self._largest, part.view.region.pixels)
-            self.count += 1
+            self.jobs.append(part)
             yield part
 
     def _pixels(self, rates: Rates) -> int:

@@ -51,14 +51,18 @@ class Line:
     per_pixel: float = 0.0
 
     @classmethod
-    def through(cls, points: Sequence[tuple[int, float]]) -> Line:
-        """The line of least squares through (pixels, seconds); nothing for no points."""
-        if not points:
-            return cls()
+    def through(cls, points: Sequence[tuple[int, float]], *, single: bool = False) -> Line:
+        """The line of least squares through (pixels, seconds).
+
+        Of one size alone nobody can tell what is of each: nothing, or all for what a raster has a `single`
+        one of, most of which is opening and syncing files.
+        """
         x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
         variance = sum((px - x) ** 2 for px, _ in points)
         slope = sum((px - x) * (s - y) for px, s in points) / variance if variance else 0.0
-        if not variance or y < slope * x:  # of one size alone, or fewer seconds than none at the beginning
+        if single and not variance:
+            return cls(y, 0.0)
+        if not variance or y < slope * x:
             return cls(0.0, sum(px * s for px, s in points) / max(1, sum(px * px for px, _ in points)))
         return cls(y, 0.0) if slope < 0 else cls(y - slope * x, slope)
 
@@ -111,7 +115,9 @@ class Rates:
             (warm if key in seen else cold).setdefault(one.kind, []).append(one)
             seen.add(key)
         lines = {
-            kind: Line.through([(t.pixels, t.seconds) for t in warm.get(kind) or first])
+            kind: Line.through(
+                [(t.pixels, t.seconds) for t in warm.get(kind) or first], single=kind in _SINGLE
+            )
             for kind, first in cold.items()
         }
         cold_s = sum(

@@ -17,25 +17,13 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from pipeline import space, startup, stopping, tasks, workers
+from pipeline import space, startup, stopping, workers
 from pipeline.budget import Setting, Spent, budget
-from pipeline.calibration import Calibration, calibrate
+from pipeline.calibration import Calibration, calibrate, work_of
 from pipeline.config import RunConfig
 from pipeline.fitting import check_alike
 from pipeline.footprint import Footprint
-from pipeline.forecast import (
-    ASSEMBLE,
-    CHECK,
-    FINISH,
-    LABEL,
-    MERGE,
-    PUBLISH,
-    Forecast,
-    Phase,
-    Times,
-    Work,
-    forecast,
-)
+from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
 from pipeline.inputs import Input, open_inputs
 from pipeline.job import Job, device_of
 from pipeline.kernels import kernel_for, load_codebook
@@ -150,11 +138,11 @@ def plan(config: RunConfig) -> Plan:
     times = Times(
         start_s=clock.start_s - fits.spent_s + fits.first_s,
         end_s=clock.end_s,
-        raster_s=measured.raster_s(staff.count),
+        raster_s=measured.raster_s,
         fit_s=fits.each_s,
         fits=refits,
     )
-    work = Work([_phases(job) for job in every], staff.count, kernel.costly and pool.threads > 1)
+    work = work_of(every, pool)
     found = forecast(work, measured.rates, times)
     need = space.estimate(
         (space.Extent(job.view.region.pixels, job.chunks) for job in every),
@@ -269,20 +257,6 @@ def _job(
 ) -> Job:
     job = job_of(config, one.source.name, one.view, kernel, codebook, folder)
     return replace(job, threads=pool.threads)
-
-
-def _phases(job: Job) -> list[Phase]:
-    """What there is to do of a raster, by phases that wait for each other."""
-    pixels = job.view.region.pixels
-    checks = [window.pixels for _, window in tasks.checks(job)]
-    return [
-        Phase(LABEL, Grid.of(job).count, pixels),
-        *(Phase(MERGE, s.rows * s.cols, s.height * s.width) for s in job.stages[1:]),
-        Phase(ASSEMBLE, 1, pixels),
-        Phase(CHECK, len(checks), sum(checks)),
-        Phase(FINISH, 1, pixels),
-        Phase(PUBLISH, 1, pixels),
-    ]
 
 
 def _beyond(jobs: Sequence[Job], measured: Calibration, count: int) -> int:
