@@ -140,7 +140,7 @@ class _Parts:
         while self._samples.left:
             spent = time.perf_counter() - start
             rates = Rates.of(self._heard.so_far())
-            if spent > LIMIT_S or (spent > _LEAST_S and self._steady(rates)):
+            if self.jobs and (spent > LIMIT_S or (spent > _LEAST_S and self._steady(rates))):
                 return
             part = self._samples.next(self._pixels(rates))
             self._largest = max(self._largest, part.view.region.pixels)
