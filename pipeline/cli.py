@@ -24,7 +24,7 @@ from pipeline.errors import TilewrightError, UsageError, one_line
 _EPILOG = "exit codes: 0 all done, 1 some rasters failed, 2 usage, 130 interrupted"
 _ABOUT = {
     "run": "segment rasters: SOURCE... to a folder of label files (COG), styles and records",
-    "plan": "say what a run would do: chunks, halo, memory, tasks, time; nothing is written",
+    "plan": "say what a run would take: time, memory, disk, what bounds it; measures parts and keeps nothing",
     "fit": "fit a codebook on rasters and save it",
     "inspect": "describe a raster, a label file or a codebook",
     "status": "say where a run stands, while it lives and after: progress, rate, memory, errors",

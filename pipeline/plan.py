@@ -1,32 +1,37 @@
-"""`plan`: what a run would do, before it does it; measured on a window of the rasters themselves."""
+"""`plan`: what a run would do, before it does it; measured on parts of the rasters themselves."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from engine.codebook import Codebook
-from engine.grid import Window
 from engine.kernel import Kernel
-from pipeline import space, tasks, workers
+from pipeline import space, startup, stopping, workers
+from pipeline.budget import Setting, Spent, budget
+from pipeline.calibration import Calibration, calibrate, work_of
 from pipeline.config import RunConfig
-from pipeline.errors import RasterError
-from pipeline.fitting import check_alike, fit_codebook
-from pipeline.inputs import open_inputs, sampled
-from pipeline.job import Job
+from pipeline.fitting import check_alike
+from pipeline.footprint import Footprint
+from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
+from pipeline.inputs import Input, open_inputs
+from pipeline.job import Job, device_of
 from pipeline.kernels import kernel_for, load_codebook
+from pipeline.network import is_remote
 from pipeline.running import job_of
+from pipeline.samples import Grid
+from pipeline.trial_fit import Fits, trial_fits
 from pipeline.units import bytes_text
-from pipeline.view import View
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
 _LABEL_BYTES = 4
@@ -45,13 +50,17 @@ class Plan:
     workers
         How many, and what kind.
     seconds
-        Estimate of the whole run, from a measured window.
+        Estimate of the whole run, from parts that were measured.
+    seconds_low, seconds_high
+        Between these it is, nineteen times of twenty, as far as windows differ from each other.
     peak_bytes
         Estimate of the memory of all processes at their peak.
     output_bytes
         Estimate of what the outputs take on disk.
     working_bytes
         Estimate of what the run takes there on top while it works.
+    budget
+        What the time will go to, as a run reports it.
     """
 
     rasters: int
@@ -61,13 +70,17 @@ class Plan:
     halo_px: int
     workers: str
     seconds: float
+    seconds_low: float
+    seconds_high: float
     peak_bytes: int
     output_bytes: int
     working_bytes: int
+    budget: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         """As one JSON object."""
-        return {**asdict(self), "seconds": round(self.seconds, 2)}
+        rounded = {name: round(getattr(self, name), 2) for name in ("seconds", "seconds_low", "seconds_high")}
+        return {**asdict(self), **rounded}
 
     def text(self) -> str:
         """As lines for people."""
@@ -78,104 +91,203 @@ class Plan:
             f"memory   about {self.peak_bytes / 2**20:.0f} MiB at the peak\n"
             f"disk     about {bytes_text(self.output_bytes)}, and {bytes_text(self.working_bytes)} more "
             "while it works\n"
-            f"time     about {self.seconds:.0f} s (from a window measured just now)"
+            f"time     about {_seconds(self.seconds)} s ({_seconds(self.seconds_low)} to "
+            f"{_seconds(self.seconds_high)} s, from parts measured just now)\n"
+            f"bound    {self.budget['verdict']}"
         )
 
 
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
 def plan(config: RunConfig) -> Plan:
-    """Plan a run: open the headers, measure one window, and scale up.
+    """Plan a run: open the rasters, fit, segment parts of them in a folder that is deleted, and scale up.
 
     Raises
     ------
     UsageError
         As `run` would.
     RasterError
-        If no source can be opened.
+        If no source can be opened, or nothing of any can be segmented.
     """
-    start = time.perf_counter()
+    clock = _Clock()
     staff = workers.parse(config.workers)
-    saved = load_codebook(config.codebook) if config.codebook else None
-    kernel = kernel_for(config, saved)
-    with workers.open_pool(workers.Workers("threads", staff.count)) as pool:
-        opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)
-        inputs = opened.inputs
-        if not inputs:
-            raise opened.failures[0][1]
-        if saved is None and config.codebook_scope == "batch":
-            check_alike([i.view for i in inputs])
-        codebook = saved or _codebook(config, kernel, sampled(inputs), pool)
-    set_up = time.perf_counter() - start
-    with tempfile.TemporaryDirectory(prefix="tilewright-plan-") as folder:
-        jobs = [job_of(config, i.source.name, i.view, kernel, codebook, Path(folder)) for i in inputs]
-        window_pixels, window_s = _measure(jobs[0])
-    pixels = sum(i.view.region.pixels for i in inputs)
-    tasks = sum(_count(j) + 1 + sum(s.rows * s.cols for s in j.stages[1:]) for j in jobs)
-    parallel = min(staff.count, tasks)
+    with Footprint() as footprint, _scratch(config.out) as folder:
+        with workers.open_pool(staff, dashboard=config.dashboard) as pool:
+            saved = load_codebook(config.codebook) if config.codebook else None
+            kernel = kernel_for(config, saved)
+            opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)
+            inputs = opened.inputs
+            if not inputs:
+                raise opened.failures[0][1]
+            clock.opened()
+            if saved is None and config.codebook_scope == "batch":
+                check_alike([i.view for i in inputs])
+            fits = _fits(config, kernel, inputs, saved, pool)
+            jobs = [_job(config, one, kernel, codebook, folder, pool) for one, codebook in fits.inputs]
+            clock.begun()
+            measured = calibrate(jobs, pool, config.memory_limit)
+            if not measured.taken:
+                raise measured.error or opened.failures[0][1]
+            clock.mapped()
+        clock.closed()
+    # where each raster has its own codebook, some stand for all
+    every = [_job(config, one, kernel, fits.inputs[0][1], folder, pool) for one in inputs]
+    refits = len(inputs) - 1 if saved is None and config.codebook_scope == "raster" else 0
+    times = Times(
+        start_s=clock.start_s - fits.spent_s + fits.first_s,
+        end_s=clock.end_s,
+        raster_s=measured.raster_s,
+        fit_s=fits.each_s,
+        fits=refits,
+    )
+    work = work_of(every, pool)
+    found = forecast(work, measured.rates, times)
     need = space.estimate(
-        (space.Extent(j.view.region.pixels, j.chunks) for j in jobs),
-        codebook.segments,
+        (space.Extent(job.view.region.pixels, job.chunks) for job in every),
+        fits.inputs[0][1].segments,
         kernel.stride_px,
         config.format,
     )
     return Plan(
         rasters=len(inputs),
-        pixels=pixels,
-        chunks=sum(j.chunks for j in jobs),
-        tasks=tasks,
+        pixels=sum(job.view.region.pixels for job in every),
+        chunks=sum(job.chunks for job in every),
+        tasks=sum(phase.tasks for phases in work.rasters for phase in phases),
         halo_px=kernel.halo_px,
         workers=f"{staff.count} {staff.kind}",
-        seconds=set_up + window_s / window_pixels * pixels / parallel,
-        peak_bytes=_peak_bytes(jobs, staff),
+        seconds=found.seconds,
+        seconds_low=found.low,
+        seconds_high=found.high,
+        peak_bytes=footprint.peak_bytes + _beyond(every, measured, staff.count),
         output_bytes=need.output_bytes,
         working_bytes=need.working_bytes,
+        budget=budget(
+            _spent(found, work, measured, times, fits, clock),
+            Setting(
+                workers=staff.count,
+                cores=workers.usable_cores(),
+                rasters=len(inputs),
+                windows=work.labelling()[0],
+                method=config.method,
+                resolution=None if config.model else config.resolution,
+                device=device_of(kernel),
+                chunk_px=config.chunk_size,
+                remote=any(is_remote(f) for s in opened.sources for f in s.files),
+                refitted=saved is None,
+            ),
+        ),
     )
 
 
-def _codebook(config: RunConfig, kernel: Kernel, views: Sequence[View], pool: workers.Pool) -> Codebook:
-    """A codebook like the one that would be used, fitted by sample on the first raster that allows it."""
-    *others, last = views
-    for view in others:
-        with contextlib.suppress(RasterError):
-            return _fitted(config, kernel, view, pool)
-    return _fitted(config, kernel, last, pool)
+class _Clock:
+    """How long a plan takes for what a run does too, from the beginning of the process where that is ours."""
+
+    def __init__(self) -> None:
+        self._before = startup.age_s()
+        self._start = time.perf_counter()
+        self.open_s = self.start_s = self.end_s = 0.0
+
+    @property
+    def before_s(self) -> float:
+        """Seconds before the plan began."""
+        return self._before
+
+    def _now(self) -> float:
+        return time.perf_counter() - self._start
+
+    def opened(self) -> None:
+        """The rasters are open."""
+        self.open_s = self._now()
+
+    def begun(self) -> None:
+        """The first part may be segmented."""
+        self.start_s = self._before + self._now()
+
+    def mapped(self) -> None:
+        """The last part is done."""
+        self._mapped = self._now()
+
+    def closed(self) -> None:
+        """The workers have ended."""
+        self.end_s = self._now() - self._mapped
 
 
-def _fitted(config: RunConfig, kernel: Kernel, view: View, pool: workers.Pool) -> Codebook:
-    return fit_codebook(
-        [view],
-        kernel,
-        config.segments,
-        seed=config.seed,
-        method="sample",
-        scale=config.scale,
-        pool=pool,
+@contextlib.contextmanager
+def _scratch(out: str | None) -> Iterator[Path]:
+    """A folder that goes with the block, on the disk that OUT will be on, and never in OUT."""
+    folder = Path(tempfile.mkdtemp(prefix="tilewright-plan-", dir=_beside(out)))
+    remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    # again when all threads have ended: one that was interrupted may write till then
+    atexit.register(remove)
+    try:
+        yield folder
+    finally:
+        with stopping.interrupts_held():
+            remove()
+        if not folder.exists():
+            atexit.unregister(remove)
+
+
+def _beside(out: str | None) -> Path | None:
+    """The nearest folder above OUT, if that is on a disk of its own; None for the usual place."""
+    if out is None:
+        return None
+    place = next(p for p in Path(os.path.abspath(out)).parents if p.exists())
+    same = place.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev
+    return None if same or not os.access(place, os.W_OK) else place
+
+
+def _fits(
+    config: RunConfig, kernel: Kernel, inputs: Sequence[Input], saved: Codebook | None, pool: workers.Pool
+) -> Fits:
+    """Fits, while the chunk graph is imported beside them as in a run."""
+    startup.load_compiled()
+    loading = threading.Thread(target=startup.load_graph)
+    loading.start()
+    try:
+        return trial_fits(config, kernel, inputs, saved, pool)
+    finally:
+        loading.join()
+
+
+def _job(
+    config: RunConfig, one: Input, kernel: Kernel, codebook: Codebook, folder: Path, pool: workers.Pool
+) -> Job:
+    job = job_of(config, one.source.name, one.view, kernel, codebook, folder)
+    return replace(job, threads=pool.threads)
+
+
+def _beyond(jobs: Sequence[Job], measured: Calibration, count: int) -> int:
+    """Bytes that the windows under way take beyond those of the largest that was measured."""
+    grids = ((Grid.of(job), job) for job in jobs)
+    return max(
+        max(0, min(grid.pixels, job.view.region.pixels) - measured.largest_px)
+        * (2 * job.view.raster.pixel_bytes + _LABEL_BYTES)
+        * min(count, grid.count)
+        for grid, job in grids
     )
 
 
-def _count(job: Job) -> int:
-    """Number of a raster's windows."""
-    return sum(1 for _ in job.windows())
-
-
-def _measure(job: Job) -> tuple[int, float]:
-    """Pixels and seconds of a window in the middle of a raster, done twice: the first warms up."""
-    window: Window = next(islice(job.windows(), _count(job) // 2, None))
-    seconds = 0.0
-    for _ in range(2):
-        start = time.perf_counter()
-        tasks.label_window(job, window, {})
-        seconds = time.perf_counter() - start
-    shutil.rmtree(job.folder, ignore_errors=True)
-    return window.pixels, seconds
-
-
-def _peak_bytes(jobs: Sequence[Job], staff: workers.Workers) -> int:
-    """Memory of this process now (all is loaded), and of the windows that are under way at a time."""
-    window = max(
-        w.pixels * (2 * j.view.raster.pixel_bytes + _LABEL_BYTES)
-        for j in jobs
-        for w in islice(j.windows(), 1)
+def _spent(
+    found: Forecast, work: Work, measured: Calibration, times: Times, fits: Fits, clock: _Clock
+) -> Spent:
+    """What the run will report of its time."""
+    rates = measured.rates
+    tasks_, pixels = work.labelling()
+    labelling = rates.lines[LABEL].of(pixels, tasks_)
+    read, label, encode, write = (labelling * share for share in rates.parts)
+    fit_s = fits.first_s + times.fit_s * times.fits
+    single = [p for phases in work.rasters for p in phases if p.kind in (ASSEMBLE, FINISH)]
+    return Spent(
+        wall_s=found.seconds - clock.before_s,
+        open_s=clock.open_s,
+        fit_s=fit_s,
+        setup_s=max(0.0, times.start_s - clock.before_s - clock.open_s - fits.first_s),
+        read_s=read,
+        label_s=label,
+        encode_s=encode,
+        write_s=write,
+        assemble_s=rates.seconds(single),
     )
-    base = psutil.Process().memory_info().rss
-    processes = staff.count if staff.kind == "processes" else 1
-    return int(base) * processes + window * staff.count

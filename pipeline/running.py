@@ -79,13 +79,15 @@ def run(config: RunConfig, progress: Progress | None = None, *, retry_bad: bool 
     with workers.open_pool(workers.parse(config.workers), dashboard=config.dashboard) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
         bands = named.bands if named else None
-        opened = open_inputs(config, pool, kernel_for(config, named).cell_px, bands, _Opening(progress))
+        kernel = kernel_for(config, named)
+        opened = open_inputs(config, pool, kernel.cell_px, bands, _Opening(progress))
         # the folder comes last: with --overwrite it deletes, which has to be right by then
         folder = Folder(config, opened.sources, opened.area)
         spent = Spent(open_s=time.monotonic() - start)
         try:
             with Journal(progress, folder.path) as journal:
-                report = _Run(config, opened, named, folder, pool, journal, spent, retry_bad=retry_bad).go()
+                one = _Run(config, opened, named, kernel, folder, pool, journal, spent, retry_bad=retry_bad)
+                report = one.go()
         except BaseException:
             folder.release()
             raise
@@ -114,6 +116,7 @@ class _Run:
         config: RunConfig,
         opened: Opened,
         named: Codebook | None,
+        kernel: Kernel,
         folder: Folder,
         pool: workers.Pool,
         progress: Progress,
@@ -127,6 +130,7 @@ class _Run:
         self._config = config
         self._opened = opened
         self._named = named
+        self._kernel = kernel
         self._folder = folder
         self._pool = pool
         self._progress = progress
@@ -156,7 +160,8 @@ class _Run:
 
     def _work(self) -> None:
         saved = self._codebooks.saved(self._named)
-        self._kernel = kernel_for(self._config, saved)
+        if saved is not self._named:  # a network takes a while to load and to try
+            self._kernel = kernel_for(self._config, saved)
         inputs = self._fitting(saved)
         if self._config.codebook_scope == "batch" and saved is None and inputs:
             check_alike([i.view for i in inputs])
