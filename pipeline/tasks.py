@@ -7,7 +7,6 @@ durable under its own name and the same bytes each time. Pixels never pass throu
 from __future__ import annotations
 
 import functools
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import altered, bad_map, checking, damage, durable, redo, stopwatch, style
+from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, stopwatch, style
 from pipeline.assembly import Assembled
 from pipeline.damage import BadBlock
 from pipeline.durable import patiently
@@ -151,7 +150,7 @@ def _bad_path(job: Job, unit: Unit) -> Path:
 
 def _bad_blocks(job: Job) -> Iterator[BadBlock]:
     for path in sorted((job.folder / "bad").glob("*.json")):
-        yield from damage.from_json(json.loads(path.read_text()))
+        yield from damage.from_json(jsonfile.read_list(path))
 
 
 def _absolute(job: Job, window: Window) -> Window:
@@ -323,7 +322,7 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
 def publish(job: Job) -> dict[str, Any]:
     """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
     path = job.folder / RECORD
-    record: dict[str, Any] = json.loads(path.read_text())
+    record = jsonfile.read_object(path)
     for name in record["files"]:
         if (job.folder / name).exists():
             durable.move(job.folder / name, job.out / name)
