@@ -10,7 +10,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo
 from pipeline.assembly import Assembled
 from pipeline.damage import BadBlock
 from pipeline.durable import patiently
+from pipeline.effort import Effort
 from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
@@ -56,8 +57,8 @@ class UnitsDone:
         Of the first stage: what was labelled, in pixels of the region.
     bad_chunks
         Chunks of which something could not be read or labelled.
-    read_s, label_s, encode_s, write_s
-        Seconds of each kind of work, summed over the threads that did it.
+    effort
+        Seconds of work.
     """
 
     stage: int
@@ -65,10 +66,7 @@ class UnitsDone:
     chunks: int = 0
     window: Window | None = None
     bad_chunks: int = 0
-    read_s: float = 0.0
-    label_s: float = 0.0
-    encode_s: float = 0.0
-    write_s: float = 0.0
+    effort: Effort = field(default_factory=Effort)
 
     @property
     def pixels(self) -> int:
@@ -115,10 +113,12 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
         chunks=len(chunks),
         window=window,
         bad_chunks=bad_chunks,
-        read_s=watch[stopwatch.READ],
-        label_s=watch[stopwatch.LABEL],
-        encode_s=encode_s - watch[stopwatch.WRITE],
-        write_s=watch[stopwatch.WRITE],
+        effort=Effort(
+            read_s=watch[stopwatch.READ],
+            label_s=watch[stopwatch.LABEL],
+            encode_s=encode_s - watch[stopwatch.WRITE],
+            write_s=watch[stopwatch.WRITE],
+        ),
     )
 
 
