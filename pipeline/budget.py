@@ -7,23 +7,16 @@ waiting.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.effort import Effort
 
 _MANY = 0.4  # a share that bounds a run; below, no one thing does
 _LARGE_CHUNK_PX = 2048  # smaller chunks go into one task, so they make no more tasks
 
 
-class Tasks(Protocol):
-    """What the tasks of a raster measured, summed."""
-
-    read_s: float
-    label_s: float
-    encode_s: float
-    write_s: float
-
-
-@dataclass(slots=True)
+@dataclass
 class Spent:
     """Seconds of a run.
 
@@ -33,27 +26,27 @@ class Spent:
         From beginning to end.
     open_s, fit_s, setup_s
         Of it: opening the rasters, fitting, and what else came before the first chunk.
-    read_s, label_s, encode_s, write_s, assemble_s
-        Of the workers' tasks, summed: reading, labelling, encoding, writing chunks, and joining them.
+    effort, assemble_s
+        Of the workers' tasks, summed: making chunks, and joining them.
     """
 
     wall_s: float = 0.0
     open_s: float = 0.0
     fit_s: float = 0.0
     setup_s: float = 0.0
-    read_s: float = 0.0
-    label_s: float = 0.0
-    encode_s: float = 0.0
-    write_s: float = 0.0
+    effort: Effort = field(default_factory=Effort)
     assemble_s: float = 0.0
 
-    def add(self, tasks: Tasks, assemble_s: float) -> None:
+    def add(self, effort: Effort, assemble_s: float) -> None:
         """Count what a raster took."""
-        self.read_s += tasks.read_s
-        self.label_s += tasks.label_s
-        self.encode_s += tasks.encode_s
-        self.write_s += tasks.write_s
+        self.effort += effort
         self.assemble_s += assemble_s
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """All of them by name, in milliseconds' precision."""
+        parts = {name: round(s, 3) for name, s in vars(self).items() if name != "effort"}
+        return {**parts, **self.effort.rounded(3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +87,14 @@ def budget(spent: Spent, setting: Setting) -> dict[str, Any]:
     Returns
     -------
     dict
-        `seconds` (the parts of `Spent`), `shares` of the workers' time (start, read, compute, write,
+        `seconds` (those of `Spent`), `shares` of the workers' time (start, read, compute, write,
         wait; together 1), `bound_by` (the share that bounds the run, or "nothing"), `verdict`.
     """
     shares = _shares(spent, setting.workers)
     largest = max(shares, key=lambda name: shares[name])
     bound = largest if shares[largest] >= _MANY else "nothing"
     return {
-        "seconds": {name: round(s, 3) for name, s in asdict(spent).items()},
+        "seconds": spent.seconds,
         "shares": {name: round(share, 3) for name, share in shares.items()},
         "bound_by": bound,
         "verdict": _verdict(shares, bound, spent, setting),
@@ -111,9 +104,9 @@ def budget(spent: Spent, setting: Setting) -> dict[str, Any]:
 def _shares(spent: Spent, workers: int) -> dict[str, float]:
     parts = {
         "start": (spent.open_s + spent.fit_s + spent.setup_s) * workers,
-        "read": spent.read_s,
-        "compute": spent.label_s + spent.encode_s,
-        "write": spent.write_s + spent.assemble_s,
+        "read": spent.effort.read_s,
+        "compute": spent.effort.label_s + spent.effort.encode_s,
+        "write": spent.effort.write_s + spent.assemble_s,
     }
     # where threads shared cores, tasks measure more than there was
     whole = max(spent.wall_s * workers, sum(parts.values()), 1e-9)
@@ -135,7 +128,7 @@ def _verdict(shares: dict[str, float], bound: str, spent: Spent, setting: Settin
     what = {
         "start": "its start",
         "read": "reading",
-        "compute": "labelling" if spent.label_s >= spent.encode_s else "encoding",
+        "compute": "labelling" if spent.effort.label_s >= spent.effort.encode_s else "encoding",
         "write": "writing",
         "wait": "waiting for tasks",
     }[bound]
@@ -162,7 +155,7 @@ def _read_advice(_: Spent, setting: Setting) -> str:
 
 
 def _compute_advice(spent: Spent, setting: Setting) -> str:
-    if setting.method == "cnn" and spent.label_s >= spent.encode_s:
+    if setting.method == "cnn" and spent.effort.label_s >= spent.effort.encode_s:
         device = "--device for a GPU" if setting.device == "cpu" else ""
         now = setting.resolution
         coarser = f"--resolution {2 * now}" if now is not None and now < 16 else ""
@@ -172,7 +165,7 @@ def _compute_advice(spent: Spent, setting: Setting) -> str:
 
 
 def _write_advice(spent: Spent, _: Setting) -> str:
-    slow = "joining finished chunks" if spent.assemble_s > spent.write_s else "making chunks durable"
+    slow = "joining finished chunks" if spent.assemble_s > spent.effort.write_s else "making chunks durable"
     return f"mostly {slow}: OUT on a faster disk would help"
 
 

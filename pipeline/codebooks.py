@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
@@ -25,6 +26,17 @@ from pipeline.versions import versions
 from pipeline.workers import Pool
 
 Fail = Callable[[Source, RasterError], None]
+
+
+def told(codebook: Codebook, name: str | None) -> dict[str, Any]:
+    """Fields of the event that says which codebook is used, for a raster or for all."""
+    return {
+        "codebook_hash": codebook.content_hash,
+        "segments": codebook.segments,
+        "raster": name,
+        "cells_read": codebook.fit.get("cells_read"),
+        "cells_total": codebook.fit.get("cells_total"),
+    }
 
 
 class Codebooks:
@@ -97,14 +109,7 @@ class Codebooks:
                 message=f"{name or 'the rasters'}: {codebook.segments} distinct values, fewer than "
                 f"--segments {asked}; each got a label of its own",
             )
-        self._progress.event(
-            "codebook",
-            codebook_hash=codebook.content_hash,
-            segments=codebook.segments,
-            raster=name,
-            cells_read=codebook.fit.get("cells_read"),
-            cells_total=codebook.fit.get("cells_total"),
-        )
+        self._progress.event("codebook", **told(codebook, name))
 
     def _fit(self, inputs: Sequence[Input], name: str | None, kernel: Kernel) -> Codebook:
         config = self._config

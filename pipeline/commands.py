@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from pipeline import durable, progress, workers
+from pipeline.codebooks import told
 from pipeline.config import RunConfig
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.fitting import fit_codebook
@@ -44,14 +45,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 advance=lambda done, total: display.event("fit", done=done, total=total, raster=None),
             )
         durable.write_bytes(path, codebook.to_bytes())
-        display.event(
-            "codebook",
-            codebook_hash=codebook.content_hash,
-            segments=codebook.segments,
-            raster=None,
-            cells_read=codebook.fit.get("cells_read"),
-            cells_total=codebook.fit.get("cells_total"),
-        )
+        display.event("codebook", **told(codebook, None))
     except OSError as error:
         raise UsageError(f"{path}: cannot write there ({error.strerror})") from None
     finally:

@@ -247,22 +247,22 @@ def _failing(planes: Planes, part: Window, shape: Shape, stack: Stack, wanted: W
 
 def _halves(part: Window, shape: Shape) -> Sequence[Window]:
     """A part cut in two between blocks, nothing for a single block."""
-    height, width = shape
-    first, last = part.row // height, (part.row_end - 1) // height
-    if first < last:
-        down = (first + last + 1) // 2 * height - part.row
+    if (down := _middle(part.row, part.row_end, shape[0])) > 0:
         return (
             replace(part, height=down),
             replace(part, row=part.row + down, height=part.height - down),
         )
-    first, last = part.col // width, (part.col_end - 1) // width
-    if first < last:
-        across = (first + last + 1) // 2 * width - part.col
+    if (across := _middle(part.col, part.col_end, shape[1])) > 0:
         return (
             replace(part, width=across),
             replace(part, col=part.col + across, width=part.width - across),
         )
     return ()
+
+
+def _middle(start: int, end: int, side: int) -> int:
+    """How far from its start a range is cut between blocks; not above 0 within a single block."""
+    return (start // side + (end - 1) // side + 1) // 2 * side - start
 
 
 def _blocks(part: Window, shape: Shape, bounds: Window) -> Iterator[Window]:

@@ -24,16 +24,28 @@ def read_object(path: Path) -> dict[str, Any]:
     ValueError
         If it holds none, or more than memory is meant for.
     """
+    value = _read(path)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004  (the file's content is wrong, not a type)
+    return value
+
+
+def read_list(path: Path) -> list[Any]:
+    """The JSON list that a file holds; raises as `read_object` does."""
+    value = _read(path)
+    if not isinstance(value, list):
+        raise ValueError("not a JSON list")  # noqa: TRY004  (the file's content is wrong, not a type)
+    return value
+
+
+def _read(path: Path) -> Any:
     data = _bytes(path)
     if data.count(b",") + data.count(b"[") + data.count(b"{") > _LIMIT_VALUES:
         raise ValueError(f"holds more than {_LIMIT_VALUES} values")
     try:
-        value = json.loads(data)
+        return json.loads(data)
     except RecursionError:
         raise ValueError("nested too deep") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004  (the file's content is wrong, not a type)
-    return value
 
 
 def _bytes(path: Path) -> bytes:

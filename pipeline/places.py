@@ -62,13 +62,15 @@ def _spaced(group: Any, dims: tuple[str, str] | None, lengths: Sequence[int]) ->
     """The transform that evenly spaced coordinates of pixel centres stand for."""
     if group is None or dims is None:
         return None
+    from pipeline.chunks import coordinate
+
     found = []
     for name, length in zip(dims, lengths, strict=True):
         try:
-            values = np.asarray(group[name][...], np.float64)
+            values = coordinate(group, name, length).astype(np.float64)
         except (KeyError, TypeError, ValueError):
             return None
-        if values.shape != (length,) or length < 2:
+        if length < 2:
             return None
         step = (values[-1] - values[0]) / (length - 1)
         straying = np.abs(values - (values[0] + step * np.arange(length))).max()

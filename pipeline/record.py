@@ -48,10 +48,7 @@ def raster_record(tally: Tally, fingerprint: str, config: RunConfig) -> dict[str
         "chunks": tally.chunks_done,
         "timings": {
             "wall_s": round(time.monotonic() - tally.started, 3),
-            "read_s": round(tally.read_s, 3),
-            "label_s": round(tally.label_s, 3),
-            "encode_s": round(tally.encode_s, 3),
-            "write_s": round(tally.write_s, 3),
+            **tally.effort.rounded(3),
         },
         "versions": versions(),
     }

@@ -312,10 +312,7 @@ class _Run:
                 width=window.width,
                 chunks=done.chunks,
                 bad_chunks=done.bad_chunks,
-                read_s=round(done.read_s, 4),
-                label_s=round(done.label_s, 4),
-                encode_s=round(done.encode_s, 4),
-                write_s=round(done.write_s, 4),
+                **done.effort.rounded(4),
             )
         self._progress.event("progress", **self._pace.advanced(tally))
 
@@ -326,7 +323,7 @@ class _Run:
         job = outcome.tally.job
         source = self._inputs[job.name].source
         self._windows += outcome.tally.windows
-        self._spent.add(outcome.tally, (outcome.record or {}).get("finish_s", 0.0))
+        self._spent.add(outcome.tally.effort, (outcome.record or {}).get("finish_s", 0.0))
         self._pace.ended(outcome.tally)
         if outcome.error is not None:
             if self._inputs[job.name].whole and getattr(outcome.error, "reason", "") == NO_VALID_PIXEL:

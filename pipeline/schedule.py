@@ -17,6 +17,7 @@ from pipeline import stopping
 from pipeline import tasks as work
 from pipeline.assembly import Assembled
 from pipeline.durable import patiently
+from pipeline.effort import Effort
 from pipeline.errors import DamageError, StorageError
 from pipeline.job import Job
 from pipeline.seams import Seams
@@ -56,7 +57,7 @@ class Tally:
         Of these, what this run made.
     windows
         Tasks of labelling done.
-    read_s, label_s, encode_s, write_s
+    effort
         Seconds of work of all workers.
     """
 
@@ -65,10 +66,7 @@ class Tally:
     pixels_done: int = 0
     pixels_made: int = 0
     windows: int = 0
-    read_s: float = 0.0
-    label_s: float = 0.0
-    encode_s: float = 0.0
-    write_s: float = 0.0
+    effort: Effort = field(default_factory=Effort)
     started: float = field(default_factory=time.monotonic)
 
     def add(self, done: UnitsDone) -> None:
@@ -77,10 +75,7 @@ class Tally:
         self.pixels_done += done.pixels
         self.pixels_made += done.pixels if done.written else 0
         self.windows += 1
-        self.read_s += done.read_s
-        self.label_s += done.label_s
-        self.encode_s += done.encode_s
-        self.write_s += done.write_s
+        self.effort += done.effort
 
 
 class _Running:

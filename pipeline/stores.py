@@ -150,13 +150,12 @@ def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:
         node = _array(store, name)
         if hasattr(node, "shape"):
             return _header(path, store, name, numbers)
-        arrays = list(_rasters(node))
+        inner = ["/".join(filter(None, (name, a))) for a in _rasters(node)]
+        if len(inner) == 1:
+            return _header(path, store, inner[0], numbers)
     except _DAMAGED as error:
         raise RasterError(path, f"not a Zarr store that can be read ({one_line(error)})") from error
-    inner = ["/".join(filter(None, (name, a))) for a in arrays]
-    if len(inner) != 1:
-        raise ContainerError(path, tuple(f'ZARR:"{store}":/{a}' for a in inner))
-    return _header(path, store, inner[0], numbers)
+    raise ContainerError(path, tuple(f'ZARR:"{store}":/{a}' for a in inner))
 
 
 def _array(store: str, name: str) -> Any:
@@ -170,7 +169,9 @@ def _array(store: str, name: str) -> Any:
 def _opened(store: str, name: str, stamp: tuple[tuple[int, int], ...]) -> Any:  # noqa: ARG001  (tells states)
     import zarr
 
-    return zarr.open(store, path=name or None, mode="r")
+    from pipeline.chunks import bounded
+
+    return bounded(zarr.open(store, path=name or None, mode="r"))
 
 
 def _rasters(group: Any, depth: int = 0) -> Iterator[str]:
@@ -270,11 +271,13 @@ def _refuse_sizes(path: str, store: str, array: Any, size: tuple[int, int]) -> N
 
 def _band_names(group: Any, dimension: str, count: int) -> list[str]:
     """What the coordinate of the bands says, where there is one."""
+    from pipeline.chunks import coordinate
+
     try:
-        values = [str(v) for v in np.atleast_1d(group[dimension][...])]
+        values = [str(v) for v in coordinate(group, dimension, count)]
     except _DAMAGED:
         values = []
-    if len(values) != count or len(set(values)) != count:
+    if len(set(values)) != count:
         return [f"band {i}" for i in range(1, count + 1)]
     return [v if not re.fullmatch(r"[\d.]+", v) else f"{dimension} {v}" for v in values]
 

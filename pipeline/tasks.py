@@ -7,11 +7,10 @@ durable under its own name and the same bytes each time. Pixels never pass throu
 from __future__ import annotations
 
 import functools
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,10 +18,11 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import altered, bad_map, checking, damage, durable, redo, stopwatch, style
+from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, stopwatch, style
 from pipeline.assembly import Assembled
 from pipeline.damage import BadBlock
 from pipeline.durable import patiently
+from pipeline.effort import Effort
 from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
@@ -57,8 +57,8 @@ class UnitsDone:
         Of the first stage: what was labelled, in pixels of the region.
     bad_chunks
         Chunks of which something could not be read or labelled.
-    read_s, label_s, encode_s, write_s
-        Seconds of each kind of work, summed over the threads that did it.
+    effort
+        Seconds of work.
     """
 
     stage: int
@@ -66,10 +66,7 @@ class UnitsDone:
     chunks: int = 0
     window: Window | None = None
     bad_chunks: int = 0
-    read_s: float = 0.0
-    label_s: float = 0.0
-    encode_s: float = 0.0
-    write_s: float = 0.0
+    effort: Effort = field(default_factory=Effort)
 
     @property
     def pixels(self) -> int:
@@ -116,10 +113,12 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
         chunks=len(chunks),
         window=window,
         bad_chunks=bad_chunks,
-        read_s=watch[stopwatch.READ],
-        label_s=watch[stopwatch.LABEL],
-        encode_s=encode_s - watch[stopwatch.WRITE],
-        write_s=watch[stopwatch.WRITE],
+        effort=Effort(
+            read_s=watch[stopwatch.READ],
+            label_s=watch[stopwatch.LABEL],
+            encode_s=encode_s - watch[stopwatch.WRITE],
+            write_s=watch[stopwatch.WRITE],
+        ),
     )
 
 
@@ -151,7 +150,7 @@ def _bad_path(job: Job, unit: Unit) -> Path:
 
 def _bad_blocks(job: Job) -> Iterator[BadBlock]:
     for path in sorted((job.folder / "bad").glob("*.json")):
-        yield from damage.from_json(json.loads(path.read_text()))
+        yield from damage.from_json(jsonfile.read_list(path))
 
 
 def _absolute(job: Job, window: Window) -> Window:
@@ -323,7 +322,7 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
 def publish(job: Job) -> dict[str, Any]:
     """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
     path = job.folder / RECORD
-    record: dict[str, Any] = json.loads(path.read_text())
+    record = jsonfile.read_object(path)
     for name in record["files"]:
         if (job.folder / name).exists():
             durable.move(job.folder / name, job.out / name)

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline import stopwatch
 from pipeline.budget import Setting, Spent, budget
 from pipeline.config import build
+from pipeline.effort import Effort
 from pipeline.progress import Plain, Silent
 from pipeline.running import run
 from pipeline.stopwatch import LABEL, READ, CarryingThreads
@@ -112,7 +113,7 @@ def test_what_fails_took_its_time_too():
 
 @given(st.lists(st.floats(0, 1e6), min_size=9, max_size=9), st.integers(1, 64))
 def test_shares_are_parts_of_one_whole(seconds, workers):
-    found = budget(Spent(*seconds), replace(SETTING, workers=workers))
+    found = budget(Spent(*seconds[:4], Effort(*seconds[4:8]), seconds[8]), replace(SETTING, workers=workers))
     shares = found["shares"]
     assert sum(shares.values()) == pytest.approx(1, abs=0.003) or not any(seconds)
     assert all(0 <= share <= 1 for share in shares.values())
@@ -147,14 +148,16 @@ def test_shares_are_parts_of_one_whole(seconds, workers):
     ],
 )
 def test_a_verdict_says_what_bounds_the_run_and_what_would_help(spent, setting, bound, words, advice):
-    found = budget(Spent(wall_s=10, **spent), replace(SETTING, **setting))
+    work = {f.name: spent[f.name] for f in fields(Effort) if f.name in spent}
+    others = {name: spent[name] for name in spent.keys() - work.keys()}
+    found = budget(Spent(wall_s=10, effort=Effort(**work), **others), replace(SETTING, **setting))
     assert found["bound_by"] == bound
     assert words in found["verdict"]
     assert advice_in(found["verdict"]) == advice
 
 
 def test_where_threads_shared_cores_there_is_no_negative_waiting():
-    found = budget(Spent(wall_s=1, read_s=3, label_s=3), SETTING)
+    found = budget(Spent(wall_s=1, effort=Effort(3, 3)), SETTING)
     assert found["shares"] == {"start": 0, "read": 0.5, "compute": 0.5, "write": 0, "wait": 0}
 
 

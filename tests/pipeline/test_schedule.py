@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from engine.grid import Window
 from pipeline import schedule, throttle
 from pipeline.assembly import Assembled
+from pipeline.effort import Effort
 from pipeline.errors import RasterError, StorageError
 from pipeline.seams import Seams
 from pipeline.tasks import UnitsDone
@@ -154,7 +155,7 @@ class Record:
             return Seams(1, 1, 1, 1)
         if kind == "merge":
             return UnitsDone(what[0], {what: None})
-        return UnitsDone(0, {(0, what): None}, 1, HUNDRED, 0, 1.0, 0.5, 0.25, 0.125)
+        return UnitsDone(0, {(0, what): None}, 1, HUNDRED, 0, Effort(1.0, 0.5, 0.25, 0.125))
 
     def drive(self, jobs, pool):
         return list(self.outcomes(jobs, pool))
@@ -220,7 +221,8 @@ def test_the_record_is_made_when_all_chunks_are_counted(record):
     (outcome,) = record.drive([FakeJob("a", 5)], at_once())
     assert [w for _, kind, w in record.events if kind == "finish"] == [{"chunks": 5, "pixels": 500}]
     tally = outcome.tally
-    assert (tally.chunks_done, tally.pixels_done, tally.label_s, tally.encode_s) == (5, 500, 2.5, 1.25)
+    assert (tally.chunks_done, tally.pixels_done) == (5, 500)
+    assert tally.effort == Effort(5.0, 2.5, 1.25, 0.625)
     assert [n for _, kind, n in record.events if kind == "advanced"] == [1, 2, 3, 4, 5]
 
 
