@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -177,7 +177,7 @@ class _Heard:
         window = next((a for a in arguments[1:] if isinstance(a, Window)), job.view.region)
         seconds, parts = ended.seconds, (0.0, 0.0, 0.0, 0.0)
         if isinstance(result, UnitsDone):
-            parts = result.read_s, result.label_s, result.encode_s, result.write_s
+            parts = astuple(result.effort)
             # windows that share their threads last as long as each other; what was done for each is known
             seconds = sum(parts) if self.shared and function is tasks.label_window else seconds
         with self._lock:

@@ -277,7 +277,7 @@ def _spent(
     rates = measured.rates
     tasks_, pixels = work.labelling()
     labelling = rates.lines[LABEL].of(pixels, tasks_)
-    read, label, encode, write = (labelling * share for share in rates.parts)
+    effort = Effort(*(labelling * share for share in rates.parts))
     fit_s = fits.first_s + times.fit_s * times.fits
     single = [p for phases in work.rasters for p in phases if p.kind in (ASSEMBLE, FINISH)]
     return Spent(
@@ -285,9 +285,6 @@ def _spent(
         open_s=clock.open_s,
         fit_s=fit_s,
         setup_s=max(0.0, times.start_s - clock.before_s - clock.open_s - fits.first_s),
-        read_s=read,
-        label_s=label,
-        encode_s=encode,
-        write_s=write,
+        effort=effort,
         assemble_s=rates.seconds(single),
     )
