@@ -21,6 +21,7 @@ from pipeline import space, startup, stopping, workers
 from pipeline.budget import Setting, Spent, budget
 from pipeline.calibration import Calibration, calibrate, work_of
 from pipeline.config import RunConfig
+from pipeline.effort import Effort
 from pipeline.fitting import check_alike
 from pipeline.footprint import Footprint
 from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
