@@ -50,7 +50,10 @@ def planned(*sources, **options):
 
 
 class Large:
-    """A raster's view of a size that no file has."""
+    """A raster of a size that no file has, in tiles."""
+
+    block_shape = (512, 512)
+    pixel_bytes = 4
 
     def __init__(self, height, width):
         self.bounds = Window(0, 0, height, width)

@@ -318,7 +318,7 @@ def test_labels_that_the_input_does_not_give_are_found_by_the_sample(verify, tmp
     source = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 900))
     with monkeypatch.context() as patch:
         real = graph.label_window
-        patch.setattr(graph, "label_window", lambda *a: 7 - real(*a))
+        patch.setattr(graph, "label_window", lambda *a, **k: 7 - real(*a, **k))
         out = make([source], tmp_path / "out", chunk_size=512)
     assert verify(out, "--sample", "0")[0] == 0
     code, _, err = verify(out)
