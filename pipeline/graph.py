@@ -110,21 +110,22 @@ def overlap(
     """
     # along an axis with one block there is no neighbour: its halo is in the block already
     down, across = (layout.halo_px if len(sides) > 1 else 0 for sides in layout.chunks)
+    # the first axis stays: Dask copies the pixels of each block for one that goes
     result: da.Array = da.map_overlap(
         partial(_on_block, function, layout),
         pixels,
-        valid,
-        depth=[{0: 0, 1: down, 2: across}, {0: down, 1: across}],
+        valid[None],
+        depth={0: 0, 1: down, 2: across},
         boundary="none",
         trim=False,
         allow_rechunk=False,
         align_arrays=False,
-        drop_axis=0,
-        chunks=layout.chunks,
+        chunks=((1,), *layout.chunks),
         dtype=dtype,
-        meta=np.empty((0, 0), dtype),
+        meta=np.empty((0, 0, 0), dtype),
     )
-    return result
+    first: da.Array = result[0]
+    return first
 
 
 def _on_block(
@@ -135,7 +136,7 @@ def _on_block(
     block_id: tuple[int, ...],
 ) -> npt.NDArray[Any]:
     core = layout.block(block_id[-2:])
-    return function(pixels, valid, core.grow(layout.halo_px, layout.outer), core)
+    return function(pixels, valid[0], core.grow(layout.halo_px, layout.outer), core)[None]
 
 
 def label_array(

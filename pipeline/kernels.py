@@ -103,6 +103,8 @@ def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
 
 def on_cpu(kernel: Kernel) -> Kernel | None:
     """A kernel as it is on the CPU, or None if that is where it is."""
+    if isinstance(kernel, BlockKMeans):
+        return None
     from engine.cnn import CnnKernel
 
     return replace(kernel, device="cpu") if isinstance(kernel, CnnKernel) and kernel.device != "cpu" else None
@@ -110,6 +112,8 @@ def on_cpu(kernel: Kernel) -> Kernel | None:
 
 def as_fitted(kernel: Kernel, codebook: Codebook) -> Kernel:
     """A kernel in the form that was chosen when a codebook was fitted with it."""
+    if isinstance(kernel, BlockKMeans):
+        return kernel
     from engine.cnn import CnnKernel
     from engine.network import TORCHSCRIPT
 
@@ -120,6 +124,8 @@ def as_fitted(kernel: Kernel, codebook: Codebook) -> Kernel:
 
 def faster(kernel: Kernel) -> Kernel | None:
     """The same kernel in a form that takes less time where it computes, or None if there is none."""
+    if isinstance(kernel, BlockKMeans):
+        return None
     from engine.cnn import CnnKernel
     from engine.network import STRAIGHT, network
 
