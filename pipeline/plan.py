@@ -27,7 +27,7 @@ from pipeline.footprint import Footprint
 from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
 from pipeline.inputs import Input, open_inputs
 from pipeline.job import Job, device_of
-from pipeline.kernels import kernel_for, load_codebook
+from pipeline.kernels import as_fitted, kernel_for, load_codebook
 from pipeline.network import is_remote
 from pipeline.running import job_of
 from pipeline.samples import Grid
@@ -256,7 +256,7 @@ def _fits(
 def _job(
     config: RunConfig, one: Input, kernel: Kernel, codebook: Codebook, folder: Path, pool: workers.Pool
 ) -> Job:
-    job = job_of(config, one.source.name, one.view, kernel, codebook, folder)
+    job = job_of(config, one.source.name, one.view, as_fitted(kernel, codebook), codebook, folder)
     return replace(job, threads=pool.threads)
 
 
