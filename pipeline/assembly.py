@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.durable import storage_error, write_bytes
+from pipeline.sealed import seal, sound_records
 from pipeline.seams import Seams
 
 ASSEMBLED = "assembled"
@@ -103,8 +103,7 @@ class Assembly:
         StorageError
             If it cannot be written.
         """
-        data = _RECORD.pack(index, seams.pairs, seams.changes, seams.expected, seams.variance, 0)
-        data = data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")
+        data = seal(_RECORD.pack(index, seams.pairs, seams.changes, seams.expected, seams.variance, 0))
         try:
             with self._checked.open("r+b" if self._checked.exists() else "wb") as file:
                 # at a whole record, not at the end: what could be written in part only is written over
@@ -156,11 +155,5 @@ def _read_checked(path: Path, digest: bytes) -> Any:
     except OSError:
         data = b""
     body = data[_DIGEST_BYTES:] if data.startswith(digest) else b""
-    count = len(body) // _RECORD.size
-    table = np.frombuffer(body, _DTYPE, count)
-    sound = [
-        zlib.crc32(body[i * _RECORD.size : (i + 1) * _RECORD.size - 4]) == check
-        for i, check in enumerate(table["check"].tolist())
-    ]
-    table = table[np.asarray(sound, bool)]
+    table = sound_records(body, _DTYPE)
     return table[np.unique(table["index"], return_index=True)[1]]

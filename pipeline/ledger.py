@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import struct
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.durable import storage_error
+from pipeline.sealed import seal, sound_records
 from pipeline.sinks.written import DIGEST_BYTES, Written
 
 Unit = tuple[int, int]
@@ -85,8 +85,7 @@ class Ledger:
         StorageError
             If the ledger cannot be written.
         """
-        data = _RECORD.pack(stage, *unit, written.size, written.digest, 0)
-        data = data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")
+        data = seal(_RECORD.pack(stage, *unit, written.size, written.digest, 0))
         try:
             # at its place, not at the end: what could be written in part only is written over
             done = os.pwrite(self._file, data, self._end)
@@ -112,14 +111,7 @@ def records(path: Path) -> npt.NDArray[Any]:
         data = b""
     if not data.startswith(_HEADER):
         data = _HEADER
-    body = data[len(_HEADER) :]
-    count = len(body) // _RECORD.size
-    table = np.frombuffer(body, _DTYPE, count)
-    sound = [
-        zlib.crc32(body[i * _RECORD.size : (i + 1) * _RECORD.size - 4]) == check
-        for i, check in enumerate(table["check"].tolist())
-    ]
-    table = table[np.asarray(sound, bool)]
+    table = sound_records(data[len(_HEADER) :], _DTYPE)
     keys = _keys(table)
     # of several records of a unit the last counts: a stable sort of the reversed table puts it first
     _, first = np.unique(keys[::-1], return_index=True)
