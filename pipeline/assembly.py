@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,13 @@ class Assembled:
         Pixels of each label, 256 counts.
     checksums
         SHA-256 of each of the sink's files, by name.
+    seconds
+        That it took this run; not a part of what they are.
     """
 
     histogram: list[int]
     checksums: dict[str, str]
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Assembly:

@@ -15,7 +15,7 @@ from pipeline.config import RunConfig
 from pipeline.durable import patiently
 from pipeline.errors import RasterError, one_line
 from pipeline.fit_memory import FitMemory
-from pipeline.fitting import fit_codebook
+from pipeline.fitting import fit_as_asked
 from pipeline.folder import Folder
 from pipeline.inputs import Input, sampled
 from pipeline.job import device_of
@@ -119,18 +119,11 @@ class Codebooks:
             self._folder.partial / ".fit", [places, config.meaning, device_of(kernel), versions()]
         )
 
+        def heard(done: int, total: int) -> None:
+            self._progress.event("fit", done=done, total=total, raster=name)
+
         def fit(by: Kernel) -> Codebook:
-            return fit_codebook(
-                sampled(inputs),
-                by,
-                config.segments,
-                seed=config.seed,
-                method=config.fit,
-                scale=config.scale,
-                pool=self._pool,
-                advance=lambda done, total: self._progress.event("fit", done=done, total=total, raster=name),
-                memory=memory,
-            )
+            return fit_as_asked(config, sampled(inputs), by, self._pool, heard, memory)
 
         try:
             codebook = fit(kernel)

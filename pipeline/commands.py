@@ -9,7 +9,7 @@ from pipeline import durable, progress, workers
 from pipeline.codebooks import told
 from pipeline.config import RunConfig
 from pipeline.errors import NoRasterError, UsageError
-from pipeline.fitting import fit_codebook
+from pipeline.fitting import fit_as_asked
 from pipeline.inputs import Opened, open_inputs, sampled
 from pipeline.kernels import kernel_for
 
@@ -34,15 +34,12 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 if not isinstance(error, NoRasterError):
                     raise error
             _refuse_inputs(path, opened)
-            codebook = fit_codebook(
+            codebook = fit_as_asked(
+                config,
                 sampled(opened.inputs),
                 kernel,
-                config.segments,
-                seed=config.seed,
-                method=config.fit,
-                scale=config.scale,
-                pool=pool,
-                advance=lambda done, total: display.event("fit", done=done, total=total, raster=None),
+                pool,
+                lambda done, total: display.event("fit", done=done, total=total, raster=None),
             )
         durable.write_bytes(path, codebook.to_bytes())
         display.event("codebook", **told(codebook, None))

@@ -23,6 +23,8 @@ from pipeline.workers import Pool, Workers, open_pool
 if TYPE_CHECKING:
     import xarray as xr
 
+    from pipeline.config import RunConfig
+
 ROBUST_PERCENTILES = (0.5, 99.5)
 """Shares of the sample between which pixels of wide dtypes are scaled to 0..255."""
 
@@ -100,6 +102,28 @@ def fit(
     kernel = make_kernel(method, resolution, model=model, upsample=upsample, device=device)
     with open_pool(Workers("threads", 1)) as pool:
         return fit_codebook(pixels, kernel, segments, seed=seed, method=fit, scale=scale, pool=pool)
+
+
+def fit_as_asked(
+    config: RunConfig,
+    rasters: Sequence[sampling.Pixels],
+    kernel: Kernel,
+    pool: Pool,
+    advance: Advance = _unheard,
+    memory: FitMemory | None = None,
+) -> Codebook:
+    """Fit one codebook as a configuration says; see `fit_codebook`."""
+    return fit_codebook(
+        rasters,
+        kernel,
+        config.segments,
+        seed=config.seed,
+        method=config.fit,
+        scale=config.scale,
+        pool=pool,
+        advance=advance,
+        memory=memory,
+    )
 
 
 def fit_codebook(

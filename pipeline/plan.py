@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -244,9 +243,7 @@ def _fits(
     config: RunConfig, kernel: Kernel, inputs: Sequence[Input], saved: Codebook | None, pool: workers.Pool
 ) -> Fits:
     """Fits, while the chunk graph is imported beside them as in a run."""
-    startup.load_compiled()
-    loading = threading.Thread(target=startup.load_graph)
-    loading.start()
+    loading = startup.load_graph_beside()
     try:
         return trial_fits(config, kernel, inputs, saved, pool)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -178,7 +177,7 @@ class _Run:
             self._folder.note(one.source, "waiting", fingerprint=one.fingerprint, **size)
         self._folder.save({})
         if todo:
-            self._load_graph()
+            self._graph = startup.load_graph_beside()
         try:
             for outcome in schedule.drive(
                 self._jobs(todo, inputs, saved),
@@ -200,17 +199,6 @@ class _Run:
                 self._graph.join()  # Python may not take itself apart in the middle of an import
             self._report.seconds = time.monotonic() - self._start
             self._folder.save(self._summary())
-
-    def _load_graph(self) -> None:
-        """Import the chunk graph beside the fit, which need not wait for it.
-
-        Modules that both need are imported before, for two threads that import parts of one package
-        may see it half made; nobody uses the graph until `_job` has waited for it.
-        """
-        startup.load_compiled()
-        # no daemon: where all is done already, Python would take itself apart in the middle of the import
-        self._graph = threading.Thread(target=startup.load_graph)
-        self._graph.start()
 
     def _fitting(self, saved: Codebook | None) -> list[Input]:
         """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
@@ -323,7 +311,7 @@ class _Run:
         job = outcome.tally.job
         source = self._inputs[job.name].source
         self._windows += outcome.tally.windows
-        self._spent.add(outcome.tally.effort, (outcome.record or {}).get("finish_s", 0.0))
+        self._spent.add(outcome.tally.effort, (outcome.record or {}).get("assemble_s", 0.0))
         self._pace.ended(outcome.tally)
         if outcome.error is not None:
             if self._inputs[job.name].whole and getattr(outcome.error, "reason", "") == NO_VALID_PIXEL:

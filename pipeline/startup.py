@@ -13,6 +13,7 @@ import gc
 import importlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,19 @@ def load_compiled() -> None:
         from engine import hashing
 
         hashing.mix(np.zeros(1, np.uint64))
+
+
+def load_graph_beside() -> threading.Thread:
+    """Import the chunk graph in a thread, to be joined before the graph is used and before the process ends.
+
+    Modules that a fit needs too are imported before, for two threads that import parts of one package may
+    see it half made.
+    """
+    load_compiled()
+    # no daemon: Python may not take itself apart in the middle of an import
+    thread = threading.Thread(target=load_graph)
+    thread.start()
+    return thread
 
 
 def load_graph() -> None:

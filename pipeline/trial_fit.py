@@ -12,7 +12,7 @@ from engine.grid import tiles
 from engine.kernel import Kernel
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
-from pipeline.fitting import check_alike, fit_codebook
+from pipeline.fitting import check_alike, fit_as_asked
 from pipeline.inputs import Input, sampled
 from pipeline.view import View
 from pipeline.workers import Pool
@@ -54,7 +54,7 @@ def trial_fits(
     RasterError
         If no raster can be fitted on.
     UsageError
-        As `fit_codebook`.
+        As `fit_as_asked`.
     """
     start = time.perf_counter()
     if saved is not None:
@@ -112,16 +112,7 @@ def _fitted(config: RunConfig, kernel: Kernel, views: Sequence[View], pool: Pool
         nonlocal gathered
         gathered = time.perf_counter()
 
-    codebook = fit_codebook(
-        parts,
-        kernel,
-        config.segments,
-        seed=config.seed,
-        method=config.fit,
-        scale=config.scale,
-        pool=pool,
-        advance=advance,
-    )
+    codebook = fit_as_asked(config, parts, kernel, pool, advance)
     more = sum(v.region.pixels for v in views) / sum(v.region.pixels for v in parts)
     if parts is views:
         more = 1.0

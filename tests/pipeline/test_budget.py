@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import stopwatch
+from pipeline import checking, stopwatch
 from pipeline.budget import Setting, Spent, budget
 from pipeline.config import build
 from pipeline.effort import Effort
@@ -197,3 +197,17 @@ def test_plain_lines_end_with_the_verdict(tmp_path, capsys):
     run(build({"sources": [str(source)], "out": str(tmp_path / "out"), "workers": "1"}), Plain())
     *_, last = capsys.readouterr().err.splitlines()
     assert last.startswith("time: start ")
+
+
+def test_joining_counts_the_checksums_of_the_labels_too(tmp_path, monkeypatch):
+    usual = checking.checksum
+
+    def slow(path):
+        time.sleep(0.5 if path.suffix == ".tif" else 0)
+        return usual(path)
+
+    monkeypatch.setattr(checking, "checksum", slow)
+    source = write_geotiff(tmp_path / "a.tif", noise(3, 60, 70))
+    out = tmp_path / "out"
+    run(build({"sources": [str(source)], "out": str(out), "workers": "1"}))
+    assert json.loads((out / "run.json").read_text())["budget"]["seconds"]["assemble_s"] >= 0.5

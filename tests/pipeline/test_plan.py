@@ -207,13 +207,13 @@ def test_a_plan_takes_the_options_of_a_run(scene, tmp_path, temporary, options):
 
 def test_each_raster_s_own_fit_is_counted_for_each(tmp_path, monkeypatch):
     sources = [write_geotiff(tmp_path / f"{i}.tif", noise(1, 300, 300, seed=i)) for i in range(4)]
-    usual = trial_fit.fit_codebook
+    usual = trial_fit.fit_as_asked
 
     def slow(*arguments, **options):
         time.sleep(0.5)
         return usual(*arguments, **options)
 
-    monkeypatch.setattr(trial_fit, "fit_codebook", slow)
+    monkeypatch.setattr(trial_fit, "fit_as_asked", slow)
     monkeypatch.setattr(trial_fit, "_LIMIT_S", 0.0)  # one stands for all
     assert planned(*sources, codebook_scope="raster").budget["seconds"]["fit_s"] >= 4 * 0.5
 
