@@ -121,26 +121,36 @@ def _lloyd(
     return inertia, done
 
 
+@numba.njit(nogil=True, cache=True)
+def _reached(x: Any, weights: Any, closest: Any, index: int, found: Any) -> float:
+    """Squared distances to the nearest centre if vector `index` became one; gives their weighted sum."""
+    dims, n = x.shape
+    found[:] = 0.0
+    for d in range(dims):
+        c, line = x[d, index], x[d]
+        for i in range(n):
+            t = line[i] - c
+            found[i] += t * t
+    total = 0.0
+    for i in range(n):
+        found[i] = min(found[i], closest[i])
+        total += weights[i] * found[i]
+    return total
+
+
 def _plus_plus(x: F64, weights: F64, k: int, rng: np.random.Generator) -> F64:
     """Greedy k-means++ centres, shape (k, D), of the columns of `x`."""
     n = x.shape[1]
-    labels = np.empty(n, np.int64)
     trials = 2 + int(math.log(k))
-
-    def distances(index: int) -> F64:
-        found = np.empty(n)
-        _assign(x, np.ascontiguousarray(x[:, index])[None], labels, found)
-        return found
-
     chosen = [_draw(weights, rng)]
-    closest = distances(chosen[0])
+    closest, reached = np.empty(n), np.empty((trials, n))
+    _reached(x, weights, np.full(n, np.inf), chosen[0], closest)
     while len(chosen) < k:
         candidates = [_draw(weights * closest, rng) for _ in range(trials)]
-        reached = [np.minimum(closest, distances(c)) for c in candidates]
-        # math.fsum: exact, so the choice cannot depend on how a sum is vectorised
-        best = min(range(trials), key=lambda i: math.fsum(weights * reached[i]))
+        sums = [_reached(x, weights, closest, c, reached[i]) for i, c in enumerate(candidates)]
+        best = int(np.argmin(sums))
         chosen.append(candidates[best])
-        closest = reached[best]
+        closest[:] = reached[best]
     return np.ascontiguousarray(x[:, chosen].T)
 
 

@@ -9,6 +9,7 @@ parts' bottom-k, so neither chunking nor order can change the sample.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import numba
@@ -39,7 +40,8 @@ def _hash_each(seed: Any, rows: Any, cols: Any, out: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _hash_mask(seed: Any, mask: Any, row: Any, col: Any, hashes: Any, places: Any) -> int:
+def _hash_mask(seed: Any, mask: Any, row: Any, col: Any, limit: Any, hashes: Any, places: Any) -> int:
+    """Hashes up to `limit`, with their places, as many as there is room for; gives how many there are."""
     height, width = mask.shape
     across = np.empty(width, np.uint64)
     for x in range(width):
@@ -48,10 +50,12 @@ def _hash_mask(seed: Any, mask: Any, row: Any, col: Any, hashes: Any, places: An
     for y in range(height):
         down = _mix(np.uint64(row + y) ^ seed)
         for x in range(width):
-            # written for each place, and over again where the mask is False: no branch to be guessed
-            hashes[found] = _mix(down + across[x])
-            places[found] = y * width + x
-            found += mask[y, x]
+            value = _mix(down + across[x])
+            if value <= limit and mask[y, x]:
+                if found < hashes.size:
+                    hashes[found] = value
+                    places[found] = y * width + x
+                found += 1
     return found
 
 
@@ -89,10 +93,10 @@ def grid_hash(seed: int, rows: npt.ArrayLike, cols: npt.ArrayLike) -> U64:
     return out
 
 
-def mask_hash(
-    seed: int, mask: npt.NDArray[np.bool_], row: int, col: int
-) -> tuple[U64, npt.NDArray[np.int64]]:
-    """`grid_hash` of the positions where a mask is True, and which these are.
+def mask_bottom(
+    seed: int, mask: npt.NDArray[np.bool_], row: int, col: int, k: int
+) -> tuple[U64, npt.NDArray[np.int64], int]:
+    """The positions of a grid, of those where a mask is True, with the smallest hashes.
 
     Parameters
     ----------
@@ -102,17 +106,35 @@ def mask_hash(
         Shape (y, x).
     row, col
         Position of its first element.
+    k
+        How many, at least 1.
 
     Returns
     -------
     hashes
-        uint64, shape (n,), row by row.
+        uint64, shape (n,), n at most k, smallest first: `grid_hash` of the positions.
     places
-        int64, shape (n,): their indices in the flattened mask.
+        int64, shape (n,): their indices in the flattened mask; of equal hashes the first comes first.
+    found
+        How often the mask is True.
     """
-    hashes, places = np.empty(mask.size + 1, np.uint64), np.empty(mask.size + 1, np.int64)
-    found = _hash_mask(np.uint64(seed), np.ascontiguousarray(mask), row, col, hashes, places)
-    return hashes[:found], places[:found]
+    mask = np.ascontiguousarray(mask)
+    found = int(np.count_nonzero(mask))
+    # so many lie below the limit nearly always, and not many more: few hashes are kept and sorted
+    wanted = k + 8 * math.isqrt(k) + 8
+    room = 2 * wanted
+    limit = 1.0 if wanted >= found else wanted / found
+    while True:
+        hashes, places = np.empty(min(room, found), np.uint64), np.empty(min(room, found), np.int64)
+        edge = np.uint64(min(int(limit * 2**64), 2**64 - 1))
+        below = _hash_mask(np.uint64(seed), mask, row, col, edge, hashes, places)
+        if below > len(hashes):
+            room = below
+        elif below < min(k, found):
+            limit *= 2
+        else:
+            order = np.argsort(hashes[:below], kind="stable")[:k]
+            return hashes[order], places[order], found
 
 
 def bottom(hashes: U64, k: int) -> npt.NDArray[np.intp]:

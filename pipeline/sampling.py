@@ -209,10 +209,9 @@ class _Pick:
         if self._touched is not None:
             at_row, at_col = row - self._first[0], col - self._first[1]
             mask = mask & self._touched[at_row : at_row + height, at_col : at_col + width]
-        hashes, places = hashing.mask_hash(self._cell.key ^ _PLACES, mask, row, col)
-        chosen = hashing.bottom(hashes, self._quota)
-        self.hashes, self.found = hashes[chosen], len(places)
-        rows, cols = np.divmod(places[chosen], width)
+        key = self._cell.key ^ _PLACES
+        self.hashes, places, self.found = hashing.mask_bottom(key, mask, row, col, self._quota)
+        rows, cols = np.divmod(places, width)
         return rows + row, cols + col
 
 

@@ -27,6 +27,8 @@ def claim() -> None:
     """Say that this process is there for one command and nothing else."""
     global _ours  # noqa: PLW0603  (it is the process that has this state)
     _ours = True
+    # what looks for plugins reads the metadata of every package that is installed
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     # imports make many objects and hardly any garbage
     gc.set_threshold(50_000, 20, 20)
 

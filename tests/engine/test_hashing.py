@@ -75,12 +75,34 @@ def test_rows_and_columns_do_not_stand_for_each_other():
     st.integers(0, 2**64 - 1),
     st.integers(0, 2**40),
     st.integers(0, 2**40),
+    st.integers(1, 500),
 )
-def test_the_hashes_of_a_mask_are_those_of_its_places(mask, seed, row, col):
-    hashes, places = hashing.mask_hash(seed, mask, row, col)
+def test_the_bottom_of_a_mask_is_that_of_its_places_hashes(mask, seed, row, col, k):
+    hashes, places, found = hashing.mask_bottom(seed, mask, row, col, k)
     rows, cols = np.nonzero(mask)
-    assert places.tolist() == np.flatnonzero(mask).tolist()
-    assert hashes.tolist() == hashing.grid_hash(seed, rows + row, cols + col).tolist()
+    each = hashing.grid_hash(seed, rows + row, cols + col)
+    chosen = hashing.bottom(each, k)
+    assert hashes.tolist() == each[chosen].tolist()
+    assert places.tolist() == np.flatnonzero(mask)[chosen].tolist()
+    assert found == len(each)
+
+
+@pytest.mark.parametrize(("share", "calls"), [(0.0, 4), (0.5, 2), (1e9, 2)])
+def test_the_bottom_of_a_mask_is_found_where_hashes_are_not_spread_evenly(monkeypatch, share, calls):
+    mask = np.ones((64, 64), bool)
+    expected = hashing.mask_bottom(1, mask, 0, 0, 100)
+    usual, limits = hashing._hash_mask, []
+
+    def skewed(seed, mask, row, col, limit, hashes, places):
+        # a limit that lets too few or too many through at first
+        limits.append(limit)
+        far = min(int(int(limit) * share), 2**64 - 1) if len(limits) < calls else limit
+        return usual(seed, mask, row, col, np.uint64(far), hashes, places)
+
+    monkeypatch.setattr(hashing, "_hash_mask", skewed)
+    found = hashing.mask_bottom(1, mask, 0, 0, 100)
+    assert [x.tolist() for x in found[:2]] == [x.tolist() for x in expected[:2]]
+    assert len(limits) >= calls
 
 
 @pytest.mark.parametrize("seed", range(5))
