@@ -235,11 +235,12 @@ def drive(
                 flight.finish()
                 raise KeyboardInterrupt
             flight.fill()
-            flight.wait()
+            # only with no task to give is a raster known to be over; then there is nothing to wait for
             for one in batch.ended():
                 yield _ended(one)
             if flight.empty and batch.empty:
                 return
+            flight.wait()
     finally:
         flight.cancel()
         batch.close()

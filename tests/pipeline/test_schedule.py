@@ -503,3 +503,15 @@ def test_fewer_tasks_are_under_way_while_memory_is_short(monkeypatch, replaced):
 def test_without_a_limit_most_of_what_is_free_may_be_taken():
     free = throttle.psutil.virtual_memory().available
     assert 0 < throttle._available() <= free
+
+
+def test_the_coordinator_never_waits_for_nothing(record, monkeypatch):
+    usual, waited = schedule.finished, []
+
+    def heard(futures, timeout_s):
+        waited.append(len(futures))
+        return usual(futures, timeout_s)
+
+    monkeypatch.setattr(schedule, "finished", heard)
+    assert len(record.drive([FakeJob("a", 4, (2, 1)), FakeJob("b", 2, (1,))], at_once())) == 2
+    assert 0 not in waited
