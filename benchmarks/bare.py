@@ -52,13 +52,19 @@ def _share(start: Any) -> None:
     _START = start
 
 
-def _rate(model: str, seconds: float, threads: int) -> float:
-    """Pixels a second of one process."""
-    from engine.network import network
+def kernel_of(model: str) -> Any:
+    """The kernel of a network in the form that a run gives it, if that is certified there."""
     from pipeline.kernels import faster, make_kernel
 
     first = make_kernel("cnn", 4, model=model, device="cpu")
-    kernel: Any = faster(first) or first
+    return faster(first) or first
+
+
+def _rate(model: str, seconds: float, threads: int) -> float:
+    """Pixels a second of one process."""
+    from engine.network import network
+
+    kernel = kernel_of(model)
     run = network(kernel.model, kernel.digest, kernel.device)
     side = kernel.cell_px + 2 * kernel.halo_px
     image = np.random.default_rng(0).random((kernel.bands, side, side), np.float32)
