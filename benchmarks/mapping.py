@@ -82,12 +82,12 @@ def with_halo(source: Path, segments: int, halo_px: int) -> tuple[Kernel, Codebo
 
 
 def with_network(source: Path, segments: int, model: str) -> tuple[Kernel, Codebook]:
-    """The kernel of a network, and its codebook of a raster."""
+    """The kernel of a network in the form of a run, and its codebook of a raster."""
     from pipeline.fitting import fit
-    from pipeline.kernels import make_kernel
+    from pipeline.kernels import kernel_of
 
-    kernel = make_kernel("cnn", 4, model=model, device="cpu")
-    return kernel, fit([str(source)], segments=segments, method="cnn", model=model, device="cpu")
+    codebook = fit([str(source)], segments=segments, method="cnn", model=model, device="cpu")
+    return kernel_of(codebook, device="cpu"), codebook
 
 
 def measure(source: Path, out: Path, kernel: Kernel, codebook: Codebook, workers: int) -> clock.Work:

@@ -21,7 +21,8 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 STARTS = 8
-_RUN = 256  # vectors whose distances stay in the first-level cache
+_RUN = 256  # vectors whose distances to a group of centres stay in the first-level cache
+_GROUP = 8
 _START_SAMPLE = 8192
 _START_VALUES = 1 << 20
 _START_ITERATIONS = 20
@@ -55,56 +56,63 @@ class Clustering:
 def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
     """Nearest centre (K, D) of each column of `x` (D, n), and its squared distance."""
     dims, n = x.shape
-    run = np.empty(_RUN)
-    best = np.empty(_RUN)
-    label = np.empty(_RUN, np.int64)
+    count = centres.shape[0]
+    sums = np.empty((min(_GROUP, count), _RUN))
     for start in range(0, n, _RUN):
         size = min(_RUN, n - start)
+        best, label = distances[start : start + size], labels[start : start + size]
         best[:] = np.inf
         label[:] = 0
-        for k in range(centres.shape[0]):
-            run[:] = 0.0
+        for first in range(0, count, _GROUP):
+            group = min(_GROUP, count - first)
+            sums[:] = 0.0
+            # each line is read once for a group of centres: lines are many more than the caches hold
             for d in range(dims):
-                c, line = centres[k, d], x[d, start : start + size]
-                for i in range(size):
-                    t = line[i] - c
-                    run[i] += t * t
+                line = x[d, start : start + size]
+                for k in range(group):
+                    c, run = centres[first + k, d], sums[k]
+                    for i in range(size):
+                        t = line[i] - c
+                        run[i] += t * t
             # choices without branches, which processors do several at a time
-            for i in range(size):
-                closer = run[i] < best[i]
-                best[i] = run[i] if closer else best[i]
-                label[i] = k if closer else label[i]
-        distances[start : start + size] = best[:size]
-        labels[start : start + size] = label[:size]
+            for k in range(group):
+                run = sums[k]
+                for i in range(size):
+                    closer = run[i] < best[i]
+                    best[i] = run[i] if closer else best[i]
+                    label[i] = first + k if closer else label[i]
 
 
 @numba.njit(nogil=True, cache=True)
-def _means(x: Any, weights: Any, labels: Any, distances: Any, centres: Any) -> None:
-    """Move each centre to the mean of its vectors, in place."""
-    dims, n = x.shape
+def _means(rows: Any, weights: Any, labels: Any, distances: Any, centres: Any) -> None:
+    """Move each centre to the mean of its vectors, the rows of (n, D), in place."""
+    n, dims = rows.shape
     k = centres.shape[0]
     sums = np.zeros((k, dims))
     mass = np.zeros(k)
     for i in range(n):
         mass[labels[i]] += weights[i]
-    for d in range(dims):
-        for i in range(n):
-            sums[labels[i], d] += weights[i] * x[d, i]
+        into, row, weight = sums[labels[i]], rows[i], weights[i]
+        for d in range(dims):
+            into[d] += weight * row[d]
     for c in range(k):
         if mass[c] > 0:
             centres[c] = sums[c] / mass[c]
         else:
             # an empty cluster takes the vector that is worst served, so K clusters stay K
             worst = np.argmax(distances * weights)
-            centres[c] = x[:, worst]
+            centres[c] = rows[worst]
             distances[worst] = 0.0
 
 
 @numba.njit(nogil=True, cache=True)
 def _lloyd(
-    x: Any, weights: Any, centres: Any, iterations: int, labels: Any, distances: Any
+    x: Any, rows: Any, weights: Any, centres: Any, iterations: int, labels: Any, distances: Any
 ) -> tuple[float, int]:
-    """Iterate in place until no label changes; gives the inertia and the number of iterations."""
+    """Iterate in place until no label changes; gives the inertia and the number of iterations.
+
+    The vectors are given twice: as columns, for distances, and as rows, for means.
+    """
     before = np.full(x.shape[1], -1, np.int64)
     done = 0
     for iteration in range(iterations):
@@ -113,7 +121,7 @@ def _lloyd(
         if np.array_equal(labels, before):
             break
         before[:] = labels
-        _means(x, weights, labels, distances, centres)
+        _means(rows, weights, labels, distances, centres)
     _assign(x, centres, labels, distances)
     inertia = 0.0
     for i in range(x.shape[1]):
@@ -190,6 +198,7 @@ def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -
     if len(vectors) == 0:
         raise ValueError("no vectors to cluster")
     k = min(k, _distinct(vectors, k))
+    rows = np.ascontiguousarray(vectors)
     x = np.ascontiguousarray(np.asarray(vectors, np.float64).T)
     w = np.ones(len(vectors)) if weights is None else np.ascontiguousarray(weights, np.float64)
     labels, distances = np.empty(len(w), np.int64), np.empty(len(w))
@@ -197,15 +206,17 @@ def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -
     if _distinct(vectors[:few], k) < k:
         few = len(w)
     part, part_w = np.ascontiguousarray(x[:, :few]), w[:few]
+    first = part, rows[:few], part_w
+    room = labels[:few], distances[:few]
     best: tuple[float, F64] | None = None
     for start in range(STARTS):
         centres = _plus_plus(part, part_w, k, np.random.default_rng([seed, start]))
-        inertia, _ = _lloyd(part, part_w, centres, _START_ITERATIONS, labels[:few], distances[:few])
+        inertia, _ = _lloyd(*first, centres, _START_ITERATIONS, *room)
         if best is None or inertia < best[0]:
             best = inertia, centres
     assert best is not None
     centres = best[1]
-    inertia, iterations = _lloyd(x, w, centres, _ITERATIONS, labels, distances)
+    inertia, iterations = _lloyd(x, rows, w, centres, _ITERATIONS, labels, distances)
     order = np.lexsort((*centres.T[::-1], centres.mean(axis=1)))
     share = np.bincount(labels, weights=w, minlength=k)[order] / w.sum()
     return Clustering(centres[order].astype(np.float32), float(inertia), int(iterations), share)

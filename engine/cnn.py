@@ -196,18 +196,24 @@ def _image(patch: Patch, cell: Window, halo_px: int, statistics: BandStatistics)
     row_end, col_end = min(there.row_end, patch.bounds.row_end), min(there.col_end, patch.bounds.col_end)
     rows, cols = Window(row, col, row_end - row, col_end - col).slices(patch.outer)
     pixels, valid = patch.pixels[:, rows, cols], patch.valid[rows, cols]
+    mean, white = statistics.mean, np.float32(255)
     if statistics.scaling is None:
-        values = pixels.astype(np.float32)
-        mean = statistics.mean
+        shown = np.divide(pixels, white, dtype=np.float32, casting="unsafe")
     else:
         low, gain = statistics.scaling.low, statistics.scaling.gain
         with np.errstate(invalid="ignore"):  # NaN stands only where a pixel is invalid
-            values = np.clip((pixels - low[:, None, None]) * gain[:, None, None], 0, 255).astype(np.float32)
-        mean = np.clip((statistics.mean - low) * gain, 0, 255)
-    shown = np.where(valid, values, mean.astype(np.float32)[:, None, None]) / np.float32(255)
-    down = _reflected(np.arange(there.row, there.row_end) - row, row_end - row)
-    across = _reflected(np.arange(there.col, there.col_end) - col, col_end - col)
-    return np.asarray(shown[:, down[:, None], across], np.float32)
+            shown = np.clip((pixels - low[:, None, None]) * gain[:, None, None], 0, 255).astype(np.float32)
+        shown /= white
+        mean = np.clip((mean - low) * gain, 0, 255)
+    if not valid.all():
+        np.copyto(shown, (mean.astype(np.float32) / white)[:, None, None], where=~valid)
+    for axis, wanted, size in (
+        (1, np.arange(there.row, there.row_end) - row, row_end - row),
+        (2, np.arange(there.col, there.col_end) - col, col_end - col),
+    ):
+        if wanted[0] < 0 or wanted[-1] >= size:
+            shown = shown.take(_reflected(wanted, size), axis)
+    return shown
 
 
 def _reflected(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:

@@ -63,6 +63,26 @@ class Straight:
         if last is not None:
             self._last = (_panels(_widened(last.weights, held)[..., 0, 0].T[None]), *_bias(last))
 
+    @property
+    def channels(self) -> int:
+        """Bands that it takes."""
+        return int(self._bands)
+
+    @property
+    def dims(self) -> int:
+        """Length D of a feature vector."""
+        return self._dims
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels from one feature to the next: each stage doubles them."""
+        return int(2 ** len(self._stages))
+
+    @property
+    def field_px(self) -> int:
+        """Side of the receptive field, which begins where the feature does: each stage adds three steps."""
+        return 3 * self.stride_px - 2
+
     def features(self, image: F32) -> F32:
         """Features (h, w, D) of an image (band, y, x), float32.
 

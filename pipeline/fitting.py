@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from pipeline import gathering, sampling
 from pipeline.errors import RasterError, UsageError
 from pipeline.fit_memory import FitMemory
 from pipeline.kernels import make_kernel, provenance
-from pipeline.precision import certified
+from pipeline.precision import fitted
 from pipeline.workers import Pool, Workers, open_pool
 
 if TYPE_CHECKING:
@@ -150,40 +149,44 @@ def fit_codebook(
     first = rasters[0]
     check_bands(kernel, first)
 
-    def sample(by: Kernel, known: BandStatistics | None, heard: Advance) -> tuple[Vectors, dict[str, Any]]:
+    hands = gathering.Hands(pool, _unheard, memory)
+    heard = gathering.Hands(pool, advance, memory)
+
+    def sample(by: Kernel, known: BandStatistics | None, by_whom: gathering.Hands) -> gathering.Sample:
         places = gathering.Places(rasters, seed, kernel.sample_px, kernel.sample_vectors)
-        return gathering.sample(places, by, known, gathering.Hands(pool, heard, memory))
+        return gathering.sample(places, by, known, by_whom)
+
+    def clusters(vectors: Vectors, weights: Any = None) -> Clustering:
+        _refuse_empty(vectors, rasters)
+        return cluster(vectors, segments, seed, weights)
 
     vectors: Vectors
     weights = None
     if method == "exact":
         if kernel.needs_statistics:
             raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
-        vectors, weights, report = gathering.every_pixel(rasters, gathering.Hands(pool, advance, memory))
-    elif kernel.needs_statistics:
-        # pixels first, from the same cells: what stands for invalid ones has to be known
-        vectors, report = sample(BlockKMeans(1), None, _unheard)
+        vectors, weights, report = gathering.every_pixel(rasters, heard)
     else:
-        vectors, report = sample(kernel, None, advance)
+        # of a network, pixels first, from the same cells: what stands for invalid ones has to be known
+        early = (BlockKMeans(1), None, hands) if kernel.needs_statistics else (kernel, None, heard)
+        seen = sample(*early)
+        vectors, report = seen.vectors, seen.report
     _refuse_empty(vectors, rasters)
     values = np.asarray(vectors, np.float64)
     statistics = BandStatistics(
         np.asarray(np.average(values, axis=0, weights=weights)), _scaling(values, first.dtype, scale)
     )
+    precision: dict[str, Any] = {}
     if kernel.needs_statistics:
-        vectors, report = sample(kernel, statistics, advance)
-        _refuse_empty(vectors, rasters)
-    elif statistics.scaling is not None:
-        vectors = statistics.scaling.apply(values)
-    with ThreadPoolExecutor(1) as beside:
-        clustering = beside.submit(cluster, vectors, segments, seed, weights)
-        kernel, precision = certified(
+        by = fitted(
             kernel,
-            vectors,
-            lambda other: sample(other, statistics, _unheard)[0],
-            lambda: clustering.result().centres,
+            lambda other: sample(other, statistics, heard),
+            lambda part, other: part.again(other, statistics, hands),
+            lambda taken: clusters(taken.vectors),
         )
-        found = clustering.result()
+        kernel, report, found, precision = by.kernel, by.sample.report, by.clustering, by.precision
+    else:
+        found = clusters(vectors if statistics.scaling is None else statistics.scaling.apply(values), weights)
     return Codebook(
         centres=found.centres,
         kernel=kernel.identity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -32,6 +33,11 @@ class Places:
     cell_px: int
     vectors: int
 
+    @functools.cached_property
+    def cells_total(self) -> int:
+        """Number of cells of all rasters."""
+        return sampling.cells_total(self.rasters, self.cell_px)
+
 
 @dataclass(frozen=True)
 class Hands:
@@ -42,40 +48,82 @@ class Hands:
     memory: FitMemory | None
 
 
-def sample(
-    places: Places, kernel: Kernel, statistics: BandStatistics | None, hands: Hands
-) -> tuple[Vectors, dict[str, Any]]:
-    """Feature vectors of the hash sample, in hash order, and what was seen."""
-    rasters, count = places.rasters, places.vectors
-    total = sampling.cells_total(rasters, places.cell_px)
-    quota = sampling.quota(total, count)
-    samples: list[sampling.CellSample] = []
+@dataclass(frozen=True)
+class Sample:
+    """A hash sample.
+
+    Parameters
+    ----------
+    places
+        Where it was taken.
+    cells
+        The cells that were looked at, in ascending order of hash, and what each gave.
+    """
+
+    places: Places
+    cells: list[tuple[sampling.Cell, sampling.CellSample]]
+
+    @functools.cached_property
+    def vectors(self) -> Vectors:
+        """Feature vectors in hash order."""
+        hashes = np.concatenate([s.hashes for _, s in self.cells])
+        vectors = np.concatenate([s.vectors for _, s in self.cells])
+        return vectors[np.argsort(hashes, kind="stable")]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was seen."""
+        return {
+            "cells_read": len(self.cells),
+            "cells_total": self.places.cells_total,
+            "pixels_seen": sum(s.valid_pixels for _, s in self.cells),
+            "pixels_total": sum(r.region.pixels for r in self.places.rasters),
+            "vectors": sum(len(s.hashes) for _, s in self.cells),
+        }
+
+    def first(self, vectors: int) -> Sample:
+        """The first cells that together have so many vectors: a random part of all, for they are hashed."""
+        found = np.cumsum([len(s.hashes) for _, s in self.cells])
+        return Sample(self.places, self.cells[: int(np.searchsorted(found, vectors)) + 1])
+
+    def again(self, kernel: Kernel, statistics: BandStatistics | None, hands: Hands) -> Sample:
+        """The same cells by another kernel."""
+        cells = [cell for cell, _ in self.cells]
+        return Sample(self.places, list(_samples(self.places, cells, kernel, statistics, hands)))
+
+
+def sample(places: Places, kernel: Kernel, statistics: BandStatistics | None, hands: Hands) -> Sample:
+    """Take the hash sample."""
+    total = places.cells_total
+    found: list[tuple[sampling.Cell, sampling.CellSample]] = []
     waiting: list[sampling.Cell] = []
     looked_at = 0
-    for cell in sampling.cells(rasters, places.seed, places.cell_px):
+    for cell in sampling.cells(places.rasters, places.seed, places.cell_px):
         waiting.append(cell)
         looked_at += 1
         # batches of a fixed size: how far the sample reaches must not depend on the workers
         if len(waiting) < sampling.CELLS and looked_at < total:
             continue
-        calls = [(rasters[c.raster], kernel, statistics, c, quota) for c in waiting]
-        for sample in _cell_samples(calls, hands):
-            samples.append(sample)
-            hands.advance(len(samples), min(total, max(sampling.CELLS, len(samples))))
+        for one in _samples(places, waiting, kernel, statistics, hands):
+            found.append(one)
+            hands.advance(len(found), min(total, max(sampling.CELLS, len(found))))
         waiting.clear()
-        if sampling.enough(samples, count):
+        if sampling.enough([s for _, s in found], places.vectors):
             break
-    hashes = np.concatenate([s.hashes for s in samples])
-    vectors = np.concatenate([s.vectors for s in samples])
-    order = np.argsort(hashes, kind="stable")
-    report = {
-        "cells_read": len(samples),
-        "cells_total": total,
-        "pixels_seen": sum(s.valid_pixels for s in samples),
-        "pixels_total": sum(r.region.pixels for r in rasters),
-        "vectors": len(vectors),
-    }
-    return vectors[order], report
+    return Sample(places, found)
+
+
+def _samples(
+    places: Places,
+    cells: Sequence[sampling.Cell],
+    kernel: Kernel,
+    statistics: BandStatistics | None,
+    hands: Hands,
+) -> Iterator[tuple[sampling.Cell, sampling.CellSample]]:
+    """Cells in order, with what each gives."""
+    quota = sampling.quota(places.cells_total, places.vectors)
+    calls = [(places.rasters[c.raster], kernel, statistics, c, quota) for c in cells]
+    return zip(cells, _cell_samples(calls, hands), strict=True)
 
 
 _Call = tuple[sampling.Pixels, Kernel, BandStatistics | None, sampling.Cell, int]

@@ -9,6 +9,7 @@ from typing import Any
 from engine.codebook import Codebook, CodebookError
 from engine.kernel import Kernel
 from engine.kmeans import BlockKMeans
+from pipeline import startup
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 
@@ -141,6 +142,7 @@ def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Ker
 
     if form not in (None, TORCHSCRIPT, STRAIGHT):
         raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")
+    startup.load_compiled()  # a network is tried with them
     path = model if model.startswith("builtin:") else str(Path(model).absolute())
     where = choose_device(device)
     content = digest(path)

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import simd
+from engine import simd, straight
 from engine.cnn import _distances
-from engine.network import STRAIGHT, TORCHSCRIPT, Network, NetworkError
+from engine.network import STRAIGHT, TORCHSCRIPT, Geometry, Network, NetworkError, probe
 from tests.conftest import DATA
 from tests.engine import networks
 
@@ -116,6 +116,31 @@ def test_features_of_the_old_networks_on_a_real_image_are_as_exact_as_torchs(str
     found, torchs = both(str(path), image)
     want = exact(str(path), image)
     assert np.abs(found - want).max() <= 1.5 * np.abs(torchs - want).max()
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        ([3, 8], {"softmax": False}),
+        ([1, 17, 20], {"last": 5, "relu_first": True}),
+        ([4, 8, 8, 8], {"bias": False}),
+        ([3, 8, 8, 8, 8], {"last": 7, "softmax": False}),
+    ],
+)
+def test_the_geometry_that_steps_tell_is_the_one_that_probing_finds(tmp_path, monkeypatch, channels, options):
+    path = saved(Line(channels, **options), tmp_path, channels[0])
+    found = probe(Network(path, "cpu"))
+    assert (found.channels, found.stride_px) == (channels[0], 2 ** (len(channels) - 1))
+    monkeypatch.setattr(Network, "line", None)
+    assert probe(Network(path, "cpu")) == found
+
+
+def test_a_geometry_is_taken_from_steps_only_if_the_network_does_what_they_say(tmp_path, monkeypatch):
+    network = Network(saved(Line([3, 8, 12]), tmp_path), "cpu")
+    real = straight.Straight.features
+    monkeypatch.setattr(straight.Straight, "features", lambda self, image: real(self, image)[::-1])
+    monkeypatch.setattr(straight.Straight, "stride_px", 8)
+    assert probe(network) == Geometry(3, 12, 4, 10, 0)
 
 
 def test_winograds_matrices_make_a_convolution():
