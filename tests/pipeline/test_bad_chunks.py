@@ -270,3 +270,29 @@ class Deadly(BlockKMeans):
                 pass
             os.kill(os.getpid(), signal.SIGKILL)
         return BlockKMeans.labels(self, patch, codebook)
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+@pytest.mark.parametrize("change", ["torn", "gone"])
+def test_a_chunk_whose_note_of_what_is_bad_was_altered_is_done_again(
+    sound, reference, tmp_path, monkeypatch, form, change
+):
+    source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
+    options = {"on_bad_chunk": "nodata", "codebook": str(reference / "codebook.npz"), "format": form}
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise StorageError("full")
+
+        patch.setattr(tasks, "merge_unit", full)
+        patch.setattr(tasks, "assemble", full)
+        with pytest.raises(StorageError, match="full"):
+            run(source, out, **options)
+    (note,) = (out / ".partial" / "scene" / "bad").iterdir()
+    if change == "torn":
+        note.write_text(note.read_text()[:9])
+    else:
+        note.unlink()
+    assert run(source, out, **options).done == ["scene"]
+    assert bad_places(out) == {(2, 3)}
+    assert json.loads((out / "scene.json").read_text())["bad_chunks"] == 1
