@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -324,11 +323,16 @@ def publish(job: Job) -> dict[str, Any]:
     """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
     path = job.folder / RECORD
     record = jsonfile.read_object(path)
+    place = Outputs(job.out, job.name, job.sink)
+    if (
+        place.json.exists()
+    ):  # of labels that are replaced: with it, those that are half replaced pass for done
+        place.json.unlink()
+        durable.sync_folder(job.out)
     for name in record["files"]:
         if (job.folder / name).exists():
             durable.move(job.folder / name, job.out / name)
-    place = Outputs(job.out, job.name, job.sink)
-    durable.move(path, place.json)
     if place.bad.name not in record["files"]:
         place.bad.unlink(missing_ok=True)  # of what has been made good since
+    durable.move(path, place.json)
     return record
