@@ -136,8 +136,9 @@ class Codebooks:
             self._progress.event("warning", message=f"the fit is begun anew on the CPU ({one_line(error)})")
             memory.forget()
             codebook = fit(other)
+        finally:
+            self._spent.fit_s += time.monotonic() - start
         memory.forget()
-        self._spent.fit_s += time.monotonic() - start
         self.announce(codebook, name)
         return codebook
 

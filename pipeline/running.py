@@ -358,6 +358,8 @@ class _Run:
         }
 
     def _budget(self) -> dict[str, Any]:
+        if not self._spent.setup_s:  # no raster was begun
+            self._spent.setup_s = self._report.seconds - self._spent.fit_s
         self._spent.wall_s = self._spent.open_s + self._report.seconds
         config = self._config
         return budget(

@@ -7,9 +7,11 @@ be missing, damaged or vanish while they are read; what is damaged is named, and
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -234,7 +236,11 @@ class _Looker:
 
     def _bad_chunks(self, name: str, row: Said) -> int:
         listed = said.read(self._out / f"{name}.bad.geojson", self._damaged).objects("features")
-        return max(len(listed), row.count("bad_chunks") or 0)
+        noted = 0
+        with suppress(OSError), os.scandir(self._out / ".partial" / name / "bad") as notes:
+            noted = sum(note.name.endswith(".json") for note in notes)
+        # a run that was taken up says nothing of those before it
+        return max(len(listed), noted, row.count("bad_chunks") or 0)
 
 
 def watch(out: Path, every_s: float = 2.0) -> Iterator[RunStatus]:

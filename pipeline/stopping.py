@@ -65,14 +65,15 @@ def interrupting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back; threads begun in the block, and the processes that these start, never get it.
+    """Hold back what a terminal sends; threads begun in the block, and processes of theirs, never get it.
 
-    A terminal sends it to every process of a command. One that has not come to ignore it would die.
+    It sends Ctrl-C, and a hang-up when it is closed, to every process of a command. One that has not come
+    to ignore it would die, and Python's own helper for shared resources never ignores a hang-up.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

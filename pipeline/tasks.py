@@ -7,11 +7,11 @@ durable under its own name and the same bytes each time. Pixels never pass throu
 from __future__ import annotations
 
 import functools
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,7 +30,7 @@ from pipeline.ledger import Unit
 from pipeline.seams import Borders, Seams
 from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
-from pipeline.sinks.written import Written
+from pipeline.sinks.written import Beside, Written
 from pipeline.workers import cell_threads
 from pipeline.workspace import RECORD
 
@@ -103,9 +103,10 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
             labels, bad = _labels(job, part)
             labelled = time.perf_counter()
             for chunk in tiles(part, job.chunk_px):
-                bad_chunks += _note_bad(job, chunk, bad)
+                notes = _note_bad(job, chunk, bad)
+                bad_chunks += bool(notes)
                 mine = np.ascontiguousarray(labels[chunk.slices(part)])
-                written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), mine)
+                written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), mine, notes)
             encode_s += time.perf_counter() - labelled
     return UnitsDone(
         0,
@@ -127,25 +128,24 @@ def blank_window(job: Job, window: Window, reason: str) -> UnitsDone:
     """Make the chunks of a window durable as nodata: they could not be labelled."""
     written: dict[Unit, Written] = {}
     for chunk in tiles(window, job.chunk_px):
-        _note_bad(job, chunk, [BadBlock(_absolute(job, chunk), job.view.path, reason, "chunk")])
+        notes = _note_bad(job, chunk, [BadBlock(_absolute(job, chunk), job.view.path, reason, "chunk")])
         nothing = np.full((chunk.height, chunk.width), NODATA, np.uint8)
-        written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), nothing)
+        written[job.unit(chunk)] = write_unit(job, 0, job.unit(chunk), nothing, notes)
     return UnitsDone(0, written, len(written), window, len(written))
 
 
-def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> bool:
-    """Keep what of a chunk is bad, before the chunk itself; tells whether there is such."""
-    path = _bad_path(job, job.unit(chunk))
+def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
+    """Keep what of a chunk is bad, before the chunk itself; gives the file of it, if there is such."""
+    row, col = job.unit(chunk)
+    name = f"bad/{row:05d}_{col:05d}.json"
+    path = job.folder / name
     if found := damage.of_chunk(bad, _absolute(job, chunk)):
+        data = json.dumps(found, indent=1).encode()
         path.parent.mkdir(exist_ok=True)
-        durable.write_json(path, found)
-    else:
-        path.unlink(missing_ok=True)  # of an earlier try that read worse
-    return bool(found)
-
-
-def _bad_path(job: Job, unit: Unit) -> Path:
-    return job.folder / "bad" / f"{unit[0]:05d}_{unit[1]:05d}.json"
+        durable.write_bytes(path, data)
+        return [(name, data)]
+    path.unlink(missing_ok=True)  # of an earlier try that read worse
+    return []
 
 
 def _bad_blocks(job: Job) -> Iterator[BadBlock]:
@@ -159,9 +159,9 @@ def _absolute(job: Job, window: Window) -> Window:
     return Window(window.row + region.row, window.col + region.col, window.height, window.width)
 
 
-def write_unit(job: Job, index: int, unit: Unit, labels: Labels) -> Written:
-    """Make a unit of a stage durable."""
-    return job.sink.write_unit(job.folder, job.stages[index], unit, labels)
+def write_unit(job: Job, index: int, unit: Unit, labels: Labels, beside: Sequence[Beside] = ()) -> Written:
+    """Make a unit of a stage durable, with what is kept beside its labels."""
+    return job.sink.write_unit(job.folder, job.stages[index], unit, labels, beside)
 
 
 def _intact(job: Job, stage: int, unit: Unit, written: Written | None) -> bool:
@@ -324,11 +324,16 @@ def publish(job: Job) -> dict[str, Any]:
     """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
     path = job.folder / RECORD
     record = jsonfile.read_object(path)
+    place = Outputs(job.out, job.name, job.sink)
+    if (
+        place.json.exists()
+    ):  # of labels that are replaced: with it, those that are half replaced pass for done
+        place.json.unlink()
+        durable.sync_folder(job.out)
     for name in record["files"]:
         if (job.folder / name).exists():
             durable.move(job.folder / name, job.out / name)
-    place = Outputs(job.out, job.name, job.sink)
-    durable.move(path, place.json)
     if place.bad.name not in record["files"]:
         place.bad.unlink(missing_ok=True)  # of what has been made good since
+    durable.move(path, place.json)
     return record

@@ -19,6 +19,7 @@ from pipeline.folder import FORMAT
 from pipeline.inputs import Input, open_inputs
 from pipeline.job import Outputs
 from pipeline.kernels import kernel_for
+from pipeline.owner import alive
 from pipeline.progress import Progress
 from pipeline.recomputed import Recipe, differences
 from pipeline.redo import bad_of
@@ -154,7 +155,8 @@ class Verification:
             what = (
                 f"failed in the run ({noted.get('error')})" if verdict.state == "failed" else "not done yet"
             )
-            verdict.wrong.append(f"{source}: {what}; run the same command again")
+            todo = "wait for the run at work there" if alive(self._out) else "run the same command again"
+            verdict.wrong.append(f"{source}: {what}; {todo}")
             return
         place = self._outputs(verdict.name)
         record = provenance.read_record(place.json)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from pipeline.sinks import tiff
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
-from pipeline.sinks.written import Written
+from pipeline.sinks.written import Beside, Written
 from pipeline.style import LabelStyle, aux_xml, statistics
 
 Labels = npt.NDArray[np.uint8]
@@ -63,9 +63,16 @@ class Cog:
         """The sidecar, then the GeoTIFF."""
         return f"{self.file}.aux.xml", self.file
 
-    def write_unit(self, folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> Written:
+    def write_unit(
+        self,
+        folder: Path,
+        stage: Stage,
+        unit: tuple[int, int],
+        labels: Labels,
+        beside: Sequence[Beside] = (),
+    ) -> Written:
         """Make a unit durable: its tiles, encoded, in its part."""
-        return write_unit(folder, stage, unit, labels)
+        return write_unit(folder, stage, unit, labels, beside)
 
     def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: Labelled) -> npt.NDArray[np.int64]:
         """Join the parts and write the sidecar; gives the pixels of each label."""
@@ -77,7 +84,9 @@ class Cog:
         return counts
 
 
-def write_unit(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> Written:
+def write_unit(
+    folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels, beside: Sequence[Beside] = ()
+) -> Written:
     """Encode a unit's tiles of all the stage's levels and make them durable.
 
     Parameters
@@ -88,10 +97,12 @@ def write_unit(folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels
         Which unit.
     labels
         Its labels at the stage's first level, uint8, of the unit's window.
+    beside
+        Files without which the unit is not whole.
     """
     pyramid = unit_pyramid(stage, unit, labels)
     tiles = [[[encode_tile(t) for t in line] for line in cut_tiles(level)] for level in pyramid.levels]
-    return write_part(folder, stage, unit, pyramid, tiles)
+    return write_part(folder, stage, unit, pyramid, tiles, beside)
 
 
 def encode_tile(tile: Labels) -> bytes:

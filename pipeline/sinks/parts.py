@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pipeline import durable
 from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid, count_labels
-from pipeline.sinks.written import Written
+from pipeline.sinks.written import Beside, Written
 
 _MAGIC = b"TWPART02"
 _TAIL = struct.Struct("<I8s")
@@ -66,7 +66,7 @@ class PartIndex:
     checksums
         CRC-32C of the unit's labels at each of the stage's levels.
     files
-        What the sink keeps of the unit outside the part: name below the workspace, size, digest in hex.
+        What is kept of the unit outside the part: name below the workspace, size, digest in hex.
     """
 
     tiles: list[LevelTiles]
@@ -87,7 +87,7 @@ def write_part(
     unit: tuple[int, int],
     pyramid: UnitPyramid,
     tiles: Sequence[Sequence[Sequence[bytes]]],
-    files: Sequence[tuple[str, bytes]] = (),
+    files: Sequence[Beside] = (),
 ) -> Written:
     """Write the part of a unit, durably.
 
@@ -102,7 +102,7 @@ def write_part(
     tiles
         Encoded tiles of each level, by rows; none where the sink keeps them elsewhere.
     files
-        What the sink keeps elsewhere, which is on disk already: names below `folder`, and bytes.
+        What is kept of the unit elsewhere.
     """
     import google_crc32c
 
@@ -135,7 +135,7 @@ def write_part(
 
 
 def intact(folder: Path, stage: Stage, unit: tuple[int, int], written: Written) -> bool:
-    """Whether a unit is still what was written: its part, and what the sink keeps outside of it."""
+    """Whether a unit is still what was written: its part, and what is kept outside of it."""
     path = part_path(folder, stage, unit)
     if not written.still(path):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from pipeline.sinks.cog import Cog
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage
-from pipeline.sinks.written import Written
+from pipeline.sinks.written import Beside, Written
 from pipeline.sinks.zarr_store import ZarrStore
 
 SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}
@@ -34,7 +35,12 @@ class Sink(Protocol):
         """The name among these by which GDAL opens the labels with all their levels."""
 
     def write_unit(
-        self, folder: Path, stage: Stage, unit: tuple[int, int], labels: npt.NDArray[np.uint8]
+        self,
+        folder: Path,
+        stage: Stage,
+        unit: tuple[int, int],
+        labels: npt.NDArray[np.uint8],
+        beside: Sequence[Beside] = (),
     ) -> Written:
         """Make a unit durable: its labels of all the stage's levels, and its part.
 
@@ -46,6 +52,8 @@ class Sink(Protocol):
             Which unit.
         labels
             Its labels at the stage's first level, uint8, of the unit's window.
+        beside
+            Files without which the unit is not whole.
 
         Returns
         -------

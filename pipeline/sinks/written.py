@@ -8,6 +8,9 @@ from pathlib import Path
 
 DIGEST_BYTES = 16
 
+Beside = tuple[str, bytes]
+"""A file that belongs to a part and is on disk already: its name below the workspace, and its bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Written:

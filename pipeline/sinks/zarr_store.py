@@ -7,7 +7,7 @@ stays where it is: assembling adds the metadata, the coordinates, and the VRTs f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ from pipeline.sinks.parts import histogram, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
 from pipeline.sinks.shard import encode_bytes, encode_chunk, encode_shard
 from pipeline.sinks.vrt import labels_vrt, mosaic_vrt
-from pipeline.sinks.written import Written
+from pipeline.sinks.written import Beside, Written
 from pipeline.sinks.zarr_nodes import Array, Node, chunk_key, metadata_files
 
 Labels = npt.NDArray[np.uint8]
@@ -58,14 +58,21 @@ class ZarrStore:
         """The VRT, then the store."""
         return self.raster, self.file
 
-    def write_unit(self, folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels) -> Written:
+    def write_unit(
+        self,
+        folder: Path,
+        stage: Stage,
+        unit: tuple[int, int],
+        labels: Labels,
+        beside: Sequence[Beside] = (),
+    ) -> Written:
         """Make a unit durable: its shards or chunks of all the stage's levels, then its part."""
         pyramid = unit_pyramid(stage, unit, labels)
         levels = enumerate(pyramid.levels)
         encoded = chain.from_iterable(self._encoded(stage, step, unit, level) for step, level in levels)
         files = [(f"{self.file}/{name}", data) for name, data in encoded]
         durable.write_synced(((folder / name, data) for name, data in files), folder)
-        return write_part(folder, stage, unit, pyramid, (), files)
+        return write_part(folder, stage, unit, pyramid, (), [*files, *beside])
 
     def _encoded(
         self, stage: Stage, step: int, unit: tuple[int, int], labels: Labels

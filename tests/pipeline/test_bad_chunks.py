@@ -124,9 +124,10 @@ def bad_places(out):
     return {(f["properties"]["row"] // TILE, f["properties"]["col"] // TILE) for f in features}
 
 
+@pytest.mark.parametrize("after", ["retry", "plain run"])
 @pytest.mark.parametrize("call", range(1, 8))
 def test_a_retry_that_is_cut_short_while_publishing_is_taken_up(
-    sound, reference, tmp_path, monkeypatch, call
+    sound, reference, tmp_path, monkeypatch, call, after
 ):
     """Of two bad blocks one is mended; whatever was moved already, the other stays bad and known."""
     source, out = (
@@ -150,7 +151,10 @@ def test_a_retry_that_is_cut_short_while_publishing_is_taken_up(
 
         patch.setattr(tasks.durable, "move", move)
         again(out)
-    assert again(out) == 0
+    if after == "retry":
+        assert again(out) == 0
+    else:
+        assert not run(source, out, on_bad_chunk="nodata", codebook=codebook).failed
     assert bad_places(out) == {(2, 3)}
     assert (labels(out) == 255).sum() == TILE * TILE
     assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none"]) == 0
@@ -270,3 +274,29 @@ class Deadly(BlockKMeans):
                 pass
             os.kill(os.getpid(), signal.SIGKILL)
         return BlockKMeans.labels(self, patch, codebook)
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+@pytest.mark.parametrize("change", ["torn", "gone"])
+def test_a_chunk_whose_note_of_what_is_bad_was_altered_is_done_again(
+    sound, reference, tmp_path, monkeypatch, form, change
+):
+    source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
+    options = {"on_bad_chunk": "nodata", "codebook": str(reference / "codebook.npz"), "format": form}
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise StorageError("full")
+
+        patch.setattr(tasks, "merge_unit", full)
+        patch.setattr(tasks, "assemble", full)
+        with pytest.raises(StorageError, match="full"):
+            run(source, out, **options)
+    (note,) = (out / ".partial" / "scene" / "bad").iterdir()
+    if change == "torn":
+        note.write_text(note.read_text()[:9])
+    else:
+        note.unlink()
+    assert run(source, out, **options).done == ["scene"]
+    assert bad_places(out) == {(2, 3)}
+    assert json.loads((out / "scene.json").read_text())["bad_chunks"] == 1

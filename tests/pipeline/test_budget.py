@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,6 +191,20 @@ def test_the_cells_of_a_shared_window_are_measured_too(tmp_path):
     timings = json.loads((out / "a.json").read_text())["timings"]
     assert timings["read_s"] > 0
     assert timings["label_s"] > timings["read_s"]
+
+
+def test_a_run_that_begins_no_raster_is_all_start(tmp_path):
+    """Done already, or failed in the fit: no worker waited for tasks."""
+    sound = write_geotiff(tmp_path / "a.tif", noise(3, 60, 70))
+    empty = write_geotiff(tmp_path / "b.tif", np.zeros((1, 60, 70), np.uint8), nodata=0)
+    for source, counts in ((sound, (1, 0, 0)), (sound, (0, 0, 1)), (empty, (0, 1, 0))):
+        out = tmp_path / source.stem
+        run(build({"sources": [str(source)], "out": str(out), "workers": "2", "segments": 3}))
+        kept = json.loads((out / "run.json").read_text())
+        assert tuple(kept["counts"].values()) == counts
+        if not kept["counts"]["done"]:
+            assert kept["budget"]["bound_by"] == "start"
+            assert kept["budget"]["shares"]["start"] > 0.9
 
 
 def test_plain_lines_end_with_the_verdict(tmp_path, capsys):

@@ -56,11 +56,11 @@ class Calls:
         self.units = []
         real = work.write_unit
 
-        def write(job, stage, unit, labels):
+        def write(job, stage, unit, labels, beside=()):
             if stop_after is not None and len(self.units) >= stop_after:
                 raise error
             self.units.append((stage, unit))
-            return real(job, stage, unit, labels)
+            return real(job, stage, unit, labels, beside)
 
         monkeypatch.setattr(work, "write_unit", write)
 

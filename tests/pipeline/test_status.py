@@ -200,6 +200,15 @@ def test_bad_chunks_are_those_listed_beside_the_labels(out):
     assert status(out.path).totals["bad_chunks"] == 2
 
 
+def test_bad_chunks_of_a_raster_that_is_not_done_are_those_noted_in_its_workspace(out):
+    out.kept(("a", "waiting", {}))
+    out.ledger("a", 4)
+    for name in ("00000_00001.json", "00000_00003.json", ".x.part"):
+        out.write(f".partial/a/bad/{name}", "[]")
+    assert shown(out.raster()) == ("interrupted", 4, 10)
+    assert out.raster().bad_chunks == 2
+
+
 def test_the_age_of_the_last_sign_of_life_is_told(out):
     out.kept(("a", "waiting", {}))
     out.write(

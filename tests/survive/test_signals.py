@@ -65,7 +65,7 @@ def test_a_signal_before_there_is_any_work_is_as_quiet(source, tmp_path, after):
 
 
 @pytest.mark.parametrize("until", ["start", "raster"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
 def test_workers_that_get_the_signal_too_add_nothing_to_it(source, tmp_path, number, until):
     run = started(source, tmp_path, "processes:2", until)
     begun = time.monotonic()
