@@ -243,7 +243,7 @@ def test_other_chunks_begin_anew_and_other_workers_go_on(
 def test_the_codebook_stays(source, tmp_path, monkeypatch):
     interrupted(source, tmp_path, "cog", 3, monkeypatch)
     codebook = (tmp_path / "codebook.npz").read_bytes()
-    monkeypatch.setattr(codebooks, "fit_codebook", None)
+    monkeypatch.setattr(codebooks, "fit_as_asked", None)
     running.run(config(source, tmp_path))
     assert (tmp_path / "codebook.npz").read_bytes() == codebook
 
