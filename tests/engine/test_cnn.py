@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cnn import CnnKernel, _reflected
+from engine.cnn import CnnKernel, _image, _reflected
 from engine.codebook import Codebook, Scaling
 from engine.grid import Window, tiles
 from engine.kernel import BandStatistics, Patch
@@ -162,6 +162,25 @@ def test_wide_dtypes_are_scaled_to_what_the_network_knows(model):
     np.testing.assert_array_equal(
         kernel.labels(patch_of(wide), wide_book), kernel.labels(patch_of(pixels), narrow_book)
     )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
+@pytest.mark.parametrize("place", [(0, 0), (32, 64), (64, 32)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_an_image_is_its_pixels_in_0_to_1_reflected_where_the_raster_ends(dtype, place, scaled):
+    pixels = scene(90, 85, dtype=dtype)
+    valid = np.random.default_rng(1).random((90, 85)) > 0.1
+    mean, limits = np.array([40.5, 90.25, 120.0]), Scaling(np.full(3, 10.0), np.array([90.0, 150.0, 200.0]))
+    found = _image(
+        patch_of(pixels, valid), Window(*place, 32, 32), 7, BandStatistics(mean, limits if scaled else None)
+    )
+    want = np.where(valid, pixels, mean[:, None, None])
+    if scaled:
+        want = np.clip((want - limits.low[:, None, None]) * limits.gain[:, None, None], 0, 255)
+    around = np.pad(want, ((0, 0), (7, 40), (7, 40)), mode="reflect")
+    want = around[:, place[0] : place[0] + 46, place[1] : place[1] + 46]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, want.astype(np.float32) / np.float32(255))
 
 
 @given(size=st.integers(1, 30))
