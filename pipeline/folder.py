@@ -171,7 +171,7 @@ class Folder:
         """Let other runs work here; work in progress stays."""
         self.owner.release()
         with contextlib.suppress(OSError):  # it is empty where nothing was begun
-            self.partial.rmdir()
+            patiently(self.partial.rmdir)
 
     def _outputs(self, name: str, form: str) -> Outputs:
         if Path(name).name != name:

@@ -108,6 +108,11 @@ def test_a_call_that_fails_leaves_equal_bytes_or_a_run_to_take_up(small, kind):
         small.survives(Fault(kind, number, error, lasting))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_call_of_all_that_fails_once_leaves_nothing_behind(small, kind):
+    small.survives(Fault(kind, small.counts[kind], errno.EIO))
+
+
 def test_a_clock_that_jumps_changes_nothing(small, monkeypatch):
     rng, now = random.Random(SEED), time.time()
     monkeypatch.setattr(time, "time", lambda: now + rng.uniform(-1e8, 1e8))
