@@ -41,6 +41,10 @@ class LostError(DamageError):
     """A file that was a raster when the run began is gone, or no raster any more."""
 
 
+class UnreachableError(RasterError):
+    """Pixels of a raster cannot be had now, for want of a network, a server's leave or memory."""
+
+
 class AlteredError(RasterError):
     """An input that is another one than when the run began: what was made of it is of neither."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -161,10 +161,11 @@ class Folder:
         self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Take away the folder of work in progress: nothing is left to do in it."""
-        # its content first, while the place is ours: a run that comes then may begin at once
+        """Take away the work in progress; what rasters that failed have left may be taken up."""
+        failed = {name for name, state in self.states.items() if state["state"] == "failed"}
+        # while the place is ours: a run that comes then may begin at once
         with contextlib.suppress(OSError):  # it is in nobody's way, and the next run deletes it
-            patiently(self._clear_partial)
+            patiently(self._clear_partial, failed)
         self.release()
 
     def release(self) -> None:
@@ -179,10 +180,10 @@ class Folder:
             raise ValueError(f"{name!r} is not the name of an output")
         return Outputs(self.path, name, sink_of(name + SUFFIXES[form]))
 
-    def _clear_partial(self) -> None:
-        """Delete the work in progress of other runs."""
+    def _clear_partial(self, kept: Collection[str] = ()) -> None:
+        """Delete the work in progress but that of some rasters."""
         for path in self.partial.iterdir():
-            if path.name != self.owner.path.name:
+            if path.name not in (self.owner.path.name, *kept):
                 durable.remove(path)
 
     def _refuse_inputs(self, doomed: Sequence[Path] = ()) -> None:

@@ -22,7 +22,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipeline import network
-from pipeline.errors import DamageError, RasterError, one_line
+from pipeline.errors import DamageError, UnreachableError, one_line
 
 os.environ.update(
     {
@@ -106,7 +106,8 @@ def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = Tr
     Raises
     ------
     RasterError
-        If it fails each time; a `DamageError` where that is the fault of a local file.
+        If it fails each time; a `DamageError` where that is the fault of a local file, else an
+        `UnreachableError`.
     """
     reason = f"cannot read {what} ({{}}); the file is damaged or gone: repair or fetch it again"
     retry_s = _NETWORK_RETRY_S if network.is_remote(path) else RETRY_AFTER_S
@@ -126,10 +127,10 @@ def _attempt(path: str, use: Callable[[], T], reason: str, retry_s: tuple[float,
             failure = network.failure(error, remote=remote)
             if remote and network.is_permanent(failure):
                 said = f"the server refuses it ({failure}); check the address and the credentials"
-                raise RasterError(path, said) from error
+                raise UnreachableError(path, said) from error
             if delay is None or (remote and not failure and _NO_RASTER in str(error)):
                 elsewhere = remote or failure or _no_memory(error)
-                kind = RasterError if elsewhere else DamageError
+                kind = UnreachableError if elsewhere else DamageError
                 raise kind(path, _reason(error, failure, reason, tries)) from error
             time.sleep(delay)
     raise AssertionError("unreachable")

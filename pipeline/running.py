@@ -36,7 +36,7 @@ from pipeline.network import is_remote
 from pipeline.pace import Pace
 from pipeline.progress import Progress, Silent
 from pipeline.record import raster_record
-from pipeline.redo import redo_of
+from pipeline.retry import kept
 from pipeline.schedule import Tally
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
@@ -185,7 +185,7 @@ class _Run:
                 self._record,
                 self._advanced,
                 self._started,
-                lambda message: self._progress.event("warning", message=message),
+                self._warn,
                 self._config.memory_limit,
             ):
                 self._end(outcome)
@@ -270,7 +270,10 @@ class _Run:
         job = job_of(self._config, one.source.name, one.view, kernel, codebook, self._folder.path)
         job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint, stamp=one.mark.stamp)
         job = replace(job, fallback=on_cpu(kernel) if self._config.device_fallback else None)
-        return replace(job, redo=redo_of(job) if self._retry_bad else None)
+        return replace(job, redo=kept(job, self._pool, self._warn) if self._retry_bad else None)
+
+    def _warn(self, message: str) -> None:
+        self._progress.event("warning", message=message)
 
     def _size(self, one: Input) -> dict[str, int]:
         """Chunks and pixels of a raster, for `run.json`."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline import stopping
@@ -18,8 +19,9 @@ from pipeline import tasks as work
 from pipeline.assembly import Assembled
 from pipeline.durable import patiently
 from pipeline.effort import Effort
-from pipeline.errors import DamageError, StorageError
+from pipeline.errors import DamageError, StorageError, UnreachableError
 from pipeline.job import Job
+from pipeline.network import is_remote
 from pipeline.seams import Seams
 from pipeline.tasks import UnitsDone
 from pipeline.throttle import Throttle
@@ -247,12 +249,23 @@ def drive(
 
 
 def _ended(one: _Running) -> Outcome:
-    """The outcome of a raster that is over; its work in progress stays only where storage failed."""
+    """The outcome of a raster that is over; its work stays where storage failed or its input is away."""
     if isinstance(one.error, StorageError):
         one.workspace.close()
         raise one.error
-    one.workspace.remove()
+    if one.error is not None and _is_away(one.tally.job, one.error):
+        one.workspace.close()
+    else:
+        one.workspace.remove()
     return Outcome(one.tally, one.record, one.error)
+
+
+def _is_away(job: Job, error: BaseException) -> bool:
+    """Whether a raster failed for its input cannot be had now, and may be back, as it was."""
+    files = (Path(file) for one in job.view.raster.members for file in one.files if not is_remote(file))
+    return isinstance(error, UnreachableError) or (
+        isinstance(error, DamageError) and not all(file.exists() for file in files)
+    )
 
 
 class _Flight:

@@ -300,3 +300,21 @@ def test_a_chunk_whose_note_of_what_is_bad_was_altered_is_done_again(
     assert run(source, out, **options).done == ["scene"]
     assert bad_places(out) == {(2, 3)}
     assert json.loads((out / "scene.json").read_text())["bad_chunks"] == 1
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+def test_a_retry_keeps_no_labels_of_what_is_another_raster_by_now(sound, reference, tmp_path, capsys, form):
+    source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
+    options = {"codebook": str(reference / "codebook.npz"), "format": form}
+    run(source, out, on_bad_chunk="nodata", **options)
+    with rasterio.open(sound) as dataset:
+        write_geotiff(source, dataset.read()[:, ::-1, ::-1].copy())
+    capsys.readouterr()
+    assert cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "plain"]) == 0
+    assert "the input is another one now" in capsys.readouterr().err
+    run(source, tmp_path / "expected", **options)
+    ends = "tif" if form == "cog" else "vrt"
+    found, expected = (rasterio.open(folder / f"scene.{ends}") for folder in (out, tmp_path / "expected"))
+    with found, expected:
+        assert (found.read() == expected.read()).all()
+    assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none"]) == 0

@@ -14,7 +14,7 @@ from pipeline import tasks as work
 from pipeline.assembly import ASSEMBLED, CHECKED
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
-from pipeline.errors import StorageError, UsageError
+from pipeline.errors import StorageError, UnreachableError, UsageError
 from pipeline.fit_memory import FitMemory
 from pipeline.sinks.sink import sink_of
 from tests.rasters import noise, write_geotiff
@@ -238,6 +238,41 @@ def test_other_chunks_begin_anew_and_other_workers_go_on(
     running.run(plain.model_copy(update=change))
     if "chunk_size" not in change or form == "cog":
         assert labels_of(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("away", ["in the midst", "network", "when another run came"])
+def test_what_is_done_waits_for_an_input_that_is_away(source, form, undisturbed, tmp_path, monkeypatch, away):
+    mine, out = tmp_path / source.name, tmp_path / "out"
+    shutil.copy(source, mine)
+    calls, real = [], work.graph_labels
+
+    def labels(job, window):
+        calls.append(window)
+        if len(calls) > 1:
+            if away == "network":
+                raise UnreachableError(str(mine), "cannot be fetched")
+            if away == "in the midst":
+                mine.unlink(missing_ok=True)
+            else:
+                raise StorageError("full")
+        return real(job, window)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "graph_labels", labels)
+        if away == "when another run came":
+            with pytest.raises(StorageError, match="full"):
+                running.run(config(mine, out, format=form))
+            mine.unlink()
+        else:
+            assert list(running.run(config(mine, out, format=form)).failed) == [mine.stem]
+    mine.unlink(missing_ok=True)
+    assert list(running.run(config(mine, out, format=form)).failed) == [mine.stem]
+    shutil.copy(source, mine)
+    made = Calls(monkeypatch)
+    assert running.run(config(mine, out, format=form)).done == [mine.stem]
+    assert len([unit for stage, unit in made.units if stage == 0]) < 30
+    assert labels_of(out) == undisturbed
+    assert not (out / ".partial").exists()
 
 
 def test_the_codebook_stays(source, tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ class FakeJob:
         self.fails = fails
         self.error = error or RasterError(name, "damaged")
         self.folder = folder or Path("/nonexistent") / name
-        self.view = SimpleNamespace(path=name, tolerant=tolerant)
+        self.view = SimpleNamespace(path=name, tolerant=tolerant, raster=SimpleNamespace(members=()))
 
     def after(self, _):
         return None
