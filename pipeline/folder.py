@@ -105,9 +105,12 @@ class Folder:
         try:
             record = jsonfile.read_object(files.json)
             before, used = str(record["input"]["fingerprint"]), str(record["codebook_hash"])
-        except (OSError, ValueError, KeyError, TypeError):
+            layout = {key: record["parameters"].get(key) for key in self._config.layout}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        if not (self.taken_up and files.labels.exists()) or (codebook is not None and used != codebook):
+        if not (self.taken_up and files.labels.exists()) or layout != self._config.layout:
+            return None
+        if codebook is not None and used != codebook:
             return None
         if fingerprint not in (None, before):
             raise UsageError(
@@ -210,7 +213,7 @@ class Folder:
         try:
             former = jsonfile.read_object(path)
             config, rasters = dict(former["config"]), list(former["rasters"])
-            made = [self._outputs(str(r["name"]), config["format"]) for r in rasters]
+            made = [one for r in rasters for one in self._made(str(r["name"]), config["format"])]
         except (OSError, ValueError, KeyError, TypeError):
             if not overwrite:
                 raise UsageError(
@@ -232,12 +235,13 @@ class Folder:
                 f"{self._config.aoi}: the polygons of --aoi have changed since the run in {self.path} began; "
                 "use --overwrite or another OUT"
             )
+        self._refuse_strangers({f for one in made for f in one.all()})
         self.states = {str(r["name"]): dict(r) for r in rasters}
         self._former_choice = config.get("on_bad_chunk")
         self.taken_up = True
 
     def _difference(self, config: dict[str, Any], sources: list[str]) -> str:
-        mine = {**self._config.meaning, **self._config.layout, "codebook": self._config.codebook}
+        mine = {**self._config.meaning, "codebook": self._config.codebook}
         for key, value in mine.items():
             if config.get(key) != value:
                 return f"{key} {config.get(key)}, not {value}"
@@ -249,10 +253,21 @@ class Folder:
             return f"it has the source {gone[0]} too"
         return ""
 
-    def _refuse_strangers(self) -> None:
+    def _made(self, name: str, form: str) -> list[Outputs]:
+        """Outputs of a raster that a former run made or was to make, the labels in another format too."""
+        found = [self._outputs(name, form)]
+        try:
+            record = jsonfile.read_object(found[0].json)
+            if (other := record["parameters"]["format"]) != form:
+                found.append(self._outputs(name, other))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # nothing was made, or nothing says how
+        return found
+
+    def _refuse_strangers(self, known: Collection[Path] = ()) -> None:
         for source in self._sources:
             for file in self.outputs(source).all():
-                if file.exists():
+                if file.exists() and file not in known:
                     raise UsageError(
                         f"{file} exists already and no run.json says what it is; "
                         "choose another OUT or --overwrite"

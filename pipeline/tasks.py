@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from pipeline.ledger import Unit
 from pipeline.seams import Borders, Seams
 from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sinks.written import Beside, Written
 from pipeline.workers import cell_threads
 from pipeline.workspace import RECORD
@@ -325,9 +327,10 @@ def publish(job: Job) -> dict[str, Any]:
     path = job.folder / RECORD
     record = jsonfile.read_object(path)
     place = Outputs(job.out, job.name, job.sink)
-    if (
-        place.json.exists()
-    ):  # of labels that are replaced: with it, those that are half replaced pass for done
+    for former in _in_other_formats(place):  # while the record that names them is there
+        durable.remove(former)
+    # labels that are half replaced do not pass for done with the record of the former ones
+    if place.json.exists():
         place.json.unlink()
         durable.sync_folder(job.out)
     for name in record["files"]:
@@ -337,3 +340,14 @@ def publish(job: Job) -> dict[str, Any]:
         place.bad.unlink(missing_ok=True)  # of what has been made good since
     durable.move(path, place.json)
     return record
+
+
+def _in_other_formats(place: Outputs) -> list[Path]:
+    """Files of a raster's former labels that those of this sink do not replace by their names."""
+    try:
+        former = {str(name) for name in jsonfile.read_object(place.json)["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    # a record is data: it may not name what is no output of this raster
+    names = {name for suffix in SUFFIXES.values() for name in sink_of(place.name + suffix).files}
+    return [place.out / name for name in sorted((names & former) - set(place.sink.files))]

@@ -25,7 +25,7 @@ from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-from pipeline import durable
+from pipeline import codebooks, durable, tasks
 from pipeline.array import labels_like, open_raster
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError, UsageError
@@ -195,15 +195,81 @@ def test_the_store_says_nothing_of_times_and_places(source, tmp_path):
     assert str(tmp_path).encode() not in text
 
 
-def test_a_finished_store_is_skipped_and_another_format_refused(source, tmp_path):
-    store = segmented(source, tmp_path / "o", format="zarr")
-    before = content(tmp_path / "o" / "r.zarr")
-    again = run(RunConfig(sources=(str(source),), out=str(tmp_path / "o"), segments=5, format="zarr"))
-    assert again.skipped == ["r"]
-    for change in ({"format": "cog"}, {"format": "zarr", "zarr_version": 2}):
-        with pytest.raises(UsageError, match=r"holds another run: (format zarr|zarr_version 3), not (cog|2)"):
-            run(RunConfig(sources=(str(source),), out=str(tmp_path / "o"), segments=5, **change))
-    assert content(store) == before
+def listed(out):
+    return sorted(path.name for path in out.iterdir())
+
+
+def labels_in(out):
+    return {
+        name: found for name, found in content(out).items() if name.startswith(("r.tif", "r.zarr", "r.vrt"))
+    }
+
+
+FORMATS = ({"format": "zarr"}, {"format": "cog"}, {"format": "zarr", "zarr_version": 2})
+
+
+def test_a_finished_store_is_skipped_and_another_format_takes_its_place(source, tmp_path, monkeypatch):
+    def asked(**change):
+        return run(RunConfig(sources=(str(source),), out=str(tmp_path / "o"), segments=5, **change))
+
+    fresh = [segmented(source, tmp_path / str(i), **form) for i, form in enumerate(FORMATS)]
+    segmented(source, tmp_path / "o", format="zarr")
+    monkeypatch.setattr(codebooks, "fit_as_asked", None)  # the codebook stays
+    for form, expected in [*zip(FORMATS, fresh, strict=True), (FORMATS[0], fresh[0])]:
+        first = asked(**form)
+        assert [*first.done, *first.skipped] == ["r"]
+        assert listed(tmp_path / "o") == listed(expected.parent)
+        assert labels_in(tmp_path / "o") == labels_in(expected.parent) != {}
+        assert asked(**form).skipped == ["r"]
+
+
+def test_labels_in_the_former_format_stay_until_those_in_the_other_are_whole(source, tmp_path, monkeypatch):
+    options = {"sources": (str(source),), "out": str(tmp_path / "o"), "segments": 5}
+    cog = segmented(source, tmp_path / "o")
+    fresh = segmented(source, tmp_path / "fresh", format="zarr")
+    moved, usual = [], durable.move
+
+    def torn(here, there):
+        moved.append(there.name)
+        if len(moved) == 2:
+            raise StorageError("full")
+        usual(here, there)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "finish", lambda *_: (_ for _ in ()).throw(StorageError("full")))
+        with pytest.raises(StorageError):
+            run(RunConfig(**options, format="zarr"))
+    assert cog.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "move", torn)
+        with pytest.raises(StorageError):
+            run(RunConfig(**options, format="zarr"))
+    assert run(RunConfig(**options, format="zarr")).done == ["r"]
+    assert listed(tmp_path / "o") == listed(tmp_path / "fresh")
+    assert content(tmp_path / "o" / "r.zarr") == content(fresh)
+
+
+def test_another_format_replaces_no_store_of_somebody_else_s(source, tmp_path):
+    segmented(source, tmp_path / "o")
+    (tmp_path / "o" / "r.zarr").mkdir()
+    (tmp_path / "o" / "r.zarr" / "mine").write_text("precious")
+    with pytest.raises(UsageError, match=r"r\.zarr exists already"):
+        run(RunConfig(sources=(str(source),), out=str(tmp_path / "o"), segments=5, format="zarr"))
+    assert (tmp_path / "o" / "r.zarr" / "mine").exists()
+    assert (tmp_path / "o" / "r.tif").exists()
+
+
+def test_a_record_names_nothing_but_outputs_for_deletion(source, tmp_path):
+    segmented(source, tmp_path / "o")
+    precious = [tmp_path / "precious.tif", tmp_path / "o" / "mine.tif"]
+    for path in precious:
+        path.write_text("precious")
+    record = json.loads((tmp_path / "o" / "r.json").read_text())
+    record["files"] += ["../precious.tif", "mine.tif", str(precious[0])]
+    (tmp_path / "o" / "r.json").write_text(json.dumps(record))
+    run(RunConfig(sources=(str(source),), out=str(tmp_path / "o"), segments=5, format="zarr"))
+    assert all(path.read_text() == "precious" for path in precious)
+    assert not (tmp_path / "o" / "r.tif").exists()
 
 
 def test_overwrite_replaces_one_format_by_the_other(source, cog_levels, tmp_path):
