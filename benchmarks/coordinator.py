@@ -149,7 +149,7 @@ def _merge(_job: Job, index: int, unit: Unit, recorded: Written | None) -> Units
     return UnitsDone(index, {} if recorded else {unit: _written(index, unit)})
 
 
-def _assembled(_job: Job, _known: Assembled | None) -> Assembled:
+def _assembled(_job: Job) -> Assembled:
     return Assembled([0] * 256, {})
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class Assembly:
         if assembled == self.known:
             return
         self.forget()
-        text = json.dumps(asdict(assembled)).encode()
+        text = json.dumps(asdict(replace(assembled, seconds=0.0))).encode()
         self.known, self._digest = assembled, _digest(text)
         write_bytes(self._assembled, self._digest + text)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ class _Running:
         self.record: dict[str, Any] | None = None
         self.workspace = patiently(Workspace, job)
         self._again: list[Task] = []
+        self._is_there = False
         self._assembled: Assembled | None = None
         self._seams = Seams()
         self._phases = self._plan(job, record)
@@ -97,15 +99,20 @@ class _Running:
 
     def _plan(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> Iterator[Iterator[Task]]:
         ledger = self.workspace.ledger
+        assembly = self.workspace.assembly
         if not self.workspace.complete:
-            yield (Task(work.label_window, (job, w, self.workspace.recorded(w))) for w in job.windows())
+            # beside the units, of which one that is made anew has all assembled anew
+            known = [Task(work.is_there, (job, assembly.known))] if assembly.known else []
+            windows = (Task(work.label_window, (job, w, self.workspace.recorded(w))) for w in job.windows())
+            yield chain(known, windows)
             for stage in job.stages[1:]:
                 yield (
                     Task(work.merge_unit, (job, stage.index, unit, ledger.done(stage.index, unit)))
                     for unit in stage.units()
                 )
-            assembly = self.workspace.assembly
-            yield iter([Task(work.assemble, (job, assembly.known))])
+            self._assembled = assembly.known if self._is_there else None
+            if self._assembled is None:
+                yield iter([Task(work.assemble, (job,))])
             self._seams = assembly.seams
             checks = enumerate(work.checks(job))
             yield (Task(work.check, (job, *what), i) for i, what in checks if not assembly.sound(i))
@@ -162,6 +169,8 @@ class _Running:
         """Keep what a task found, so that another run need not do it again."""
         if isinstance(result, UnitsDone):
             self.workspace.add(result.stage, result.written)
+        elif isinstance(result, bool):
+            self._is_there = result
         elif isinstance(result, Assembled):
             self._assembled = result
             patiently(self.workspace.assembly.begin, result)

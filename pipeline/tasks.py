@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -229,8 +229,8 @@ def merge_unit(job: Job, index: int, unit: Unit, recorded: Written | None) -> Un
 
 
 @_patient
-def assemble(job: Job, known: Assembled | None) -> Assembled:
-    """Assemble the labels in the workspace, unless they are there as they are known to be.
+def assemble(job: Job) -> Assembled:
+    """Assemble the labels in the workspace.
 
     Raises
     ------
@@ -238,8 +238,6 @@ def assemble(job: Job, known: Assembled | None) -> Assembled:
         If no pixel got a label.
     """
     start = time.perf_counter()
-    if known is not None and _still(job, known):
-        return replace(known, seconds=time.perf_counter() - start)
     histogram = job.sink.assemble(job.folder, job.stages, Labelled.of(job.codebook, job.view.georeference))
     if histogram[:NODATA].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
@@ -247,7 +245,8 @@ def assemble(job: Job, known: Assembled | None) -> Assembled:
     return Assembled([int(n) for n in histogram], checksums, time.perf_counter() - start)
 
 
-def _still(job: Job, known: Assembled) -> bool:
+@_patient
+def is_there(job: Job, known: Assembled) -> bool:
     """Whether the sink's files in the workspace are what is known of them."""
     places = {name: job.folder / name for name in job.sink.files}
     if known.checksums.keys() != places.keys() or not all(path.exists() for path in places.values()):

@@ -217,10 +217,10 @@ def meanwhile(monkeypatch, change, name):
     """Have something happen when all of a raster is labelled and nothing of it is published."""
     real = work.assemble
 
-    def assemble(job, known):
+    def assemble(job):
         if job.name == name:
             change()
-        return real(job, known)
+        return real(job)
 
     monkeypatch.setattr(work, "assemble", assemble)
     monkeypatch.setattr(altered, "_AGAIN_S", (0.0, 0.0))

@@ -135,7 +135,7 @@ class Record:
         work = schedule.work
         monkeypatch.setattr(work, "label_window", lambda job, w, _: self._task(job, "label", w))
         monkeypatch.setattr(work, "merge_unit", lambda job, _i, unit, _: self._task(job, "merge", unit))
-        monkeypatch.setattr(work, "assemble", lambda job, _: self._task(job, "assemble", None))
+        monkeypatch.setattr(work, "assemble", lambda job: self._task(job, "assemble", None))
         monkeypatch.setattr(work, "checks", lambda job: [(s.index, i) for s in job.stages for i in range(2)])
         monkeypatch.setattr(work, "check", lambda job, stage, w: self._task(job, "check", (stage, w)))
         monkeypatch.setattr(work, "finish", lambda job, record, *_: self._task(job, "finish", record))
