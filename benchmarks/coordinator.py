@@ -25,12 +25,12 @@ from benchmarks.mapping import drive
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
-from pipeline import schedule, tasks
+from pipeline import phases, tasks
 from pipeline.assembly import Assembled
 from pipeline.header import Georeference, SingleRaster, Stack
 from pipeline.job import Job
 from pipeline.ledger import Unit
-from pipeline.schedule import Tally
+from pipeline.phases import Tally
 from pipeline.seams import Seams
 from pipeline.sinks.sink import sink_of
 from pipeline.sinks.written import DIGEST_BYTES, Written
@@ -134,7 +134,7 @@ def _tasks_that_do_nothing() -> Iterator[None]:
     with (
         mock.patch.multiple(tasks, label_window=_label, merge_unit=_merge, assemble=_assembled, check=_seams),
         mock.patch.multiple(tasks, finish=_record, publish=_record),
-        mock.patch.object(schedule.Workspace, "remove", schedule.Workspace.close),
+        mock.patch.object(phases.Workspace, "remove", phases.Workspace.close),
     ):
         yield
 

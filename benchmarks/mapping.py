@@ -22,7 +22,7 @@ from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
 from pipeline import schedule
 from pipeline.job import Job
-from pipeline.schedule import Tally
+from pipeline.phases import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.tasks import UnitsDone
 from pipeline.view import View

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,12 @@ class Assembly:
 
     def sound(self, index: int) -> bool:
         """Whether an earlier run found the window of this number sound."""
-        return index < len(self._sound) and bool(self._sound[index])
+        return self.found()(index)
+
+    def found(self) -> Callable[[int], bool]:
+        """Tells what `sound` tells now, whatever is forgotten later."""
+        sound = self._sound
+        return lambda index: index < len(sound) and bool(sound[index])
 
     def begin(self, assembled: Assembled) -> None:
         """Record what was assembled; what was found of other labels is forgotten.

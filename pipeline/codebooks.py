@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from pipeline import durable
+from pipeline import durable, startup
 from pipeline.budget import Spent
 from pipeline.config import RunConfig
 from pipeline.durable import patiently
@@ -123,7 +123,8 @@ class Codebooks:
             self._progress.event("fit", done=done, total=total, raster=name)
 
         def fit(by: Kernel) -> Codebook:
-            return fit_as_asked(config, sampled(inputs), by, self._pool, heard, memory)
+            with startup.graph_beside():
+                return fit_as_asked(config, sampled(inputs), by, self._pool, heard, memory)
 
         try:
             codebook = fit(kernel)

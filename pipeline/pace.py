@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pipeline.schedule import Tally
+from pipeline.phases import Tally
 
 
 class Pace:
@@ -46,6 +46,6 @@ class Pace:
         }
 
     def ended(self, tally: Tally) -> None:
-        """A raster is over: what it left undone will not be waited for."""
-        self._pixels -= tally.job.view.region.pixels - tally.pixels_done
-        self._so_far.pop(tally.job.name, None)
+        """A raster is over: what was not counted of it will not be waited for."""
+        done, _ = self._so_far.pop(tally.job.name, (0, 0))
+        self._pixels -= tally.job.view.region.pixels - done

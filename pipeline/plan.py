@@ -243,11 +243,8 @@ def _fits(
     config: RunConfig, kernel: Kernel, inputs: Sequence[Input], saved: Codebook | None, pool: workers.Pool
 ) -> Fits:
     """Fits, while the chunk graph is imported beside them as in a run."""
-    loading = startup.load_graph_beside()
-    try:
+    with startup.graph_beside():
         return trial_fits(config, kernel, inputs, saved, pool)
-    finally:
-        loading.join()
 
 
 def _job(

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.config import RunConfig
 from pipeline.job import device_of
-from pipeline.schedule import Tally
+from pipeline.phases import Tally
 from pipeline.versions import versions
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
-from pipeline import durable, schedule, space, startup, workers
+from pipeline import durable, schedule, space, workers
 from pipeline.budget import Setting, Spent, budget
 from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
@@ -34,10 +34,10 @@ from pipeline.journal import Journal
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
 from pipeline.network import is_remote
 from pipeline.pace import Pace
+from pipeline.phases import Tally
 from pipeline.progress import Progress, Silent
 from pipeline.record import raster_record
 from pipeline.retry import kept
-from pipeline.schedule import Tally
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
 from pipeline.tasks import UnitsDone
@@ -176,8 +176,6 @@ class _Run:
         for one, size in zip(todo, sizes, strict=True):
             self._folder.note(one.source, "waiting", fingerprint=one.fingerprint, **size)
         self._folder.save({})
-        if todo:
-            self._graph = startup.load_graph_beside()
         try:
             for outcome in schedule.drive(
                 self._jobs(todo, inputs, saved),
@@ -195,8 +193,6 @@ class _Run:
                 # it was fitted on what is there no more, and nothing has been made with it
                 durable.patiently(durable.remove, self._folder.codebook)
         finally:
-            if todo:
-                self._graph.join()  # Python may not take itself apart in the middle of an import
             self._report.seconds = time.monotonic() - self._start
             self._folder.save(self._summary())
 
@@ -265,7 +261,6 @@ class _Run:
                     yield self._job(one, codebook)
 
     def _job(self, one: Input, codebook: Codebook) -> Job:
-        self._graph.join()
         kernel = as_fitted(self._kernel, codebook)
         job = job_of(self._config, one.source.name, one.view, kernel, codebook, self._folder.path)
         job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint, stamp=one.mark.stamp)

@@ -9,191 +9,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
-from itertools import chain
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import stopping
-from pipeline import tasks as work
-from pipeline.assembly import Assembled
-from pipeline.durable import patiently
-from pipeline.effort import Effort
 from pipeline.errors import DamageError, StorageError, UnreachableError
 from pipeline.job import Job
 from pipeline.network import is_remote
-from pipeline.seams import Seams
+from pipeline.phases import Running, Tally, Task
 from pipeline.tasks import UnitsDone
 from pipeline.throttle import Throttle
-from pipeline.workers import Pool, finished, is_lost
-from pipeline.workspace import Workspace
+from pipeline.workers import Pool, finished
 
-_LOST_TWICE_S = (0.5, 2.0)
 _POLL_S = 0.25
 _HUNG_S = 900.0
 _HUNG_TIMES = 20.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """A call for a worker, its number among its kind, and how often it took its worker with it."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    number: int = 0
-    losses: int = 0
-    not_before: float = 0.0
-
-
-@dataclass
-class Tally:
-    """How far one raster is.
-
-    Parameters
-    ----------
-    job
-        The raster's job.
-    chunks_done, pixels_done
-        What is durable.
-    pixels_made
-        Of these, what this run made.
-    windows
-        Tasks of labelling done.
-    effort
-        Seconds of work of all workers.
-    """
-
-    job: Job
-    chunks_done: int = 0
-    pixels_done: int = 0
-    pixels_made: int = 0
-    windows: int = 0
-    effort: Effort = field(default_factory=Effort)
-    started: float = field(default_factory=time.monotonic)
-
-    def add(self, done: UnitsDone) -> None:
-        """Count a window."""
-        self.chunks_done += done.chunks
-        self.pixels_done += done.pixels
-        self.pixels_made += done.pixels if done.written else 0
-        self.windows += 1
-        self.effort += done.effort
-
-
-class _Running:
-    """A raster under way: its phases, of which each waits for the one before."""
-
-    def __init__(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> None:
-        self.tally = Tally(job)
-        self.under_way = 0
-        self.error: BaseException | None = None
-        self.record: dict[str, Any] | None = None
-        self.workspace = patiently(Workspace, job)
-        self._again: list[Task] = []
-        self._is_there = False
-        self._assembled: Assembled | None = None
-        self._seams = Seams()
-        self._phases = self._plan(job, record)
-        self._tasks: Iterator[Task] | None = next(self._phases)
-
-    def _plan(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> Iterator[Iterator[Task]]:
-        ledger = self.workspace.ledger
-        assembly = self.workspace.assembly
-        if not self.workspace.complete:
-            # beside the units, of which one that is made anew has all assembled anew
-            known = [Task(work.is_there, (job, assembly.known))] if assembly.known else []
-            windows = (Task(work.label_window, (job, w, self.workspace.recorded(w))) for w in job.windows())
-            yield chain(known, windows)
-            for stage in job.stages[1:]:
-                yield (
-                    Task(work.merge_unit, (job, stage.index, unit, ledger.done(stage.index, unit)))
-                    for unit in stage.units()
-                )
-            self._assembled = assembly.known if self._is_there else None
-            if self._assembled is None:
-                yield iter([Task(work.assemble, (job,))])
-            self._seams = assembly.seams
-            checks = enumerate(work.checks(job))
-            yield (Task(work.check, (job, *what), i) for i, what in checks if not assembly.sound(i))
-            yield iter([Task(work.finish, (job, record(self.tally), self._assembled, self._seams))])
-        yield iter([Task(work.publish, (job,))])
-
-    def next_task(self) -> Task | None:
-        """The next task that may start now, or None."""
-        while self._tasks is not None and self.error is None:
-            now = time.monotonic()
-            for waiting in self._again:
-                if waiting.not_before <= now:
-                    self._again.remove(waiting)
-                    return waiting
-            if (task := next(self._tasks, None)) is not None:
-                return task
-            if self.under_way or self._again:
-                return None
-            self._tasks = next(self._phases, None)
-        return None
-
-    @property
-    def waits(self) -> bool:
-        """True when tasks wait for another try."""
-        return bool(self._again)
-
-    @property
-    def over(self) -> bool:
-        """True when nothing is left to do or to wait for."""
-        return self.under_way == 0 and (self._tasks is None or self.error is not None)
-
-    def take(self, task: Task, future: Future[Any]) -> UnitsDone | None:
-        """Count a finished task; gives what became durable of the chunks."""
-        self.under_way -= 1
-        try:
-            result = future.result()
-            self._keep(task, result)
-        except CancelledError:
-            return None
-        except Exception as error:  # noqa: BLE001  (whatever it is, it is this raster's failure)
-            if is_lost(error):
-                self._lost(task)
-            else:
-                self.error = self.error or error
-            return None
-        if isinstance(result, UnitsDone) and result.stage == 0:
-            self.tally.add(result)
-            return result
-        if isinstance(result, dict):
-            self.record = result
-        return None
-
-    def _keep(self, task: Task, result: Any) -> None:
-        """Keep what a task found, so that another run need not do it again."""
-        if isinstance(result, UnitsDone):
-            self.workspace.add(result.stage, result.written)
-        elif isinstance(result, bool):
-            self._is_there = result
-        elif isinstance(result, Assembled):
-            self._assembled = result
-            patiently(self.workspace.assembly.begin, result)
-        elif isinstance(result, Seams):
-            self._seams += result
-            patiently(self.workspace.assembly.add, task.number, result)
-
-    def _lost(self, task: Task) -> None:
-        """Have a task done again that took its worker with it: in smaller pieces, and not for ever."""
-        job = self.tally.job
-        if task.losses == len(_LOST_TWICE_S):
-            reason = (
-                f"{task.function.__name__} took its worker with it {task.losses + 1} times "
-                f"{task.arguments[1:2]}; give it more memory, or a smaller --chunk-size"
-            )
-            if job.view.tolerant and task.function is work.label_window:
-                self._again.append(Task(work.blank_window, (job, task.arguments[1], reason)))
-            else:
-                self.error = self.error or DamageError(job.view.path, reason)
-            return
-        at = time.monotonic() + _LOST_TWICE_S[task.losses]
-        for arguments in work.smaller(*task.arguments):
-            self._again.append(Task(task.function, arguments, task.number, task.losses + 1, at))
 
 
 @dataclass(frozen=True)
@@ -257,7 +89,7 @@ def drive(
         batch.close()
 
 
-def _ended(one: _Running) -> Outcome:
+def _ended(one: Running) -> Outcome:
     """The outcome of a raster that is over; its work stays where storage failed or its input is away."""
     if isinstance(one.error, StorageError):
         one.workspace.close()
@@ -293,7 +125,7 @@ class _Flight:
         self._throttle = throttle
         self._advanced = advanced
         self._warn = warn
-        self._tasks: dict[Future[Any], tuple[_Running, Task, float]] = {}
+        self._tasks: dict[Future[Any], tuple[Running, Task, float]] = {}
         self._longest = 0.0
         self._ended = time.monotonic()
 
@@ -365,7 +197,7 @@ class _Batch:
         self._record = record
         self._started = started
         self._warn = warn
-        self._running: list[_Running] = []
+        self._running: list[Running] = []
         self._exhausted = False
 
     @property
@@ -378,30 +210,30 @@ class _Batch:
         for one in self._running:
             one.workspace.close()
 
-    def next_task(self) -> tuple[Task, _Running] | None:
+    def next_task(self) -> tuple[Task, Running] | None:
         """The next task of the first raster that has one; begins another where none has."""
         for one in self._running:
             if (task := one.next_task()) is not None:
                 return task, one
         while (job := next(self._jobs, None)) is not None:
             self._started(job)
-            self._running.append(_Running(job, self._record))
+            self._running.append(Running(job, self._record))
             if (task := self._running[-1].next_task()) is not None:
                 return task, self._running[-1]
         self._exhausted = True
         return None
 
-    def ended(self) -> list[_Running]:
+    def ended(self) -> list[Running]:
         """The rasters that are over, which are under way no more."""
         over = [one for one in self._running if one.over]
         self._running = [one for one in self._running if not one.over]
         return [one for one in over if not self._begun_anew(one)]
 
-    def _begun_anew(self, one: _Running) -> bool:
+    def _begun_anew(self, one: Running) -> bool:
         """Whether a raster whose device failed is under way again, on its fallback."""
         if (job := one.tally.job.after(one.error)) is None:
             return False
         self._warn(f"{job.view.path}: begun anew on the CPU, for its device failed ({job.device_failure})")
         one.workspace.remove()
-        self._running.append(_Running(job, self._record))
+        self._running.append(Running(job, self._record))
         return True

@@ -9,6 +9,7 @@ not find they never look for again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 import psutil
 
 _ours = False
+_importing = threading.RLock()  # modules of one package may be seen half made by two threads that import them
 
 
 def claim() -> None:
@@ -45,32 +47,38 @@ def age_s() -> float:
         return time.time() - float(psutil.Process().create_time())
 
 
+@functools.cache
 def load_compiled() -> None:
     """Import what compiled functions need."""
     import numpy as np
 
-    with _without("scipy.linalg"):
+    with _importing, _without("scipy.linalg"):
         from engine import hashing
 
         hashing.mix(np.zeros(1, np.uint64))
 
 
-def load_graph_beside() -> threading.Thread:
-    """Import the chunk graph in a thread, to be joined before the graph is used and before the process ends.
+@contextlib.contextmanager
+def graph_beside() -> Iterator[None]:
+    """Import the chunk graph beside a block, which is a fit, that needs none of it.
 
-    Modules that a fit needs too are imported before, for two threads that import parts of one package may
-    see it half made.
+    Modules that a fit needs too are imported before.
     """
     load_compiled()
     # no daemon: Python may not take itself apart in the middle of an import
     thread = threading.Thread(target=load_graph)
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        thread.join()
 
 
+@functools.cache
 def load_graph() -> None:
     """Import the chunk graph."""
-    with _without("xarray", "scipy.fftpack", "scipy.sparse"):
+    load_compiled()
+    with _importing, _without("xarray", "scipy.fftpack", "scipy.sparse"):
         importlib.import_module("pipeline.graph")
 
 

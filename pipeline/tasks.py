@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, stopwatch, style
+from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, startup, stopwatch, style
 from pipeline.assembly import Assembled
 from pipeline.damage import BadBlock
 from pipeline.durable import patiently
@@ -31,6 +30,7 @@ from pipeline.ledger import Unit
 from pipeline.seams import Borders, Seams
 from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sinks.written import Beside, Written
 from pipeline.workers import cell_threads
@@ -40,7 +40,6 @@ T = TypeVar("T")
 
 _BLOCK_BYTES = 64 << 20
 _CHECK_PX = 2048
-_importing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +178,11 @@ def _labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
 
 def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     """Labels of a window from the chunk graph, and what in it could not be read."""
-    # Dask's modules import each other: two threads that do it at once may see one of them half made
-    with _importing:
-        from dask.local import get_sync
-        from dask.threaded import get as get_threaded
+    startup.load_graph()
+    from dask.local import get_sync
+    from dask.threaded import get as get_threaded
 
-        from pipeline import graph
+    from pipeline import graph
 
     shared = job.kernel.costly and job.threads > 1
     side = job.kernel.cell_px if shared else _block_px(job)
@@ -254,12 +252,31 @@ def is_there(job: Job, known: Assembled) -> bool:
     return all(checking.checksum(path) == known.checksums[name] for name, path in places.items())
 
 
+@_patient
+def is_intact(job: Job, index: int, unit: Unit, recorded: Written | None) -> bool:
+    """Whether a unit of a stage is still what was recorded of it."""
+    return _intact(job, index, unit, recorded)
+
+
 def checks(job: Job) -> Iterator[tuple[int, Window]]:
     """What `check` is to be called with, so that all of the assembled labels is checked; in a fixed order."""
     for stage in job.stages:
-        side = max(1, _CHECK_PX // stage.unit_px) * stage.unit_px
-        for window in tiles(Window(0, 0, stage.height, stage.width), side):
+        for window in tiles(Window(0, 0, stage.height, stage.width), _check_side(stage)):
             yield stage.index, window
+
+
+def checks_of(job: Job, window: Window) -> Iterator[int]:
+    """The numbers, in their order, of the `checks` of full resolution in which a window's chunks are."""
+    stage = job.stages[0]
+    side = _check_side(stage)
+    cols = -(-stage.width // side)
+    for row in range(window.row // side, -(-(window.row + window.height) // side)):
+        for col in range(window.col // side, -(-(window.col + window.width) // side)):
+            yield row * cols + col
+
+
+def _check_side(stage: Stage) -> int:
+    return max(1, _CHECK_PX // stage.unit_px) * stage.unit_px
 
 
 @_patient
@@ -271,6 +288,7 @@ def check(job: Job, index: int, window: Window) -> Seams:
     RasterError
         If they differ.
     """
+    startup.load_compiled()
     stage = job.stages[index]
     units = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
     expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in units}

@@ -195,23 +195,47 @@ def test_what_was_assembled_and_checked_is_not_done_again(
     assert seams_of(tmp_path) == pytest.approx(seams_of(whole), rel=1e-9)
 
 
-@pytest.mark.parametrize("altered", ["labels", "assembled", "unit"])
-def test_labels_that_are_not_what_was_assembled_are_assembled_and_checked_anew(
-    source, form, undisturbed, stopped_at_a_check, tmp_path, monkeypatch, altered
-):
-    workspace = tmp_path / ".partial" / "scene"
-    files = {"labels": f"scene.{'tif' if form == 'cog' else 'vrt'}", "assembled": ASSEMBLED}
-    unit = min((workspace / "stage0").rglob("*.part"))
-    path = workspace / files[altered] if altered in files else unit
+def flip(path):
+    """Alter a file in its midst."""
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    steps = LastSteps(monkeypatch, form)
+
+
+SOUND, NOT_YET, MERGED = "stage0/00000/00000.part", "stage0/00004/00005.part", "stage1/00000/00000.part"
+
+
+@pytest.mark.parametrize(
+    ("altered", "remade", "checked"),
+    [
+        # the same bytes are the same labels: what was found of them before still stands
+        (["labels"], set(), 2),
+        ([ASSEMBLED], set(), 5),
+        # nothing is made any more of a unit whose labels were found sound
+        ([SOUND], set(), 2),
+        ([NOT_YET], {(0, (4, 5))}, 5),
+        ([MERGED], {(1, (0, 0))}, 5),
+        # but it is looked at before something is made of it
+        (["labels", SOUND], {(0, (0, 0))}, 5),
+        ([NOT_YET, SOUND], {(0, (4, 5)), (0, (0, 0))}, 5),
+        ([MERGED, SOUND], {(1, (0, 0)), (0, (0, 0))}, 5),
+    ],
+    ids=str,
+)
+def test_what_is_not_what_was_made_is_made_anew_where_something_is_made_of_it(
+    source, form, undisturbed, stopped_at_a_check, tmp_path, monkeypatch, altered, remade, checked
+):
+    workspace = tmp_path / ".partial" / "scene"
+    for name in altered:
+        labels = f"scene.{'tif' if form == 'cog' else 'vrt'}"
+        flip(workspace / (labels if name == "labels" else name))
+    calls, steps = Calls(monkeypatch), LastSteps(monkeypatch, form)
     running.run(config(source, tmp_path, format=form))
-    assert steps.assembled == 1
-    # the same bytes are the same labels: what was found of them before still stands
-    assert len(steps.checked) == (2 if altered == "labels" else 5)
+    assert set(calls.units) == remade
+    assert steps.assembled == (altered != [SOUND])
+    assert len(steps.checked) == checked
     assert labels_of(tmp_path) == undisturbed
+    assert json.loads((tmp_path / "scene.json").read_text())["chunks"] == 30
 
 
 @pytest.mark.parametrize("end", [-1, -17, 20, 16, 3, 0])

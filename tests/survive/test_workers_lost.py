@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pipeline import running, schedule, tasks
+from pipeline import phases, running, tasks
 from pipeline.config import RunConfig
 from tests.rasters import noise, write_geotiff
 from tests.survive.commands import Command, outputs
@@ -64,7 +64,7 @@ def test_a_task_that_kills_every_worker_fails_its_raster_and_no_other(tmp_path, 
     config = RunConfig(
         sources=tuple(map(str, sources)), out=str(tmp_path / "out"), segments=3, workers="processes:2"
     )
-    monkeypatch.setattr(schedule, "_LOST_TWICE_S", (0.0, 0.0))
+    monkeypatch.setattr(phases, "_LOST_TWICE_S", (0.0, 0.0))
     with monkeypatch.context() as patch:
         patch.setattr(tasks, "label_window", Deadly("r1"))
         report = running.run(config)
