@@ -225,9 +225,9 @@ def _start(_size_px: int) -> tuple[list[Contender], list[Pair]]:
 
 EVENTS = (
     Event("kmeans", "K-Means, whole commands", (10_240, 24_576), _kmeans),
-    Event("cnn4", "a network of stride 4", (4096,), _cnn(4)),
-    Event("cnn8", "a network of stride 8", (4096,), _cnn(8)),
-    Event("cnn16", "a network of stride 16", (4096,), _cnn(16)),
+    Event("cnn4", "a network of stride 4", (4096, 8192), _cnn(4)),
+    Event("cnn8", "a network of stride 8", (4096, 8192), _cnn(8)),
+    Event("cnn16", "a network of stride 16", (4096, 8192), _cnn(16)),
     Event("workers", "two workers beside one, a network of stride 4", (4096,), _workers),
     Event("sink", "the COG sink", (10_240,), _sink),
     Event("halo", "what a halo costs", (10_240,), _halo),
