@@ -66,6 +66,16 @@ class Window:
             and other.col < self.col_end
         )
 
+    def shared(self, other: Window) -> Window:
+        """The pixels that two windows share, which have to overlap."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        row_end, col_end = min(self.row_end, other.row_end), min(self.col_end, other.col_end)
+        return Window(row, col, row_end - row, col_end - col)
+
+    def holds(self, other: Window) -> bool:
+        """Whether all pixels of another window are in this one."""
+        return self.overlaps(other) and self.shared(other) == other
+
     def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
         """Row and column slices of the window in an array whose first pixel is `origin`'s (default 0, 0)."""
         row, col = (origin.row, origin.col) if origin else (0, 0)

@@ -19,7 +19,7 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window, split
 from engine.kernel import NODATA, Kernel, Labels, Patch
-from pipeline import damage, stopwatch
+from pipeline import damage, shared_blocks, stopwatch
 
 if TYPE_CHECKING:
     from pipeline.damage import BadBlock
@@ -184,7 +184,7 @@ def read_arrays(
         cols = (sum(cols),)
     bands = len(raster.bands)
     stack = da.map_blocks(
-        partial(_read_block, raster, found, layout.outer, rows, cols),
+        partial(_read_block, raster, found, layout, rows, cols),
         chunks=((bands + 1,), rows, cols),
         dtype=raster.dtype,
         meta=np.empty((0, 0, 0), raster.dtype),
@@ -196,15 +196,16 @@ def read_arrays(
 def _read_block(
     raster: Raster,
     found: list[BadBlock] | None,
-    outer: Window,
+    layout: Layout,
     rows: tuple[int, ...],
     cols: tuple[int, ...],
     block_id: tuple[int, ...],
 ) -> npt.NDArray[Any]:
     i, j = block_id[-2:]
     starts_y, starts_x = [0, *accumulate(rows)], [0, *accumulate(cols)]
+    outer = layout.outer
     window = Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j])
-    with stopwatch.measure(stopwatch.READ):
+    with stopwatch.measure(stopwatch.READ), shared_blocks.within_halo(layout.halo_px):
         if found is None:
             return raster.read_stack(window)
         with damage.tolerating() as bad:

@@ -127,7 +127,7 @@ class Mosaic(Raster):
 
     def _first(self, stack: Stack, window: Window, touching: Iterable[int]) -> None:
         for index in touching:
-            part = _shared(self.tiles.window(index), window)
+            part = self.tiles.window(index).shared(window)
             into = stack[:, *part.slices(window)]
             if not into[-1].any():
                 into[...] = self._read(index, part)
@@ -139,7 +139,7 @@ class Mosaic(Raster):
         best = np.full(stack.shape[1:], np.iinfo(np.int64).max)
         for index in touching:
             tile = self.tiles.window(index)
-            part = _shared(tile, window)
+            part = tile.shared(window)
             place = part.slices(window)
             pixels = self._read(index, part)
             # twice the distance from the middle, so that it is a whole number
@@ -198,10 +198,3 @@ def _unpacked(token: str, packed: bytes) -> Mosaic:
         while len(_known) > 4:
             _known.popitem(last=False)
     return mosaic
-
-
-def _shared(one: Window, other: Window) -> Window:
-    """The part that two windows share."""
-    row, col = max(one.row, other.row), max(one.col, other.col)
-    row_end, col_end = min(one.row_end, other.row_end), min(one.col_end, other.col_end)
-    return Window(row, col, row_end - row, col_end - col)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window
-from pipeline import damage, handles
+from pipeline import damage, handles, shared_blocks
 from pipeline.errors import ContainerError, DamageError, RasterError
 from pipeline.fingerprint import combined
 from pipeline.header import Georeference, GroundControlPoint, SingleRaster, Stack, described
 from pipeline.limits import refuse_block, refuse_claim
 from pipeline.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
+from pipeline.shared_blocks import UndecodableError
 from pipeline.state import files_of, state_of
 
 _HDF4 = b"\x0e\x03\x13\x01"
@@ -99,27 +101,50 @@ class FileRaster(SingleRaster):
         return damage.Planes(self.path, self.bounds, count, dtype, read, block_shape, exact, stream)
 
     def _read(self, dataset: Any, window: Window) -> Stack:
-        part = FileWindow(window.col, window.row, window.width, window.height)
         stack = np.empty((len(self.numbers) + 1, window.height, window.width), self.dtype)
         numbers = [*self.numbers] if self.alpha_band is None else [*self.numbers, self.alpha_band]
         if len(set(self.dtypes)) == 1:
-            dataset.read(numbers, window=part, out=stack[: len(numbers)])
+            self._read_planes(dataset, numbers, window, stack[: len(numbers)])
         else:
             for number, band in zip(numbers, stack, strict=False):
-                dataset.read(number, window=part, out=band)
+                dataset.read(number, window=_in_file(window), out=band)
         if self.alpha_band is None:
             stack[-1] = 1
         else:
             stack[-1] = stack[-1] != 0
         return stack
 
+    def _read_planes(self, dataset: Any, numbers: list[int], window: Window, out: Stack) -> None:
+        """Bands of one dtype; what a window shares with its neighbours is decoded once for all of them."""
+
+        def decode(part: Window, into: Stack) -> None:
+            try:
+                dataset.read(numbers, window=_in_file(part), out=into)
+            except handles.READ_ERRORS as error:
+                raise UndecodableError from error
+
+        halo_px = shared_blocks.halo()
+        if halo_px and self.driver == "GTiff" and (state := handles.state_of(self.path, dataset)) is not None:
+            shape, key = dataset.block_shapes[0], (state, *numbers)
+            source = shared_blocks.Source(key, self.bounds, shape, len(numbers), self.dtype, decode)
+            if source.shares(window):
+                # what fails is read as any window is, and fails as that does
+                with contextlib.suppress(UndecodableError):
+                    shared_blocks.of_process.read(source, window, halo_px, out)
+                    return
+        dataset.read(numbers, window=_in_file(window), out=out)
+
     def _read_mask(self, dataset: Any, window: Window) -> Stack:
         """1 where all masks are valid, as one plane."""
-        part = FileWindow(window.col, window.row, window.width, window.height)
         mask = np.ones((1, window.height, window.width), np.uint8)
         for number in self.mask_bands:
-            mask[0] *= dataset.read_masks(number, window=part) != 0
+            mask[0] *= dataset.read_masks(number, window=_in_file(window)) != 0
         return mask
+
+
+def _in_file(window: Window) -> FileWindow:
+    """A window as rasterio names it."""
+    return FileWindow(window.col, window.row, window.width, window.height)
 
 
 def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRaster:

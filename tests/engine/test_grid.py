@@ -26,6 +26,25 @@ def test_a_window_knows_its_ends_and_its_number_of_pixels():
     assert (window.row_end, window.col_end, window.pixels) == (5, 12, 14)
 
 
+@pytest.mark.parametrize(
+    ("other", "shared", "holds"),
+    [
+        (Window(0, 0, 9, 9), Window(2, 3, 4, 5), False),
+        (Window(4, 5, 2, 3), Window(4, 5, 2, 3), True),
+        (Window(2, 3, 4, 5), Window(2, 3, 4, 5), True),
+        (Window(5, 7, 4, 5), Window(5, 7, 1, 1), False),
+        (Window(6, 3, 4, 5), None, False),
+        (Window(2, 8, 4, 5), None, False),
+    ],
+)
+def test_what_two_windows_share(other, shared, holds):
+    window = Window(2, 3, 4, 5)
+    assert window.overlaps(other) == (shared is not None)
+    assert window.holds(other) == holds
+    if shared is not None:
+        assert window.shared(other) == other.shared(window) == shared
+
+
 def test_windows_are_values():
     assert Window(1, 2, 3, 4) == Window(1, 2, 3, 4)
     assert len({Window(1, 2, 3, 4), Window(1, 2, 3, 4)}) == 1
