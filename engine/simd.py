@@ -383,26 +383,10 @@ def many_channels(
         for p in range(panels):
             for i in range(SIDE * SIDE):
                 for k in range(0, count, _ROWS):
+                    place, to = (i * TILES + k) * channels, (i * TILES + k) * PANEL
                     _tile(
-                        *(
-                            v,
-                            (i * TILES + k) * channels,
-                            channels,
-                            2 * channels,
-                            4 * channels,
-                            1,
-                            0,
-                            channels,
-                        ),
-                        *(
-                            weights,
-                            (i * panels + p) * channels * PANEL,
-                            bias,
-                            0,
-                            m,
-                            (i * TILES + k) * PANEL,
-                            PANEL,
-                        ),
+                        *(v, place, channels, 2 * channels, 4 * channels, 1, 0, channels),
+                        *(weights, (i * panels + p) * channels * PANEL, bias, 0, m, to, PANEL),
                     )
             for k in range(count):
                 row, col = (start + k) // across, (start + k) % across
