@@ -115,7 +115,7 @@ def bare(name: str, model: object, processes: int, threads: int, seconds: float 
     options = ("--processes", processes, "--threads", threads, "--seconds", seconds)
     return itself(
         name,
-        f"the bare network in the form of a run, a cell a thread, {how}",
+        f"the bare network in the form of a run, a block of cells a thread, {how}",
         lambda *_: module("benchmarks.bare", "ours", model, *options),
     )
 

@@ -1,10 +1,14 @@
 """The CNN kernel: dense features of a network, assigned to frozen centres.
 
-Every cell is evaluated on an input of one fixed shape (cell and halo; reflected at the raster's
-edge), so its features are the same bits in every chunking. Features are placed by the centre of
-their receptive field; nothing is stretched over a cell, rotated or padded with zeros, as the old
-system did. Between features, squared distances are interpolated bilinearly: they differ from the
-distances of interpolated features by a term that all centres share, at a fraction of the cost.
+Each cell is evaluated on an input of one fixed shape (cell and halo; reflected at the raster's edge), so
+its features are the same bits in every chunking. Our own loops go by tiles of two strides whose bits
+depend on nothing beyond them: with these, windows of any shape that begin and end with a tile are
+evaluated, so that less is computed twice, and nothing far beyond the raster.
+
+Features are placed by the centre of their receptive field; nothing is stretched over a cell, rotated or
+padded with zeros, as the old system did. Between features, squared distances are interpolated bilinearly:
+they differ from the distances of interpolated features by a term that all centres share, at a fraction of
+the cost.
 """
 
 from __future__ import annotations
@@ -21,11 +25,14 @@ from engine import blocks, simd
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
-from engine.network import TORCHSCRIPT, Geometry, NetworkError, network
+from engine.network import STRAIGHT, TORCHSCRIPT, Geometry, NetworkError, network
+from engine.surroundings import image
 
 F32 = npt.NDArray[np.float32]
 UPSAMPLING = ("nearest", "bilinear")
 _SAMPLE_PX = 128
+_MOST_PX = 4 * CELL_PX
+_HALOS = 64  # a halo of this part of a block's side adds a sixteenth to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,14 @@ class CnnKernel:
         return CELL_PX if self.halo_px < CELL_PX // 20 else 2 * CELL_PX
 
     @property
+    def block_px(self) -> int:
+        """Larger than a cell where a halo would cost much and the form takes any shape."""
+        side = self.cell_px
+        while self._any_shape and side < _MOST_PX and side < _HALOS * self.halo_px:
+            side *= 2
+        return side
+
+    @property
     def sample_px(self) -> int:
         """Side of a sampled cell: small ones, so that many places are seen at the cost of a few cells."""
         return -(-_SAMPLE_PX // self.stride_px) * self.stride_px
@@ -112,6 +127,16 @@ class CnnKernel:
         }
 
     @property
+    def _any_shape(self) -> bool:
+        """Whether features are the same in windows of any shape; else only in cells of one shape."""
+        return self.form == STRAIGHT and self.device == "cpu"
+
+    @property
+    def _grid_px(self) -> int:
+        """Side of the squares of which none is evaluated without a valid pixel."""
+        return CELL_PX if self._any_shape else self.cell_px
+
+    @property
     def _ring(self) -> int:
         return 1 if self.upsample == "bilinear" else 0
 
@@ -125,7 +150,7 @@ class CnnKernel:
         first_row, first_col = -(-core.row // stride), -(-core.col // stride)
         row, col = core.row - core.row % stride, core.col - core.col % stride
         side = self.sample_px if max(core.height, core.width) <= self.sample_px else self.cell_px
-        found = self._evaluate(patch, Window(row, col, side, side), statistics)
+        found = self._evaluate(patch, Window(row, col, side, side), side, statistics)
         if not np.isfinite(found).all():
             raise self._unusable()
         ring = self._ring
@@ -139,20 +164,18 @@ class CnnKernel:
         return _kept(found, valid[0][0] >= 0.5 * inside[0][0], patch, stride, (first_row, first_col), select)
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:
-        """Labels of the core, cell by cell."""
+        """Labels of the core: of all of it at once where the form allows, else cell by cell."""
         statistics = BandStatistics(codebook.band_mean, codebook.scaling)
         core = patch.core
         rows, cols = core.slices(patch.outer)
         valid = patch.valid[rows, cols]
         out = np.full((core.height, core.width), 255, np.uint8)
-        for cell, part in self._cells(core):
+        for window, part in self._windows(core, valid):
             inside = part.slices(core)
-            if not valid[inside].any():
-                continue
-            apart = _distances(self._evaluate(patch, cell, statistics), codebook.centres)
+            apart = self._apart(patch, window, statistics, codebook.centres)
             if not np.isfinite(apart).all():  # of features that are no numbers no label can be made
                 raise self._unusable()
-            place = part.row - cell.row, part.col - cell.col
+            place = part.row - window.row, part.col - window.col
             if self.upsample == "bilinear":
                 near = _interpolated(apart, self.stride_px, *place, part.height, part.width)
             else:
@@ -161,16 +184,44 @@ class CnnKernel:
             out[inside] = np.where(valid[inside], near, np.uint8(255))
         return out
 
-    def _cells(self, core: Window) -> Iterator[tuple[Window, Window]]:
-        """Whole cells of the absolute grid that a core touches, each with the part in the core."""
-        side = self.cell_px
-        for part in tiles(core, side):
-            yield Window(part.row - part.row % side, part.col - part.col % side, side, side), part
+    def _windows(self, core: Window, valid: npt.NDArray[np.bool_]) -> Iterator[tuple[Window, Window]]:
+        """Windows to evaluate, each with the part of the core that it is for; none without pixels."""
+        parts = [*tiles(core, self._grid_px)]
+        there = [part for part in parts if valid[part.slices(core)].any()]
+        if self._any_shape and len(there) == len(parts):
+            there = [core]
+        step = 2 * self.stride_px if self._any_shape else self._grid_px
+        for part in there:
+            yield part.aligned(step), part
 
-    def _evaluate(self, patch: Patch, cell: Window, statistics: BandStatistics) -> F32:
-        """Features (n, n, D) of a cell's blocks, and the ring around them where there is one."""
-        image = _image(patch, cell, self.halo_px, statistics)
-        found = network(self.model, self.digest, self.device).features(image, self.form)
+    def _apart(self, patch: Patch, window: Window, statistics: BandStatistics, centres: F32) -> F32:
+        """Squared distances (K, h, w) of a window's features, and of a ring around them, to centres."""
+        if not self._any_shape:
+            return _distances(self._evaluate(patch, window, self._grid_px, statistics), centres)
+        halo, ring = self.halo_px, 2 * self._ring
+        top, left = window.row - halo, window.col - halo
+        height, width = window.height + 2 * halo, window.width + 2 * halo
+
+        def rows(row: int, end: int) -> F32:
+            return image(patch, Window(top + row, left, end - row, width), CELL_PX, halo, statistics)
+
+        line = network(self.model, self.digest, self.device).straight
+        count = window.height // self.stride_px + ring, window.width // self.stride_px + ring
+        apart, row = np.empty((len(centres), *count), np.float32), 0
+        for found in line.bands(rows, height, width):
+            apart[:, row : row + len(found)] = _distances(found, centres)
+            row += len(found)
+        return apart
+
+    def _evaluate(self, patch: Patch, cell: Window, side: int, statistics: BandStatistics) -> F32:
+        """Features (n, n, D) of a cell's blocks, and the ring around them where there is one.
+
+        `side` is that of the cells at whose edges the raster is reflected.
+        """
+        halo = self.halo_px
+        there = Window(cell.row - halo, cell.col - halo, cell.height + 2 * halo, cell.width + 2 * halo)
+        shown = image(patch, there, side, halo, statistics)
+        found = network(self.model, self.digest, self.device).features(shown, self.form)
         skip, count = self.geometry.pad, cell.height // self.stride_px + 2 * self._ring
         found = found[:, skip : skip + count, skip : skip + count]
         if found.shape[1:] != (count, count):  # compiled loops trust the shape
@@ -181,48 +232,6 @@ class CnnKernel:
         return NetworkError(
             f"{self.model}: does not give a finite feature for each block of a cell; use another network"
         )
-
-
-def _image(patch: Patch, cell: Window, halo_px: int, statistics: BandStatistics) -> F32:
-    """The network's input for a cell, (band, cell + 2 halo, cell + 2 halo), float32 in 0 to 1.
-
-    What lies beyond the raster is a reflection of the cell's own surroundings, so the input depends
-    on the cell alone and not on the chunk it is in.
-    """
-    there = Window(
-        cell.row - halo_px, cell.col - halo_px, cell.height + 2 * halo_px, cell.width + 2 * halo_px
-    )
-    row, col = max(there.row, patch.bounds.row), max(there.col, patch.bounds.col)
-    row_end, col_end = min(there.row_end, patch.bounds.row_end), min(there.col_end, patch.bounds.col_end)
-    rows, cols = Window(row, col, row_end - row, col_end - col).slices(patch.outer)
-    pixels, valid = patch.pixels[:, rows, cols], patch.valid[rows, cols]
-    mean, white = statistics.mean, np.float32(255)
-    if statistics.scaling is None:
-        shown = np.divide(pixels, white, dtype=np.float32, casting="unsafe")
-    else:
-        low, gain = statistics.scaling.low, statistics.scaling.gain
-        with np.errstate(invalid="ignore"):  # NaN stands only where a pixel is invalid
-            shown = np.clip((pixels - low[:, None, None]) * gain[:, None, None], 0, 255).astype(np.float32)
-        shown /= white
-        mean = np.clip((mean - low) * gain, 0, 255)
-    if not valid.all():
-        np.copyto(shown, (mean.astype(np.float32) / white)[:, None, None], where=~valid)
-    for axis, wanted, size in (
-        (1, np.arange(there.row, there.row_end) - row, row_end - row),
-        (2, np.arange(there.col, there.col_end) - col, col_end - col),
-    ):
-        if wanted[0] < 0 or wanted[-1] >= size:
-            shown = shown.take(_reflected(wanted, size), axis)
-    return shown
-
-
-def _reflected(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """Indices into an axis of `size`, reflected at its ends as often as needed."""
-    if size == 1:
-        return np.zeros_like(index)
-    period = 2 * (size - 1)
-    folded = index % period
-    return np.where(folded < size, folded, period - folded)
 
 
 def _kept(

@@ -76,6 +76,11 @@ class Window:
         """Whether all pixels of another window are in this one."""
         return self.overlaps(other) and self.shared(other) == other
 
+    def aligned(self, step: int) -> Window:
+        """The smallest window that holds this one and is cut at multiples of `step`."""
+        row, col = self.row // step * step, self.col // step * step
+        return Window(row, col, -(-self.row_end // step) * step - row, -(-self.col_end // step) * step - col)
+
     def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
         """Row and column slices of the window in an array whose first pixel is `origin`'s (default 0, 0)."""
         row, col = (origin.row, origin.col) if origin else (0, 0)

@@ -134,6 +134,11 @@ class Kernel(Protocol):
         ...
 
     @property
+    def block_px(self) -> int:
+        """Side of the blocks that threads label at a time if it is costly: a multiple of a cell's."""
+        ...
+
+    @property
     def sample_px(self) -> int:
         """Side of the cells that a fit samples: as many as can be had at the cost of reading them."""
         ...

@@ -59,6 +59,11 @@ class BlockKMeans:
         return CELL_PX
 
     @property
+    def block_px(self) -> int:
+        """Side of a cell."""
+        return CELL_PX
+
+    @property
     def sample_px(self) -> int:
         """Side of a sampled cell: a tile of most files, which is decoded whole in any case."""
         return CELL_PX

@@ -113,6 +113,19 @@ class Network:
         """The network as a straight line of known steps, or None if it is anything else."""
         return straight.read(self._torch, self._module)
 
+    @property
+    def straight(self) -> straight.Straight:
+        """The network as a straight line of known steps.
+
+        Raises
+        ------
+        NetworkError
+            If it is anything else.
+        """
+        if self.line is None:
+            raise NetworkError(f"{self.path}: is no straight line of known steps; fit the codebook again")
+        return self.line
+
     def features(self, image: F32, form: str = TORCHSCRIPT) -> F32:
         """Features of one image.
 
@@ -129,10 +142,8 @@ class Network:
             Shape (D, h, w), float32; in memory, the features of a pixel may stand together.
         """
         if form == STRAIGHT and self._device == "cpu":
-            if self.line is None:
-                raise NetworkError(f"{self.path}: is no straight line of known steps; fit the codebook again")
             try:
-                return np.moveaxis(self.line.features(image), -1, 0)
+                return np.moveaxis(self.straight.features(image), -1, 0)
             except ValueError as error:
                 raise NetworkError(f"{self.path}: {error}") from None
         torch = self._torch

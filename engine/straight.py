@@ -8,6 +8,7 @@ small part of TorchScript's time, in float32, and is as exact.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,9 @@ import numpy.typing as npt
 from engine import simd
 
 F32 = npt.NDArray[np.float32]
+Rows = Callable[[int, int], F32]
 
+_BAND_PX = 256  # rows of the image that are evaluated at a time: what is between two steps stays small
 _FEW = 16  # below this many channels, Winograd's transforms cost more than they save
 _SLACK = 8  # pixels that the loops may read or write behind the last
 
@@ -83,6 +86,10 @@ class Straight:
         """Side of the receptive field, which begins where the feature does: each stage adds three steps."""
         return 3 * self.stride_px - 2
 
+    @property
+    def _wanted(self) -> str:
+        return f"takes images of {self._bands} bands that are large enough for one feature"
+
     def features(self, image: F32) -> F32:
         """Features (h, w, D) of an image (band, y, x), float32.
 
@@ -91,23 +98,80 @@ class Straight:
         ValueError
             If it has other bands, or too few pixels.
         """
-        down, across = (_sizes(size, len(self._stages)) for size in image.shape[1:])
-        if image.shape[0] != self._bands or min(down[-1][0], across[-1][0]) < 1:
-            raise ValueError(f"takes images of {self._bands} bands that are large enough for one feature")
-        x = np.zeros((down[0][1], across[0][1], self._bands), np.float32)
-        x[: image.shape[1], : image.shape[2]] = np.moveaxis(image, 0, -1)
-        flat, channels = x.reshape(-1), self._bands
-        for i, stage in enumerate(self._stages):
-            rows, cols = down[i + 1], across[i + 1]
-            y = np.zeros((rows[1] * cols[1] + _SLACK) * stage.out, np.float32)
-            stage.run(flat, across[i][1], y, cols[1], (rows[0], cols[0]))
-            flat, channels = y, stage.out
-        height, width = down[-1][0], across[-1][0]
+        if image.shape[0] != self._bands:
+            raise ValueError(self._wanted)
+        found = [*self.bands(lambda row, end: image[:, row:end], *image.shape[1:])]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def bands(self, rows: Rows, height: int, width: int) -> Iterator[F32]:
+        """The features of an image, from top to bottom, some rows of them at a time.
+
+        A feature is the same to the last bit in every image whose first pixel is a multiple of two strides
+        away, if the features are even in number along both axes: each step goes by tiles that lie alike then.
+
+        Parameters
+        ----------
+        rows
+            Gives the rows from one to before another, (band, y, x), float32; asked for each once, in order.
+        height, width
+            Of the image.
+
+        Yields
+        ------
+        numpy.ndarray
+            Shape (rows, w, D), float32.
+
+        Raises
+        ------
+        ValueError
+            If it has too few pixels.
+        """
+        steps = len(self._stages)
+        count, across = _sizes(height, steps)[-1][0], _sizes(width, steps)
+        if min(count, across[-1][0]) < 1:
+            raise ValueError(self._wanted)
+        even = count + count % 2
+        step = min(even, max(2, _BAND_PX // self.stride_px // 2 * 2))
+        channels = [self._bands, *(stage.out for stage in self._stages)]
+        lines = [size[1] * n for size, n in zip(across, channels, strict=True)]
+        held = [
+            np.zeros(_needed(step, steps - i) * line + _SLACK * channels[i], np.float32)
+            for i, line in enumerate(lines)
+        ]
+        for first in range(0, even, step):
+            end = min(first + step, even)
+            # of what goes into a step, the last two rows are needed again
+            kept = 2 if first else 0
+            from_row, to_row = _needed(first, steps) * (first > 0), _needed(end, steps)
+            self._fill(held[0], lines[0], kept, rows, (from_row, to_row), height, width)
+            for i, stage in enumerate(self._stages):
+                after = steps - i - 1
+                made = _needed(end, after) - (_needed(first, after) if first else 0)
+                into = held[i + 1][kept * lines[i + 1] if after else 0 :]
+                stage.run(held[i], across[i][1], into, across[i + 1][1], (made, across[i + 1][0]))
+            wanted = min(end, count) - first
+            yield self._head(held[-1], across[-1], channels[-1], wanted)
+            for i, line in enumerate(lines[:-1]):
+                there = kept + _needed(end, steps - i) - (_needed(first, steps - i) if first else 0)
+                held[i][: 2 * line] = held[i][(there - 2) * line : there * line].copy()
+
+    def _fill(
+        self, held: F32, line: int, kept: int, rows: Rows, span: tuple[int, int], height: int, width: int
+    ) -> None:
+        """Put rows of the image, channels last, behind those that are kept; 0 where there are none."""
+        row, end = span
+        into = held[kept * line : (kept + end - row) * line].reshape(end - row, -1, self._bands)
+        there = min(end, height) - row
+        into[:there, :width] = np.moveaxis(rows(row, row + there), 0, -1)
+        into[there:] = 0
+
+    def _head(self, x: F32, across: tuple[int, int], channels: int, height: int) -> F32:
+        """Features (height, w, D) from what the stages give."""
+        width, x_width = across
         found = np.empty(height * width * self._dims + simd.LANES, np.float32)
         line = np.empty((width + _SLACK) * self._last[2], np.float32)
         simd.head(
-            *(flat, across[-1][1], channels, self._last, line, found),
-            *(height, width, self._dims, int(self._softmax)),
+            *(x, x_width, channels, self._last, line, found), *(height, width, self._dims, int(self._softmax))
         )
         return found[: height * width * self._dims].reshape(height, width, self._dims)
 
@@ -143,6 +207,11 @@ class _Stage:
         room = np.empty(area * self._channels, np.float32), np.empty(area * simd.PANEL, np.float32)
         tiles = rows // 2, cols // 2
         simd.many_channels(x, x_width, self._channels, self._layer, y, y_width, *tiles, room)
+
+
+def _needed(end: int, steps: int) -> int:
+    """Rows of an image that have to be there for the features of rows 0 to `end`, some steps later."""
+    return int(2**steps * (end + 2) - 2)
 
 
 def _sizes(size: int, stages: int) -> list[tuple[int, int]]:

@@ -39,6 +39,7 @@ from pipeline.workspace import RECORD
 T = TypeVar("T")
 
 _BLOCK_BYTES = 64 << 20
+_BLOCKS_A_THREAD = 16
 _CHECK_PX = 2048
 
 
@@ -185,7 +186,7 @@ def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     from pipeline import graph
 
     shared = job.kernel.costly and job.threads > 1
-    side = job.kernel.cell_px if shared else _block_px(job)
+    side = _block_px(job, shared=shared)
     bad: list[BadBlock] = []
     raster = job.view.raster
     by_rows = raster.block_shape[1] > side and side * window.width * raster.pixel_bytes <= _BLOCK_BYTES
@@ -208,10 +209,17 @@ def smaller(job: Job, *what: Any) -> list[tuple[Any, ...]]:
     return [(job, *what)]
 
 
-def _block_px(job: Job) -> int:
-    """Side of the pieces that a window is labelled in: smaller for many bands or wide dtypes."""
-    side = job.chunk_px
-    while side % (2 * job.kernel.cell_px) == 0 and side * side * job.view.raster.pixel_bytes > _BLOCK_BYTES:
+def _block_px(job: Job, *, shared: bool) -> int:
+    """Side of the pieces that a window is labelled in: smaller for many bands or wide dtypes.
+
+    Those that threads share are so many that all threads end at about the same time.
+    """
+    side, cell = (job.kernel.block_px if shared else job.chunk_px), job.kernel.cell_px
+    fewest = _BLOCKS_A_THREAD * job.threads if shared else 0
+    while side % (2 * cell) == 0 and (
+        side * side * job.view.raster.pixel_bytes > _BLOCK_BYTES
+        or job.view.region.pixels < fewest * side * side
+    ):
         side //= 2
     return side
 

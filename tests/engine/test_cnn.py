@@ -5,14 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cnn import CnnKernel, _image, _reflected
+from engine import straight
+from engine.cnn import CnnKernel
 from engine.codebook import Codebook, Scaling
 from engine.grid import Window, tiles
 from engine.kernel import BandStatistics, Patch
-from engine.network import digest, geometry, network
+from engine.network import STRAIGHT, TORCHSCRIPT, digest, geometry, network
+from engine.surroundings import _reflected, image
 from tests.conftest import DATA
 from tests.engine import networks
 from tests.engine.test_network import Valid
+from tests.engine.test_straight import Line, saved
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +23,9 @@ def model(tmp_path_factory):
     return str(networks.save(Valid(), tmp_path_factory.mktemp("model") / "small.pt"))
 
 
-def kernel_of(model, upsample="bilinear"):
+def kernel_of(model, upsample="bilinear", form=TORCHSCRIPT):
     content = digest(model)
-    return CnnKernel(model, content, geometry(model, content), upsample)
+    return CnnKernel(model, content, geometry(model, content), upsample, form=form)
 
 
 def patch_of(pixels, valid=None, core=None, outer=None):
@@ -70,6 +73,47 @@ def test_labels_of_a_part_are_those_of_the_whole(model, upsample, data):
         np.testing.assert_array_equal(part, whole[chunk.slices()])
     assert (whole[~valid] == 255).all()
     assert (whole[valid] < codebook.segments).all()
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """Networks of our own form: strides 4, 8 and 16, by Winograd's products where channels are many."""
+    return [
+        str(saved(Line(channels, last=12), tmp_path_factory.mktemp("line")))
+        for channels in ([3, 8, 16], [3, 16, 16, 16], [3, 4, 16, 8, 16])
+    ]
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
+@settings(max_examples=12)
+@given(data=st.data())
+def test_windows_of_any_shape_have_the_labels_of_the_whole(lines, upsample, data):
+    kernel = kernel_of(data.draw(st.sampled_from(lines)), upsample, STRAIGHT)
+    top, left = data.draw(st.integers(0, 700)), data.draw(st.integers(0, 700))
+    bounds = Window(top, left, data.draw(st.integers(1, 1100)), data.draw(st.integers(1, 1100)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    pixels = scene(bounds.height, bounds.width, dtype="uint8")
+    valid = rng.random((bounds.height, bounds.width)) < 0.98
+    valid[: data.draw(st.integers(0, bounds.height)), : bounds.width // 2] = False
+    mean = np.full(3, 100.0)
+    centres = rng.random((4, 12), np.float32)
+    codebook = Codebook(
+        centres / centres.sum(axis=1, keepdims=True), kernel.identity, (1, 2, 3), "uint8", mean
+    )
+
+    def labels(core, side):
+        outer = core.grow(kernel.halo_px, bounds)
+        inside = outer.slices(bounds)
+        patch = Patch(pixels[:, *inside], valid[inside], outer, core, bounds)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(straight, "_BAND_PX", side)
+            return kernel.labels(patch, codebook)
+
+    whole = labels(bounds, 1 << 16)
+    for chunk in tiles(bounds, 512, data.draw(st.sampled_from([512, 1024]))):
+        part = labels(chunk, data.draw(st.sampled_from([16, 64, 256])))
+        np.testing.assert_array_equal(part, whole[chunk.slices(bounds)])
+    assert ((whole == 255) == ~valid).all()
 
 
 @pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
@@ -171,9 +215,9 @@ def test_an_image_is_its_pixels_in_0_to_1_reflected_where_the_raster_ends(dtype,
     pixels = scene(90, 85, dtype=dtype)
     valid = np.random.default_rng(1).random((90, 85)) > 0.1
     mean, limits = np.array([40.5, 90.25, 120.0]), Scaling(np.full(3, 10.0), np.array([90.0, 150.0, 200.0]))
-    found = _image(
-        patch_of(pixels, valid), Window(*place, 32, 32), 7, BandStatistics(mean, limits if scaled else None)
-    )
+    there = Window(place[0] - 7, place[1] - 7, 46, 46)
+    statistics = BandStatistics(mean, limits if scaled else None)
+    found = image(patch_of(pixels, valid), there, 32, 7, statistics)
     want = np.where(valid, pixels, mean[:, None, None])
     if scaled:
         want = np.clip((want - limits.low[:, None, None]) * limits.gain[:, None, None], 0, 255)
