@@ -81,7 +81,7 @@ def test_windows_of_many_bands_are_labelled_in_smaller_pieces(tmp_path):
     view = View.whole(open_any(str(source)))
     job = job_of(config, "many", view, kernel_for(config), codebook(np.zeros((2, 40))), tmp_path)
     assert job.chunk_px == 2048
-    assert _block_px(job) == 512
+    assert _block_px(job, shared=False) == 512
 
 
 def test_yaml_takes_one_source_and_a_plain_number_of_workers():
