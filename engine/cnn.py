@@ -32,7 +32,7 @@ F32 = npt.NDArray[np.float32]
 UPSAMPLING = ("nearest", "bilinear")
 _SAMPLE_PX = 128
 _MOST_PX = 4 * CELL_PX
-_HALOS = 64  # a halo of this part of a block's side adds a sixteenth to it
+_HALOS = 128  # a halo of this part of a block's side adds a thirty-second to it
 
 
 @dataclass(frozen=True, slots=True)
