@@ -37,7 +37,6 @@ _DTYPE = np.dtype(
     ]
 )
 _DIGEST_BYTES = 16
-_COUNTS = ("pairs", "changes", "expected", "variance")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """GDAL datasets as handles: opened late, kept for each thread, bounded in number, retried if they fail.
 
 GDAL reads its settings from the environment when it first opens something, so they are set here; what
-the user set wins.
+the user set wins, but for what labels depend on.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ os.environ.update(
         if name not in os.environ
     }
 )
+# of a VRT's sources that meet inside a pixel, the last in its list has that pixel, as GDAL documents; GDAL 3.10
+# reads sources that do not overlap in several threads, and then it has whichever ends last
+os.environ["VRT_NUM_THREADS"] = "1"
 
 
 def _unraisable(what: Any) -> None:

@@ -1,12 +1,19 @@
-"""Fixed records that end in a checksum of themselves, so that torn or altered ones are told from others."""
+"""Checksums of what is to be read again: torn or altered ones are told from others.
+
+Fixed records end in one of themselves; a whole file has one beside it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline import durable
 
 _CHECK_BYTES = 4
 
@@ -27,3 +34,34 @@ def sound_records(data: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     ]
     chosen: npt.NDArray[Any] = table[np.asarray(sound, bool)]
     return chosen
+
+
+def seal_file(path: Path) -> None:
+    """Write the checksum of a file beside it, once the file is durable.
+
+    Raises
+    ------
+    OSError
+        If the one cannot be read or the other not be written.
+    """
+    durable.write_bytes(_beside(path), _digest(path))
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a file is as it was when it was sealed.
+
+    Raises
+    ------
+    OSError
+        If it or its checksum cannot be read.
+    """
+    return _beside(path).read_bytes() == _digest(path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".seal")
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()

@@ -25,6 +25,8 @@ _JPEG_PX = 16
 # near enough that the picture is the same
 _STEP_PX = 64
 _MOST_STEP_PX = 128
+# what is counted of a cell is rounded to this part of a pixel pair: sums are exact then, in whatever order
+_PARTS = float(1 << 16)
 
 Numbers = npt.NDArray[np.float64]
 
@@ -33,7 +35,7 @@ Numbers = npt.NDArray[np.float64]
 class Seams:
     """Label changes across borders, and how many the lines near them make one expect.
 
-    Counts of several windows add up to those of all.
+    Counts of several windows add up to those of all, to the last bit and in any order.
 
     Parameters
     ----------
@@ -165,6 +167,5 @@ def _compared(pairs: Numbers, changes: Numbers) -> Seams:
     rates = np.divide(changes[:, 1:], others, out=np.zeros_like(others), where=others > 0)
     squares = np.where(others > 0, (rates - rate[:, None]) ** 2, 0).sum(axis=1)
     variance = border**2 * squares / (lines - 1) * (1 + 1 / lines)
-    return Seams(
-        int(border.sum()), int(changes[:, 0].sum()), float((border * rate).sum()), float(variance.sum())
-    )
+    expected, variance = (np.rint(counts * _PARTS) / _PARTS for counts in (border * rate, variance))
+    return Seams(int(border.sum()), int(changes[:, 0].sum()), float(expected.sum()), float(variance.sum()))

@@ -27,6 +27,7 @@ from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
 from pipeline.ledger import Unit
+from pipeline.sealed import seal_file
 from pipeline.seams import Borders, Seams
 from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
@@ -343,6 +344,7 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
     mark = altered.Mark(job.fingerprint, job.stamp)
     altered.refuse(job.view.raster, mark, tolerant=job.view.tolerant)
     durable.write_json(job.folder / RECORD, record)
+    seal_file(job.folder / RECORD)
     return record
 
 

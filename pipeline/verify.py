@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from pipeline.workers import Pool
 _MOST_SHOWN = 4
 _SURE = 5.0
 _PLAIN_SCORE = 1.25
+_CLOSE = 1e-6
 
 
 @dataclass
@@ -178,6 +180,8 @@ class Verification:
             self._advance(verdict.name, region, index),
         )
         verdict.wrong += wrong
+        if not wrong:
+            verdict.wrong += _score_problems(place.json, record, verdict.seams)
         verdict.notes += _seam_note(verdict.seams)
         if self._sample and not wrong:
             self._recompute(verdict, source, record, codebook, labels, region)
@@ -321,6 +325,18 @@ def summary(out: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "text": printable(total),
         "rasters": [one.as_json() for one in verdicts],
     }
+
+
+def _score_problems(path: Path, record: dict[str, Any], seams: Seams) -> Iterator[str]:
+    for key, found in (("seam_score", seams.score), ("seam_score_error", seams.error)):
+        said = record.get(key)
+        alike = (
+            math.isclose(said, found, rel_tol=_CLOSE)
+            if isinstance(said, float) and found is not None
+            else said is found
+        )
+        if not alike:
+            yield f"{path}: says {key} {printable(str(said))[:40]}, not {found}; {provenance.DAMAGED}"
 
 
 def _seam_note(seams: Seams) -> list[str]:

@@ -14,6 +14,7 @@ from pipeline.assembly import Assembly
 from pipeline.checking import checksum
 from pipeline.job import Job, Outputs
 from pipeline.ledger import Ledger, Unit
+from pipeline.sealed import is_sound
 from pipeline.sinks.written import Written
 
 FORMAT = "tilewright-work-1"
@@ -65,6 +66,8 @@ class Workspace:
         """Whether only the moving of finished files is left to do."""
         job = self._job
         try:
+            if not is_sound(job.folder / RECORD):
+                return False
             record = jsonfile.read_object(job.folder / RECORD)
             files, checksums = list(record["files"]), dict(record["checksums"])
             own = {path.name for path in Outputs(job.out, job.name, job.sink).all()}

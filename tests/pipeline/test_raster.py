@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as FileWindow
 
-from engine.grid import Window
+from engine.grid import Window, tiles
 from pipeline import handles as module
 from pipeline.errors import RasterError
 from pipeline.header import Georeference, GroundControlPoint
@@ -549,3 +549,29 @@ def test_ground_control_points_move_with_the_part():
     point = GroundControlPoint(10.5, 20, 7, 8, 9)
     place = Georeference(gcps=(point,))
     assert place.shifted(10, 4).gcps == (dataclasses.replace(point, row=0.5, col=16),)
+
+
+def test_sources_of_a_vrt_that_meet_inside_a_pixel_are_always_read_in_their_order(tmp_path):
+    # as gdalbuildvrt makes them of tiles side by side where it is given another resolution than theirs
+    side, made = 300, 330.45
+    places = [(row, col) for row in range(4) for col in range(4)]
+    bands = []
+    for row, col in places:
+        write_geotiff(tmp_path / f"{row}{col}.tif", noise(3, side, side, seed=4 * row + col))
+    for band in (1, 2, 3):
+        xml = "".join(
+            from_file(f"{row}{col}.tif", band).replace(
+                "</SimpleSource>",
+                f'<SrcRect xOff="0" yOff="0" xSize="{side}" ySize="{side}"/><DstRect xOff="{col * made:.4f}" '
+                f'yOff="{row * made:.4f}" xSize="{made}" ySize="{made}"/></SimpleSource>',
+            )
+            for row, col in places
+        )
+        bands.append(("Byte", xml))
+    path = write_vrt(tmp_path / "a.vrt", (int(4 * made), int(4 * made)), *bands)
+    header = open_header(path)
+    reference = header.read(header.bounds)[0]
+    for _ in range(8):
+        assert np.array_equal(header.read(header.bounds)[0], reference)
+    for window in tiles(header.bounds, 512):
+        assert np.array_equal(header.read(window)[0], reference[:, *window.slices()])

@@ -16,6 +16,7 @@ from pipeline.checking import checksum
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError, UnreachableError, UsageError
 from pipeline.fit_memory import FitMemory
+from pipeline.sealed import seal_file
 from pipeline.sinks.sink import sink_of
 from tests.rasters import noise, write_geotiff
 
@@ -331,6 +332,44 @@ def test_finished_files_that_were_altered_are_not_published(tmp_path, monkeypatc
     assert labels_of(out) == labels_of(tmp_path / "reference")
 
 
+def no_files(record):
+    record["files"] = []
+
+
+def a_file_less(record):
+    del record["files"][1:]
+
+
+def another_count(record):
+    record["labels"]["0"] += 1
+
+
+def another_score(record):
+    record["seam_score"] = 9.9
+
+
+@pytest.mark.parametrize("alter", [no_files, a_file_less, another_count, another_score])
+def test_a_finished_record_that_was_altered_is_not_published(tmp_path, monkeypatch, alter):
+    path = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1))
+    running.run(config(path, tmp_path / "reference"))
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "publish", _full)
+        with pytest.raises(StorageError):
+            running.run(config(path, out))
+    record = out / ".partial" / "scene" / "record.json"
+    value = json.loads(record.read_text())
+    alter(value)
+    record.write_text(json.dumps(value))
+    running.run(config(path, out))
+    assert labels_of(out) == labels_of(tmp_path / "reference")
+    made, wanted = (
+        json.loads((folder / "scene.json").read_text()) for folder in (out, tmp_path / "reference")
+    )
+    for key in ("files", "checksums", "labels", "seam_score", "seam_score_error"):
+        assert made[key] == wanted[key]
+
+
 def test_a_workspace_cannot_name_what_lies_elsewhere(tmp_path, monkeypatch):
     path = write_geotiff(tmp_path / "scene.tif", noise(3, 600, 600, seed=1))
     out = tmp_path / "a" / "out"
@@ -343,6 +382,7 @@ def test_a_workspace_cannot_name_what_lies_elsewhere(tmp_path, monkeypatch):
     value["files"].insert(0, "../../evil")
     value["checksums"]["../../evil"] = checksum(path)
     record.write_text(json.dumps(value))
+    seal_file(record)
     for name in (out.parent / "evil", tmp_path / "evil"):
         shutil.copy(path, name)
     before = (tmp_path / "evil").stat().st_mtime_ns

@@ -234,6 +234,8 @@ def move_pixels(record):
         (lambda r: r["input"].pop("fingerprint"), "fingerprint"),
         (lambda r: r.pop("checksums"), "says nothing of checksums"),
         (lambda r: r["checksums"].pop("scene.qml"), "no checksum of scene.qml"),
+        (lambda r: r.update(seam_score=9.9), "says seam_score 9.9, not "),
+        (lambda r: r.pop("seam_score_error"), "says seam_score_error None, not "),
         (lambda r: r.update(codebook_hash="0" * 64), "the record says codebook 000000000000"),
         (lambda r: r["kernel"].update(resolution=9), "its kernel is not that of the codebook"),
         (lambda r: r["parameters"].update(segments=9), "segments 9, but 5 in run.json"),
