@@ -33,6 +33,7 @@ UPSAMPLING = ("nearest", "bilinear")
 _SAMPLE_PX = 128
 _MOST_PX = 4 * CELL_PX
 _HALOS = 128  # a halo of this part of a block's side adds a thirty-second to it
+_APART_BYTES = 8 << 20  # of distances that are held at once, where a cell's do not take more
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +149,15 @@ class CnnKernel:
             raise ValueError("the CNN kernel needs the bands' statistics")
         core, stride = patch.core, self.stride_px
         first_row, first_col = -(-core.row // stride), -(-core.col // stride)
-        row, col = core.row - core.row % stride, core.col - core.col % stride
         side = self.sample_px if max(core.height, core.width) <= self.sample_px else self.cell_px
+        # from where the cell would begin, if the raster did not begin within it: pixels reach no further than it
+        row, col = core.row // side * side, core.col // side * side
         found = self._evaluate(patch, Window(row, col, side, side), side, statistics)
         if not np.isfinite(found).all():
             raise self._unusable()
         ring = self._ring
-        found = found[ring : found.shape[0] - ring, ring : found.shape[1] - ring]
+        top, left = (core.row - row) // stride + ring, (core.col - col) // stride + ring
+        found = found[top : found.shape[0] - ring, left : found.shape[1] - ring]
         valid, inside = (
             blocks.block_means(
                 m[None], np.ones(m.shape, bool), patch.outer.row % stride, patch.outer.col % stride, stride
@@ -170,7 +173,7 @@ class CnnKernel:
         rows, cols = core.slices(patch.outer)
         valid = patch.valid[rows, cols]
         out = np.full((core.height, core.width), 255, np.uint8)
-        for window, part in self._windows(core, valid):
+        for window, part in self._windows(core, valid, len(codebook.centres)):
             inside = part.slices(core)
             apart = self._apart(patch, window, statistics, codebook.centres)
             if not np.isfinite(apart).all():  # of features that are no numbers no label can be made
@@ -184,12 +187,21 @@ class CnnKernel:
             out[inside] = np.where(valid[inside], near, np.uint8(255))
         return out
 
-    def _windows(self, core: Window, valid: npt.NDArray[np.bool_]) -> Iterator[tuple[Window, Window]]:
+    def _window_px(self, segments: int) -> int:
+        """Side of the windows whose distances to all centres are held at once."""
+        side = self.block_px
+        while side > self.cell_px and segments * (side // self.stride_px) ** 2 * 4 > _APART_BYTES:
+            side //= 2
+        return side
+
+    def _windows(
+        self, core: Window, valid: npt.NDArray[np.bool_], segments: int
+    ) -> Iterator[tuple[Window, Window]]:
         """Windows to evaluate, each with the part of the core that it is for; none without pixels."""
         parts = [*tiles(core, self._grid_px)]
         there = [part for part in parts if valid[part.slices(core)].any()]
         if self._any_shape and len(there) == len(parts):
-            there = [core]
+            there = [*tiles(core, self._window_px(segments))]
         step = 2 * self.stride_px if self._any_shape else self._grid_px
         for part in there:
             yield part.aligned(step), part
@@ -203,7 +215,7 @@ class CnnKernel:
         height, width = window.height + 2 * halo, window.width + 2 * halo
 
         def rows(row: int, end: int) -> F32:
-            return image(patch, Window(top + row, left, end - row, width), CELL_PX, halo, statistics)
+            return image(patch, Window(top + row, left, end - row, width), self.cell_px, halo, statistics)
 
         line = network(self.model, self.digest, self.device).straight
         count = window.height // self.stride_px + ring, window.width // self.stride_px + ring

@@ -42,8 +42,8 @@ os.environ.update(
         if name not in os.environ
     }
 )
-# of a VRT's sources that meet inside a pixel, the last in its list has that pixel, as GDAL documents; GDAL 3.10
-# reads sources that do not overlap in several threads, and then it has whichever ends last
+# of a VRT's sources that meet inside a pixel the last has it; GDAL 3.10 reads them in several threads, and then
+# it is any of them
 os.environ["VRT_NUM_THREADS"] = "1"
 
 

@@ -108,6 +108,8 @@ def save(module, path, seed=0, bands=3):
         torch.nn.init.normal_(p, std=0.3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module.eval(), torch.rand(1, bands, 64, 64), strict=False, check_trace=False)
+        traced = torch.jit.trace(
+            module.eval(), torch.rand(1, bands, 128, 128), strict=False, check_trace=False
+        )
         torch.jit.save(traced, str(path))
     return path

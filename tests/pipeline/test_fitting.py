@@ -204,6 +204,15 @@ def test_a_slice_is_sampled_from_its_own_cells():
 # What is seen, and what is said of it
 
 
+@pytest.mark.parametrize("resolution", [4, 16])
+@pytest.mark.parametrize(("row", "column"), [(100, 127), (1, 5), (128, 0), (129, 255)])
+def test_a_network_is_fitted_on_a_slice_that_begins_anywhere(row, column, resolution):
+    array = pixel_array(noise(3, 300, 333), row=row, column=column)
+    codebook = fit(array, method="cnn", resolution=resolution, segments=3, device="cpu")
+    assert codebook.segments == 3
+    assert codebook.fit["pixels_seen"] == 300 * 333
+
+
 def test_what_is_not_valid_enters_no_fit():
     pixels = np.full((2, 40, 40), 100, np.uint16)
     pixels[:, ::2] = 200
