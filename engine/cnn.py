@@ -150,7 +150,7 @@ class CnnKernel:
         core, stride = patch.core, self.stride_px
         first_row, first_col = -(-core.row // stride), -(-core.col // stride)
         side = self.sample_px if max(core.height, core.width) <= self.sample_px else self.cell_px
-        # from where the cell would begin, if the raster did not begin within it: pixels reach no further than it
+        # the whole cell, although the raster may begin within it: pixels reach no further than the cell
         row, col = core.row // side * side, core.col // side * side
         found = self._evaluate(patch, Window(row, col, side, side), side, statistics)
         if not np.isfinite(found).all():

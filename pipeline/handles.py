@@ -42,8 +42,8 @@ os.environ.update(
         if name not in os.environ
     }
 )
-# of a VRT's sources that meet inside a pixel the last has it; GDAL 3.10 reads them in several threads, and then
-# it is any of them
+# of a VRT's sources that meet inside a pixel the last has it; GDAL 3.10 reads them in several threads, and
+# then it is any of them
 os.environ["VRT_NUM_THREADS"] = "1"
 
 
