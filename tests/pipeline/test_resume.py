@@ -319,14 +319,19 @@ def test_an_input_that_changed_in_the_middle_is_refused(tmp_path, monkeypatch):
     assert len([u for s, u in calls.units if s == 0]) == 9
 
 
-def test_finished_files_that_were_altered_are_not_published(tmp_path, monkeypatch):
-    path = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1))
+def unpublished(tmp_path, monkeypatch):
+    """A raster and the OUT of a run that could not publish it; "reference" is that of one that could."""
+    path, out = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1)), tmp_path / "out"
     running.run(config(path, tmp_path / "reference"))
-    out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(work, "publish", _full)
         with pytest.raises(StorageError):
             running.run(config(path, out))
+    return path, out
+
+
+def test_finished_files_that_were_altered_are_not_published(tmp_path, monkeypatch):
+    path, out = unpublished(tmp_path, monkeypatch)
     (out / ".partial" / "scene" / "scene.tif").write_bytes(b"")
     running.run(config(path, out))
     assert labels_of(out) == labels_of(tmp_path / "reference")
@@ -350,13 +355,7 @@ def another_score(record):
 
 @pytest.mark.parametrize("alter", [no_files, a_file_less, another_count, another_score])
 def test_a_finished_record_that_was_altered_is_not_published(tmp_path, monkeypatch, alter):
-    path = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1))
-    running.run(config(path, tmp_path / "reference"))
-    out = tmp_path / "out"
-    with monkeypatch.context() as patch:
-        patch.setattr(work, "publish", _full)
-        with pytest.raises(StorageError):
-            running.run(config(path, out))
+    path, out = unpublished(tmp_path, monkeypatch)
     record = out / ".partial" / "scene" / "record.json"
     value = json.loads(record.read_text())
     alter(value)
