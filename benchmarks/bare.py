@@ -64,7 +64,7 @@ def kernel_of(model: str) -> Any:
 
 def _rate(model: str, seconds: float, threads: int) -> float:
     """Pixels a second of one process."""
-    from engine.network import network
+    from engine.networks.network import network
 
     kernel = kernel_of(model)
     run = network(kernel.model, kernel.digest, kernel.device)
@@ -78,7 +78,7 @@ def _rate(model: str, seconds: float, threads: int) -> float:
 
 def _features(run: Any, image: Any, form: str) -> None:
     """Evaluate an image as a run does: in our own form some rows at a time, of which none are kept."""
-    from engine.network import STRAIGHT
+    from engine.networks.network import STRAIGHT
 
     if form == STRAIGHT:
         deque(run.straight.bands(lambda row, end: image[:, row:end], *image.shape[1:]), maxlen=0)

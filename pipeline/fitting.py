@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.cluster import Clustering, cluster
+from engine.clustering import Clustering, cluster
 from engine.codebook import Codebook, Scaling
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
 from engine.kmeans import BlockKMeans

@@ -106,7 +106,7 @@ def on_cpu(kernel: Kernel) -> Kernel | None:
     """A kernel as it is on the CPU, or None if that is where it is."""
     if isinstance(kernel, BlockKMeans):
         return None
-    from engine.cnn import CnnKernel
+    from engine.networks.kernel import CnnKernel
 
     return replace(kernel, device="cpu") if isinstance(kernel, CnnKernel) and kernel.device != "cpu" else None
 
@@ -115,8 +115,8 @@ def as_fitted(kernel: Kernel, codebook: Codebook) -> Kernel:
     """A kernel in the form that was chosen when a codebook was fitted with it."""
     if isinstance(kernel, BlockKMeans):
         return kernel
-    from engine.cnn import CnnKernel
-    from engine.network import TORCHSCRIPT
+    from engine.networks.kernel import CnnKernel
+    from engine.networks.network import TORCHSCRIPT
 
     if not isinstance(kernel, CnnKernel):
         return kernel
@@ -127,8 +127,8 @@ def faster(kernel: Kernel) -> Kernel | None:
     """The same kernel in a form that takes less time where it computes, or None if there is none."""
     if isinstance(kernel, BlockKMeans):
         return None
-    from engine.cnn import CnnKernel
-    from engine.network import STRAIGHT, network
+    from engine.networks.kernel import CnnKernel
+    from engine.networks.network import STRAIGHT, network
 
     if not isinstance(kernel, CnnKernel) or kernel.device != "cpu" or kernel.form == STRAIGHT:
         return None
@@ -137,8 +137,16 @@ def faster(kernel: Kernel) -> Kernel | None:
 
 
 def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Kernel:
-    from engine.cnn import CnnKernel
-    from engine.network import STRAIGHT, TORCHSCRIPT, choose_device, digest, geometry, network, verify
+    from engine.networks.kernel import CnnKernel
+    from engine.networks.network import (
+        STRAIGHT,
+        TORCHSCRIPT,
+        choose_device,
+        digest,
+        geometry,
+        network,
+        verify,
+    )
 
     if form not in (None, TORCHSCRIPT, STRAIGHT):
         raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")

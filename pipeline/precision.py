@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine import blocks
-from engine.cluster import Clustering
+from engine.clustering import Clustering
 from engine.kernel import Kernel, Vectors
 from pipeline.gathering import Sample
 from pipeline.kernels import faster

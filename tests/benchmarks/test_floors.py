@@ -8,7 +8,7 @@ import rasterio
 
 from benchmarks import bare, by_hand, clock, data, floors, mapping, old_system, sinks
 from engine.kmeans import BlockKMeans
-from engine.network import STRAIGHT
+from engine.networks.network import STRAIGHT
 from pipeline import cli
 from pipeline.sinks import cog
 from pipeline.sinks.pyramid import level_shapes

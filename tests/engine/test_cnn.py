@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import straight
-from engine.cnn import CnnKernel
 from engine.codebook import Codebook, Scaling
 from engine.grid import Window, tiles
 from engine.kernel import BandStatistics, Patch
-from engine.network import STRAIGHT, TORCHSCRIPT, digest, geometry, network
-from engine.surroundings import _reflected, image
+from engine.networks import straight
+from engine.networks.kernel import CnnKernel
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest, geometry, network
+from engine.networks.surroundings import _reflected, image
 from tests.conftest import DATA
 from tests.engine import networks
 from tests.engine.test_network import Valid

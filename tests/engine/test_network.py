@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine import filters
-from engine.network import Geometry, Network, NetworkError, choose_device, digest, geometry, probe
+from engine.networks import filters
+from engine.networks.network import Geometry, Network, NetworkError, choose_device, digest, geometry, probe
 from pipeline.errors import UsageError
 from pipeline.kernels import make_kernel
 from tests.conftest import DATA

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import simd, straight
-from engine.cnn import _distances
-from engine.network import STRAIGHT, TORCHSCRIPT, Geometry, Network, NetworkError, probe
+from engine.networks import simd, straight
+from engine.networks.kernel import _distances
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, Geometry, Network, NetworkError, probe
 from tests.conftest import DATA
 from tests.engine import networks
 

@@ -26,11 +26,18 @@ def warm_up(folder):
     import numpy as np
     import torch
 
-    from engine.network import import_torch
+    from engine.networks.network import import_torch
     from pipeline.cli import main
     from tests.rasters import noise, write_geotiff
 
-    for name in ("engine.cnn", "pipeline.graph", "pipeline.running", "pipeline.area", "zarr", "pyogrio.raw"):
+    for name in (
+        "engine.networks.kernel",
+        "pipeline.graph",
+        "pipeline.running",
+        "pipeline.area",
+        "zarr",
+        "pyogrio.raw",
+    ):
         importlib.import_module(name)
     import_torch()
     torch.zeros(1)

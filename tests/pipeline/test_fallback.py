@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine import cnn
-from engine.network import NetworkError
+from engine.networks import kernel as cnn
+from engine.networks.network import NetworkError
 from pipeline import running
 from pipeline.config import RunConfig
 from tests.rasters import noise, write_geotiff

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rasterio import Affine
 
 from engine import hashing
-from engine.cluster import cluster
+from engine.clustering import cluster
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kmeans import BlockKMeans

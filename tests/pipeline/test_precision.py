@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from engine.cluster import Clustering
+from engine.clustering import Clustering
 from engine.codebook import Codebook
-from engine.network import STRAIGHT, TORCHSCRIPT
+from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from pipeline import precision
 from pipeline.array import open_raster, segment
 from pipeline.config import RunConfig
@@ -94,7 +94,7 @@ def test_the_first_form_computes_a_quarter_of_the_sample_and_enough_of_a_small_o
 
 
 def test_a_form_that_fails_the_certificate_labels_nothing(model, scene, tmp_path, monkeypatch):
-    from engine.straight import Straight
+    from engine.networks.straight import Straight
 
     options = {"segments": 4, "method": "cnn", "model": model, "device": "cpu"}
     with monkeypatch.context() as m:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import filters, straight
+from engine.networks import filters, straight
 
 F32 = npt.NDArray[np.float32]
 

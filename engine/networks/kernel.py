@@ -21,12 +21,13 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from engine import blocks, simd
+from engine import blocks
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
-from engine.network import STRAIGHT, TORCHSCRIPT, Geometry, NetworkError, network
-from engine.surroundings import image
+from engine.networks import simd
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, Geometry, NetworkError, network
+from engine.networks.surroundings import image
 
 F32 = npt.NDArray[np.float32]
 UPSAMPLING = ("nearest", "bilinear")

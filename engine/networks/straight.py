@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import simd
+from engine.networks import simd
 
 F32 = npt.NDArray[np.float32]
 Rows = Callable[[int, int], F32]
