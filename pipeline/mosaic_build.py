@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.alignment import Alignment, crs_name, same_crs
 from pipeline.errors import UsageError
+from pipeline.grid.alignment import Alignment, crs_name, same_crs
 from pipeline.header import Raster, SingleRaster, Transform
 from pipeline.mosaic import Mosaic, Numbers, Tiles
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from engine.grid import Window
 from pipeline import damage
-from pipeline.alignment import Alignment, crs_name, same_crs
 from pipeline.errors import UsageError
+from pipeline.grid.alignment import Alignment, crs_name, same_crs
 from pipeline.header import Raster, SingleRaster, Stack
 
 

@@ -1,0 +1,1 @@
+"""Where pixels lie on the ground: georeference, alignment, area of interest (in pixels: `engine.grid`)."""
