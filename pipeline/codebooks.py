@@ -10,8 +10,8 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.kernel import Kernel
 from pipeline import durable, startup
-from pipeline.budget import Spent
 from pipeline.config import RunConfig
+from pipeline.cost.budget import Spent
 from pipeline.durable import patiently
 from pipeline.errors import RasterError, one_line
 from pipeline.fit_memory import FitMemory

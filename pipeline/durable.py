@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from pipeline import stopwatch
+from pipeline.cost import timing
 from pipeline.errors import StorageError
 
 _LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
@@ -103,7 +103,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, data: bytes, via: Path | None = None) -> None:
     """Write a whole file durably and atomically; see `whole_file`."""
-    with stopwatch.measure(stopwatch.WRITE), whole_file(path, via) as file:
+    with timing.measure(timing.WRITE), whole_file(path, via) as file:
         file.write(data)
 
 
@@ -141,7 +141,7 @@ def write_synced(files: Iterable[tuple[Path, bytes]], root: Path) -> None:
             if path.parent not in folders:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 folders.update(p for p in (path.parent, *path.parent.parents) if p.is_relative_to(root))
-            with stopwatch.measure(stopwatch.WRITE), path.open("wb") as file:
+            with timing.measure(timing.WRITE), path.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -19,7 +19,8 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window, split
 from engine.kernel import NODATA, Kernel, Labels, Patch
-from pipeline import damage, shared_blocks, stopwatch
+from pipeline import damage, shared_blocks
+from pipeline.cost import timing
 
 if TYPE_CHECKING:
     from pipeline.damage import BadBlock
@@ -162,7 +163,7 @@ def _label_block(
     outer: Window,
     core: Window,
 ) -> Labels:
-    with stopwatch.measure(stopwatch.LABEL):
+    with timing.measure(timing.LABEL):
         labels = kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
     if area is not None:
         labels[~area.mask(core)] = NODATA
@@ -205,7 +206,7 @@ def _read_block(
     starts_y, starts_x = [0, *accumulate(rows)], [0, *accumulate(cols)]
     outer = layout.outer
     window = Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j])
-    with stopwatch.measure(stopwatch.READ), shared_blocks.within_halo(layout.halo_px):
+    with timing.measure(timing.READ), shared_blocks.within_halo(layout.halo_px):
         if found is None:
             return raster.read_stack(window)
         with damage.tolerating() as bad:

@@ -17,8 +17,8 @@ from engine.grid import Window
 from pipeline import startup
 from pipeline import tasks as work
 from pipeline.assembly import Assembled, Assembly
+from pipeline.cost.effort import Effort
 from pipeline.durable import patiently
-from pipeline.effort import Effort
 from pipeline.errors import DamageError
 from pipeline.job import Job
 from pipeline.seams import Seams

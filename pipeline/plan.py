@@ -16,11 +16,13 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from pipeline import space, startup, stopping, workers
-from pipeline.budget import Setting, Spent, budget
+from pipeline import startup, stopping, workers
 from pipeline.calibration import Calibration, calibrate, work_of
 from pipeline.config import RunConfig
-from pipeline.effort import Effort
+from pipeline.cost import disk
+from pipeline.cost.budget import Setting, Spent, budget
+from pipeline.cost.effort import Effort
+from pipeline.cost.text import bytes_text
 from pipeline.fitting import check_alike
 from pipeline.footprint import Footprint
 from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
@@ -31,7 +33,6 @@ from pipeline.network import is_remote
 from pipeline.running import job_of
 from pipeline.samples import Grid
 from pipeline.trial_fit import Fits, trial_fits
-from pipeline.units import bytes_text
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
 _LABEL_BYTES = 4
@@ -144,8 +145,8 @@ def plan(config: RunConfig) -> Plan:
     )
     work = work_of(every, pool)
     found = forecast(work, measured.rates, times)
-    need = space.estimate(
-        (space.Extent(job.view.region.pixels, job.chunks) for job in every),
+    need = disk.estimate(
+        (disk.Extent(job.view.region.pixels, job.chunks) for job in every),
         fits.inputs[0][1].segments,
         kernel.stride_px,
         config.format,

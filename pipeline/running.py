@@ -11,10 +11,11 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
-from pipeline import durable, schedule, space, workers
-from pipeline.budget import Setting, Spent, budget
+from pipeline import durable, schedule, workers
 from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
+from pipeline.cost import disk
+from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.ending import Report
 from pipeline.errors import (
     AlteredError,
@@ -170,9 +171,9 @@ class _Run:
         self._inputs = {i.source.name: i for i in todo}
         self._pace = Pace(sum(i.view.region.pixels for i in todo))
         config, sizes = self._config, [self._size(one) for one in todo]
-        extents = [space.Extent(size["pixels"], size["chunks"]) for size in sizes]
-        need = space.estimate(extents, config.segments, self._kernel.stride_px, config.format)
-        space.check(self._folder.path, need)
+        extents = [disk.Extent(size["pixels"], size["chunks"]) for size in sizes]
+        need = disk.estimate(extents, config.segments, self._kernel.stride_px, config.format)
+        disk.check(self._folder.path, need)
         for one, size in zip(todo, sizes, strict=True):
             self._folder.note(one.source, "waiting", fingerprint=one.fingerprint, **size)
         self._folder.save({})

@@ -18,11 +18,12 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, startup, stopwatch, style
+from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, startup, style
 from pipeline.assembly import Assembled
+from pipeline.cost import timing
+from pipeline.cost.effort import Effort
 from pipeline.damage import BadBlock
 from pipeline.durable import patiently
-from pipeline.effort import Effort
 from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
@@ -100,7 +101,7 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
     todo = [c for c in chunks if not _intact(job, 0, job.unit(c), recorded.get(job.unit(c)))]
     written: dict[Unit, Written] = {}
     encode_s, bad_chunks = 0.0, 0
-    with stopwatch.task() as watch:
+    with timing.task() as watch:
         # a window's chunks were done together or not at all, except where a file was altered since
         for part in [window] if len(todo) == len(chunks) and job.redo is None else todo:
             labels, bad = _labels(job, part)
@@ -118,10 +119,10 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
         window=window,
         bad_chunks=bad_chunks,
         effort=Effort(
-            read_s=watch[stopwatch.READ],
-            label_s=watch[stopwatch.LABEL],
-            encode_s=encode_s - watch[stopwatch.WRITE],
-            write_s=watch[stopwatch.WRITE],
+            read_s=watch[timing.READ],
+            label_s=watch[timing.LABEL],
+            encode_s=encode_s - watch[timing.WRITE],
+            write_s=watch[timing.WRITE],
         ),
     )
 

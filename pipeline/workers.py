@@ -19,8 +19,8 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pipeline import stopping
+from pipeline.cost.timing import CarryingThreads
 from pipeline.errors import UsageError
-from pipeline.stopwatch import CarryingThreads
 
 T = TypeVar("T")
 

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import checking, stopwatch
-from pipeline.budget import Setting, Spent, budget
+from pipeline import checking
 from pipeline.config import build
-from pipeline.effort import Effort
+from pipeline.cost import timing
+from pipeline.cost.budget import Setting, Spent, budget
+from pipeline.cost.effort import Effort
+from pipeline.cost.timing import LABEL, READ, CarryingThreads
 from pipeline.progress import Plain, Silent
 from pipeline.running import run
-from pipeline.stopwatch import LABEL, READ, CarryingThreads
 from tests.rasters import noise, write_geotiff
 
 SETTING = Setting(
@@ -56,10 +57,10 @@ def test_a_task_measures_its_own_and_no_other_s():
     gate = threading.Barrier(4, timeout=10)
 
     def one(number):
-        with stopwatch.task() as watch:
+        with timing.task() as watch:
             gate.wait()
             for _ in range(number):
-                with stopwatch.measure(READ):
+                with timing.measure(READ):
                     time.sleep(0.02)
             gate.wait()
         return watch[READ], watch[LABEL]
@@ -72,11 +73,11 @@ def test_a_task_measures_its_own_and_no_other_s():
 
 def test_shared_threads_add_to_the_task_that_submitted_the_work():
     def piece():
-        with stopwatch.measure(LABEL):
+        with timing.measure(LABEL):
             time.sleep(0.02)
 
     def one(shared, number):
-        with stopwatch.task() as watch:
+        with timing.task() as watch:
             for future in [shared.submit(piece) for _ in range(number)]:
                 future.result()
         return watch[LABEL]
@@ -88,11 +89,11 @@ def test_shared_threads_add_to_the_task_that_submitted_the_work():
 
 
 def test_outside_of_a_task_nothing_is_counted_and_a_task_begins_at_zero():
-    with stopwatch.measure(READ):
+    with timing.measure(READ):
         pass
-    with stopwatch.task() as first, stopwatch.measure(READ):
+    with timing.task() as first, timing.measure(READ):
         time.sleep(0.001)
-    with stopwatch.task() as second:
+    with timing.task() as second:
         pass
     assert first[READ] > 0
     assert second[READ] == 0
@@ -100,11 +101,11 @@ def test_outside_of_a_task_nothing_is_counted_and_a_task_begins_at_zero():
 
 def test_what_fails_took_its_time_too():
     def fail():
-        with stopwatch.measure(READ):
+        with timing.measure(READ):
             time.sleep(0.01)
             raise ValueError("damaged")
 
-    with stopwatch.task() as watch, pytest.raises(ValueError, match="damaged"):
+    with timing.task() as watch, pytest.raises(ValueError, match="damaged"):
         fail()
     assert watch[READ] >= 0.01
 

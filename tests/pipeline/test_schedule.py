@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from engine.grid import Window
 from pipeline import phases, schedule, throttle
 from pipeline.assembly import Assembled
-from pipeline.effort import Effort
+from pipeline.cost.effort import Effort
 from pipeline.errors import RasterError, StorageError
 from pipeline.seams import Seams
 from pipeline.tasks import UnitsDone

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import cli, space
+from pipeline import cli
 from pipeline.config import build
+from pipeline.cost import disk
+from pipeline.cost.disk import Extent, Need, check, estimate
 from pipeline.errors import UsageError
 from pipeline.running import run
-from pipeline.space import Extent, Need, check, estimate
 from tests.rasters import noise, write_geotiff
 
 MPX = 1_000_000
@@ -29,7 +30,7 @@ def free(monkeypatch):
             asked.append(path)
             return SimpleNamespace(total=1 << 50, used=0, free=count)
 
-        monkeypatch.setattr(space.shutil, "disk_usage", usage)
+        monkeypatch.setattr(disk.shutil, "disk_usage", usage)
         return asked
 
     return set_free
@@ -72,7 +73,7 @@ def test_a_resumed_run_counts_what_is_there(tmp_path, free):
 def test_files_that_vanish_while_they_are_counted_count_nothing(tmp_path, free, monkeypatch):
     free(0)
     (tmp_path / ".partial").mkdir()
-    monkeypatch.setattr(space.os, "walk", lambda _: [(str(tmp_path), [], ["gone"])])
+    monkeypatch.setattr(disk.os, "walk", lambda _: [(str(tmp_path), [], ["gone"])])
     check(tmp_path, Need(0, 0))
 
 

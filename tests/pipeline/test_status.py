@@ -15,6 +15,7 @@ import pytest
 
 from pipeline import cli, owner
 from pipeline.config import build
+from pipeline.cost.text import bytes_text, seconds_text
 from pipeline.errors import UsageError
 from pipeline.journal import Journal
 from pipeline.ledger import Ledger
@@ -23,7 +24,6 @@ from pipeline.running import run
 from pipeline.sinks.written import Written
 from pipeline.status import status, watch
 from pipeline.status_text import status_text
-from pipeline.units import bytes_text, seconds_text
 from tests.rasters import noise, write_geotiff
 
 ROOT = Path(__file__).resolve().parent.parent.parent

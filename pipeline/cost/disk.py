@@ -24,8 +24,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cost.text import bytes_text
 from pipeline.errors import UsageError
-from pipeline.units import bytes_text
 
 # style, record, quicklook and sidecar of a raster
 _FILES_BYTES = 300_000

@@ -1,0 +1,1 @@
+"""What a run takes: seconds and bytes of disk."""
