@@ -193,7 +193,7 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
 
 def _run(arguments: argparse.Namespace) -> int:
     with stopping.on_signals():
-        from pipeline import progress
+        from pipeline.events import progress
         from pipeline.running import run
 
         if again := arguments.retry_bad:
@@ -260,7 +260,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pipeline import progress, workers
+    from pipeline import workers
+    from pipeline.events import progress
     from pipeline.verify import Verification, summary
 
     config = _config(arguments)

@@ -14,13 +14,13 @@ from pipeline.config import RunConfig
 from pipeline.cost.budget import Spent
 from pipeline.durable import patiently
 from pipeline.errors import RasterError, one_line
+from pipeline.events.progress import Progress
 from pipeline.fit_memory import FitMemory
 from pipeline.fitting import fit_as_asked
 from pipeline.folder import Folder
 from pipeline.inputs import Input, sampled
 from pipeline.job import device_of
 from pipeline.kernels import load_codebook, on_cpu
-from pipeline.progress import Progress
 from pipeline.sources import Source
 from pipeline.versions import versions
 from pipeline.workers import Pool

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline import durable, progress, workers
+from pipeline import durable, workers
 from pipeline.codebooks import told
 from pipeline.config import RunConfig
 from pipeline.errors import NoRasterError, UsageError
+from pipeline.events import progress
 from pipeline.fitting import fit_as_asked
 from pipeline.inputs import Opened, open_inputs, sampled
 from pipeline.kernels import kernel_for

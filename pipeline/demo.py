@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pipeline import progress, scene, truth
+from pipeline import scene, truth
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
+from pipeline.events import progress
 from pipeline.running import run
 
 

@@ -27,16 +27,16 @@ from pipeline.errors import (
     one_line,
     printable,
 )
+from pipeline.events.journal import Journal
+from pipeline.events.progress import Progress, Silent
 from pipeline.fitting import NO_VALID_PIXEL, check_alike
 from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs
 from pipeline.job import Job
-from pipeline.journal import Journal
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
 from pipeline.network import is_remote
 from pipeline.pace import Pace
 from pipeline.phases import Tally
-from pipeline.progress import Progress, Silent
 from pipeline.record import raster_record
 from pipeline.retry import kept
 from pipeline.sinks.sink import SUFFIXES, sink_of

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline import ledger, owner, said
 from pipeline.errors import UsageError
-from pipeline.journal import STATUS
+from pipeline.events.journal import STATUS
 from pipeline.said import Damaged, Said
 
 _STATES = ("running", "interrupted", "waiting", "done", "failed", "skipped")

@@ -16,12 +16,12 @@ from pipeline import jsonfile, provenance, soundness
 from pipeline.checking import checksum
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line, printable
+from pipeline.events.progress import Progress
 from pipeline.folder import FORMAT
 from pipeline.inputs import Input, open_inputs
 from pipeline.job import Outputs
 from pipeline.kernels import kernel_for
 from pipeline.owner import alive
-from pipeline.progress import Progress
 from pipeline.recomputed import Recipe, differences
 from pipeline.redo import bad_of
 from pipeline.seams import Borders, Seams

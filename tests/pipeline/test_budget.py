@@ -19,7 +19,7 @@ from pipeline.cost import timing
 from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.cost.effort import Effort
 from pipeline.cost.timing import LABEL, READ, CarryingThreads
-from pipeline.progress import Plain, Silent
+from pipeline.events.progress import Plain, Silent
 from pipeline.running import run
 from tests.rasters import noise, write_geotiff
 

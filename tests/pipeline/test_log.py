@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from pipeline import journal, runlog
 from pipeline.config import build
 from pipeline.errors import StorageError
-from pipeline.journal import Journal, chunk_ids
-from pipeline.progress import Silent
-from pipeline.runlog import RunLog
+from pipeline.events import journal, run_log
+from pipeline.events.journal import Journal, chunk_ids
+from pipeline.events.live_state import Standing
+from pipeline.events.progress import Silent
+from pipeline.events.run_log import RunLog
 from pipeline.running import run
-from pipeline.standing import Standing
 from tests.rasters import noise, write_geotiff
 
 WINDOW = {"raster": "a", "stage": 0, "row": 512, "col": 0, "height": 512, "width": 600, "chunks": 2}
@@ -121,9 +121,9 @@ def test_a_log_that_grows_large_gives_its_place_to_a_new_one(tmp_path):
 def test_a_short_write_is_ended_and_the_next_line_is_whole(tmp_path, monkeypatch):
     log = RunLog(tmp_path, "r")
     real = os.write
-    monkeypatch.setattr(runlog.os, "write", lambda handle, data: real(handle, data[:20]))
+    monkeypatch.setattr(run_log.os, "write", lambda handle, data: real(handle, data[:20]))
     log.add("cut", {})
-    monkeypatch.setattr(runlog.os, "write", real)
+    monkeypatch.setattr(run_log.os, "write", real)
     log.add("whole", {})
     assert events(tmp_path) == ["whole"]
 
@@ -136,9 +136,9 @@ def test_a_failed_write_loses_its_line_alone(tmp_path, monkeypatch):
     def full(handle, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runlog.os, "write", full)
+    monkeypatch.setattr(run_log.os, "write", full)
     log.add("lost", {})
-    monkeypatch.setattr(runlog.os, "write", real)
+    monkeypatch.setattr(run_log.os, "write", real)
     log.add("last", {})
     assert events(tmp_path) == ["first", "last"]
 
@@ -260,7 +260,7 @@ def test_what_ends_a_run_early_is_logged(out):
 
 def test_the_rate_is_that_of_late_and_falls_while_nothing_happens(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("pipeline.standing.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipeline.events.live_state.time.monotonic", lambda: now[0])
     standing = Standing("r")
     for second in range(200):
         now[0] = float(second)

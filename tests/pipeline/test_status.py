@@ -17,9 +17,9 @@ from pipeline import cli, owner
 from pipeline.config import build
 from pipeline.cost.text import bytes_text, seconds_text
 from pipeline.errors import UsageError
-from pipeline.journal import Journal
+from pipeline.events.journal import Journal
+from pipeline.events.progress import Silent
 from pipeline.ledger import Ledger
-from pipeline.progress import Silent
 from pipeline.running import run
 from pipeline.sinks.written import Written
 from pipeline.status import status, watch

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import Any
 
-from pipeline.runlog import now_text
+from pipeline.events.run_log import now_text
 
 STATES = ("waiting", "running", "done", "failed", "skipped")
 _RATE_S = 60.0  # a rate is that of the last minute: chunks and machines differ

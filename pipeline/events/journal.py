@@ -15,9 +15,9 @@ from typing import Any, Self
 import psutil
 
 from pipeline.errors import TilewrightError, one_line
-from pipeline.progress import Progress
-from pipeline.runlog import RunLog
-from pipeline.standing import Standing
+from pipeline.events.live_state import Standing
+from pipeline.events.progress import Progress
+from pipeline.events.run_log import RunLog
 
 STATUS = "status.json"
 _EVERY_S = 1.0
@@ -83,7 +83,7 @@ class Journal:
     def _take(self, name: str, fields: dict[str, Any]) -> None:
         self._standing.event(name, fields)
         if name == "start" and fields.get("dashboard"):
-            from pipeline import metrics
+            from pipeline.events import metrics
 
             self._stack.enter_context(metrics.served(self.snapshot))
         elif name == "raster":

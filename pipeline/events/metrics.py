@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.standing import STATES
+from pipeline.events.live_state import STATES
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What a run reports, and who listens: progress, journal, log, metrics."""
