@@ -1,14 +1,14 @@
 """`python -m pipeline`."""
 
-from pipeline import early
+from pipeline.process import first_signals
 
 if __name__ == "__main__":
-    early.at_once()  # before whatever takes long to import
+    first_signals.at_once()  # before whatever takes long to import
     import sys
 
-    from pipeline import startup, stopping
+    from pipeline.process import signals, startup
 
-    stopping.at_once()
+    signals.at_once()
     startup.claim()
     from pipeline.cli import main
 

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import stopping
 from pipeline.config import RunConfig, build, load_file
-from pipeline.early import EXIT_CODE, HINT
 from pipeline.errors import TilewrightError, UsageError, one_line
+from pipeline.process import signals
+from pipeline.process.first_signals import EXIT_CODE, HINT
 
 _EPILOG = "exit codes: 0 all done, 1 some rasters failed, 2 usage, 130 interrupted"
 _ABOUT = {
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives its exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        with stopping.interrupting():
+        with signals.interrupting():
             return int(arguments.function(arguments))
     except TilewrightError as error:
         _say(error, debug=getattr(arguments, "debug", False))
@@ -192,7 +192,7 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    with stopping.on_signals():
+    with signals.on_signals():
         from pipeline.events import progress
         from pipeline.running import run
 

@@ -19,8 +19,8 @@ import psutil
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from pipeline import stopping
 from pipeline.errors import TilewrightError, UsageError, one_line
+from pipeline.process import signals
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """
     for delay in (*_START_AGAIN_S, None):
         try:
-            with stopping.interrupts_held():
+            with signals.interrupts_held():
                 return kind(*arguments, **options)
         except RuntimeError as error:
             if delay is None:
@@ -158,7 +158,7 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
                     f"--workers processes: none can be started ({one_line(error)}); "
                     "give them more memory, or use threads"
                 ) from error
-            stopping.check()
+            signals.check()
             time.sleep(delay)
     raise AssertionError("unreachable")
 

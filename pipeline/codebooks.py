@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from pipeline import durable, startup
+from pipeline import durable
 from pipeline.config import RunConfig
 from pipeline.cost.budget import Spent
 from pipeline.durable import patiently
@@ -21,6 +21,7 @@ from pipeline.folder import Folder
 from pipeline.inputs import Input, sampled
 from pipeline.job import device_of
 from pipeline.kernels import load_codebook, on_cpu
+from pipeline.process import startup
 from pipeline.sources import Source
 from pipeline.versions import versions
 from pipeline.workers import Pool

@@ -9,9 +9,9 @@ from typing import Any
 from engine.codebook import Codebook, CodebookError
 from engine.kernel import Kernel
 from engine.kmeans import BlockKMeans
-from pipeline import startup
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
+from pipeline.process import startup
 
 METHODS = ("kmeans", "cnn")
 

@@ -14,13 +14,13 @@ from itertools import chain
 from typing import Any
 
 from engine.grid import Window
-from pipeline import startup
 from pipeline import tasks as work
 from pipeline.assembly import Assembled, Assembly
 from pipeline.cost.effort import Effort
 from pipeline.durable import patiently
 from pipeline.errors import DamageError
 from pipeline.job import Job
+from pipeline.process import startup
 from pipeline.seams import Seams
 from pipeline.sinks.pyramid import Stage
 from pipeline.tasks import UnitsDone

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from pipeline import startup, stopping, workers
+from pipeline import workers
 from pipeline.calibration import Calibration, calibrate, work_of
 from pipeline.config import RunConfig
 from pipeline.cost import disk
@@ -24,12 +24,13 @@ from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.cost.effort import Effort
 from pipeline.cost.text import bytes_text
 from pipeline.fitting import check_alike
-from pipeline.footprint import Footprint
 from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
 from pipeline.inputs import Input, open_inputs
 from pipeline.job import Job, device_of
 from pipeline.kernels import as_fitted, kernel_for, load_codebook
 from pipeline.network import is_remote
+from pipeline.process import signals, startup
+from pipeline.process.memory import Footprint
 from pipeline.running import job_of
 from pipeline.samples import Grid
 from pipeline.trial_fit import Fits, trial_fits
@@ -225,7 +226,7 @@ def _scratch(out: str | None) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with stopping.interrupts_held():
+        with signals.interrupts_held():
             remove()
         if not folder.exists():
             atexit.unregister(remove)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import stopping
 from pipeline.errors import DamageError, StorageError, UnreachableError
 from pipeline.job import Job
 from pipeline.network import is_remote
 from pipeline.phases import Running, Tally, Task
+from pipeline.process import signals
 from pipeline.tasks import UnitsDone
 from pipeline.throttle import Throttle
 from pipeline.workers import Pool, finished
@@ -74,7 +74,7 @@ def drive(
     flight = _Flight(batch, pool, Throttle(pool.count, memory_limit), advanced, warn)
     try:
         while True:
-            if stopping.requested():
+            if signals.requested():
                 flight.finish()
                 raise KeyboardInterrupt
             flight.fill()
@@ -173,7 +173,7 @@ class _Flight:
     def finish(self) -> None:
         """Let what workers are at come to its end, unless that takes long."""
         self.cancel()
-        end = time.monotonic() + stopping.GRACE_S
+        end = time.monotonic() + signals.GRACE_S
         while self._tasks and time.monotonic() < end:
             self.wait()
 

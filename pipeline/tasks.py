@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, startup, style
+from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, style
 from pipeline.assembly import Assembled
 from pipeline.cost import timing
 from pipeline.cost.effort import Effort
@@ -28,6 +28,7 @@ from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
 from pipeline.ledger import Unit
+from pipeline.process import startup
 from pipeline.sealed import seal_file
 from pipeline.seams import Borders, Seams
 from pipeline.sinks import parts

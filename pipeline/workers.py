@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pipeline import stopping
 from pipeline.cost.timing import CarryingThreads
 from pipeline.errors import UsageError
+from pipeline.process import signals
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Pool:
         queue = deque((self.submit(function, *c), c) for c in islice(rest, 2 * self.count))
         try:
             while queue:
-                stopping.check()
+                signals.check()
                 future, call = queue.popleft()
                 yield self._result(future, function, call)
                 queue += [(self.submit(function, *c), c) for c in islice(rest, 1)]

@@ -21,9 +21,9 @@ from pipeline import calibration, plan, trial_fit
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
 from pipeline.fitting import fit
-from pipeline.footprint import Footprint
 from pipeline.forecast import LABEL
 from pipeline.opening import open_segmentable
+from pipeline.process.memory import Footprint
 from pipeline.running import job_of
 from pipeline.samples import Grid, Samples
 from pipeline.view import View

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import codebooks, gathering, running, sampling, stopping
+from pipeline import codebooks, gathering, running, sampling
 from pipeline import tasks as work
 from pipeline.assembly import ASSEMBLED, CHECKED
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError, UnreachableError, UsageError
 from pipeline.fit_memory import FitMemory
+from pipeline.process import signals
 from pipeline.sealed import seal_file
 from pipeline.sinks.sink import sink_of
 from tests.rasters import noise, write_geotiff
@@ -425,7 +426,7 @@ def test_rasters_that_are_done_are_known_by_their_records(tmp_path, monkeypatch)
 def test_an_asked_for_end_is_resumable(source, form, undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         calls = Calls(patch)
-        patch.setattr(stopping, "requested", lambda: len(calls.units) >= 8)
+        patch.setattr(signals, "requested", lambda: len(calls.units) >= 8)
         with pytest.raises(KeyboardInterrupt):
             running.run(config(source, tmp_path, format=form))
     assert not (tmp_path / ".partial" / ".owner").exists()

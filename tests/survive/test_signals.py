@@ -76,7 +76,7 @@ def test_workers_that_get_the_signal_too_add_nothing_to_it(source, tmp_path, num
     assert not run.orphans()
 
 
-_FIRST = ("pipeline/__init__.py", "pipeline/__main__.py", "pipeline/early.py")
+_FIRST = ("pipeline/__init__.py", "pipeline/__main__.py", "pipeline/process/first_signals.py")
 """What runs before signals are handled: a few steps, which nothing can shorten."""
 
 _AT_IMPORT = """
@@ -109,7 +109,7 @@ def test_a_signal_at_any_import_is_quiet_but_at_the_first_three(tmp_path):
             early.add(module)
         elif module:
             assert (ended.returncode, ended.stderr) == (130, f"{HINT}\n")
-    assert early == {"pipeline", "pipeline.__main__", "pipeline.early"}
+    assert early == {"pipeline", "pipeline.__main__", "pipeline.process.first_signals"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.early import EXIT_CODE, HINT, SIGNALS
+from pipeline.process.first_signals import EXIT_CODE, HINT, SIGNALS
 
 GRACE_S = 8.0
 """Seconds that tasks under way have to finish."""

@@ -1,0 +1,1 @@
+"""Our own process and its system: signals, start-up, memory."""
