@@ -27,13 +27,13 @@ from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
 from pipeline import phases, tasks
 from pipeline.assembly import Assembled
+from pipeline.durable.checksums import DIGEST_BYTES, Written
+from pipeline.durable.ledger import Unit
 from pipeline.header import Georeference, SingleRaster, Stack
 from pipeline.job import Job
-from pipeline.ledger import Unit
 from pipeline.phases import Tally
 from pipeline.seams import Seams
 from pipeline.sinks.sink import sink_of
-from pipeline.sinks.written import DIGEST_BYTES, Written
 from pipeline.tasks import UnitsDone
 from pipeline.view import View
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.durable import storage_error, write_bytes
-from pipeline.sealed import seal, sound_records
+from pipeline.durable.files import storage_error, write_bytes
+from pipeline.durable.sealed import seal, sound_records
 from pipeline.seams import Seams
 
 ASSEMBLED = "assembled"

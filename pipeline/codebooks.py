@@ -9,10 +9,9 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from pipeline import durable
 from pipeline.config import RunConfig
 from pipeline.cost.budget import Spent
-from pipeline.durable import patiently
+from pipeline.durable.files import patiently, write_bytes
 from pipeline.errors import RasterError, one_line
 from pipeline.events.progress import Progress
 from pipeline.fit_memory import FitMemory
@@ -145,4 +144,4 @@ class Codebooks:
         return codebook
 
     def _write(self, path: Path, codebook: Codebook) -> None:
-        patiently(durable.write_bytes, path, codebook.to_bytes(), self._folder.partial)
+        patiently(write_bytes, path, codebook.to_bytes(), self._folder.partial)

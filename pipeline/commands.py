@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline import durable, workers
+from pipeline import workers
 from pipeline.codebooks import told
 from pipeline.config import RunConfig
+from pipeline.durable.files import write_bytes
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
 from pipeline.fitting import fit_as_asked
@@ -42,7 +43,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 pool,
                 lambda done, total: display.event("fit", done=done, total=total, raster=None),
             )
-        durable.write_bytes(path, codebook.to_bytes())
+        write_bytes(path, codebook.to_bytes())
         display.event("codebook", **told(codebook, None))
     except OSError as error:
         raise UsageError(f"{path}: cannot write there ({error.strerror})") from None

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import durable
+from pipeline.durable.files import patiently, remove, storage_error
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -53,13 +53,13 @@ class FitMemory:
         StorageError
             If it cannot be written.
         """
-        durable.patiently(_write, self._path(what), arrays)
+        patiently(_write, self._path(what), arrays)
 
     def forget(self) -> None:
         """Delete all findings: the fit is done."""
         # what cannot be deleted is of no other fit, and goes when the run ends
         with contextlib.suppress(OSError):
-            durable.patiently(durable.remove, self._folder)
+            patiently(remove, self._folder)
 
     def _path(self, what: tuple[Any, ...]) -> Path:
         text = json.dumps([self._basis, *what], sort_keys=True, default=str)
@@ -76,4 +76,4 @@ def _write(path: Path, arrays: Arrays) -> None:
         part.write_bytes(data.getvalue())
         part.replace(path)
     except OSError as error:
-        raise durable.storage_error(path, error) from error
+        raise storage_error(path, error) from error

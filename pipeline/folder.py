@@ -9,12 +9,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pipeline import durable, jsonfile
 from pipeline.config import RunConfig
-from pipeline.durable import patiently
+from pipeline.durable.bounded_json import read_object
+from pipeline.durable.files import patiently, remove, write_json
+from pipeline.durable.lock import Owner
 from pipeline.errors import UsageError
 from pipeline.job import Outputs
-from pipeline.owner import Owner
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.sources import Source
 
@@ -103,7 +103,7 @@ class Folder:
         """
         files = self.outputs(source)
         try:
-            record = jsonfile.read_object(files.json)
+            record = read_object(files.json)
             before, used = str(record["input"]["fingerprint"]), str(record["codebook_hash"])
             layout = {key: record["parameters"].get(key) for key in self._config.layout}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -160,7 +160,7 @@ class Folder:
         area = {"area": self._area} if self._area else {}
         value = {"format": FORMAT, "config": config, **area, "rasters": rasters, **summary}
         # by way of the work in progress: a process that is killed leaves nothing beside the outputs
-        patiently(durable.write_json, self.path / "run.json", value, self.partial)
+        patiently(write_json, self.path / "run.json", value, self.partial)
         self._saved = time.monotonic()
 
     def close(self) -> None:
@@ -187,7 +187,7 @@ class Folder:
         """Delete the work in progress but that of some rasters."""
         for path in self.partial.iterdir():
             if path.name not in (self.owner.path.name, *kept):
-                durable.remove(path)
+                remove(path)
 
     def _refuse_inputs(self, doomed: Sequence[Path] = ()) -> None:
         """Refuse to write over, or to delete (`doomed`), what this run reads."""
@@ -211,7 +211,7 @@ class Folder:
                 self._refuse_strangers()
             return
         try:
-            former = jsonfile.read_object(path)
+            former = read_object(path)
             config, rasters = dict(former["config"]), list(former["rasters"])
             made = [one for r in rasters for one in self._made(str(r["name"]), config["format"])]
         except (OSError, ValueError, KeyError, TypeError):
@@ -223,7 +223,7 @@ class Folder:
         if overwrite:
             self._refuse_inputs([f for one in made for f in one.all()])
             for file in (path, self.codebook, *(f for one in made for f in one.all())):
-                durable.remove(file)
+                remove(file)
             return
         if difference := self._difference(config, [str(r["source"]) for r in rasters]):
             raise UsageError(
@@ -257,7 +257,7 @@ class Folder:
         """Outputs of a raster that a former run made or was to make, the labels in another format too."""
         found = [self._outputs(name, form)]
         try:
-            record = jsonfile.read_object(found[0].json)
+            record = read_object(found[0].json)
             if (other := record["parameters"]["format"]) != form:
                 found.append(self._outputs(name, other))
         except (OSError, ValueError, KeyError, TypeError):

@@ -10,8 +10,8 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kernel import Kernel
+from pipeline.durable.ledger import Unit
 from pipeline.errors import one_line
-from pipeline.ledger import Unit
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import Sink
 from pipeline.versions import versions

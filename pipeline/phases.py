@@ -17,7 +17,7 @@ from engine.grid import Window
 from pipeline import tasks as work
 from pipeline.assembly import Assembled, Assembly
 from pipeline.cost.effort import Effort
-from pipeline.durable import patiently
+from pipeline.durable.files import patiently
 from pipeline.errors import DamageError
 from pipeline.job import Job
 from pipeline.process import startup

@@ -10,8 +10,8 @@ import numpy as np
 
 from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
-from pipeline import jsonfile
 from pipeline.config import RunConfig
+from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
 from pipeline.header import Georeference
 from pipeline.sinks.meaning import Labelled
@@ -48,7 +48,7 @@ def read_record(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise RasterError(str(path), f"missing; {DAMAGED}")
     try:
-        record = jsonfile.read_object(path)
+        record = read_object(path)
     except (OSError, ValueError) as error:
         raise RasterError(str(path), f"cannot be read ({one_line(error)}); {DAMAGED}") from None
     for key, kind in _FIELDS.items():

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
-from pipeline import jsonfile
 from pipeline.checking import checksum
 from pipeline.damage import BadBlock
+from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
 from pipeline.header import Raster
 from pipeline.job import Job, Outputs, Redo
@@ -26,7 +26,7 @@ def redo_of(job: Job) -> Redo | None:
     """
     place = Outputs(job.out, job.name, job.sink)
     try:
-        record = jsonfile.read_object(place.json)
+        record = read_object(place.json)
         if record["codebook_hash"] != job.codebook.content_hash:
             return None
         if any(checksum(p) != record["checksums"][p.name] for p in (place.labels, place.bad)):
@@ -88,7 +88,7 @@ def bad_of(path: Path) -> list[BadBlock]:
         If it is no such map.
     """
     try:
-        found = [f["properties"] for f in jsonfile.read_object(path)["features"]]
+        found = [f["properties"] for f in read_object(path)["features"]]
         return [
             BadBlock(
                 Window(*(int(p[key]) for key in ("row", "col", "height", "width"))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.grid import Window, tiles
-from pipeline import jsonfile
+from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError
 from pipeline.job import Job, Outputs, Redo
 from pipeline.redo import redo_of
@@ -31,7 +31,7 @@ def kept(job: Job, pool: Pool, warn: Callable[[str], None]) -> Redo | None:
     """
     redo = redo_of(job)
     place = Outputs(job.out, job.name, job.sink)
-    if redo is None or jsonfile.read_object(place.json)["input"]["fingerprint"] == job.fingerprint:
+    if redo is None or read_object(place.json)["input"]["fingerprint"] == job.fingerprint:
         return redo
     from pipeline.recomputed import Recipe, differences
 

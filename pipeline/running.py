@@ -11,11 +11,12 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
-from pipeline import durable, schedule, workers
+from pipeline import schedule, workers
 from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
 from pipeline.cost import disk
 from pipeline.cost.budget import Setting, Spent, budget
+from pipeline.durable.files import patiently, remove
 from pipeline.ending import Report
 from pipeline.errors import (
     AlteredError,
@@ -192,7 +193,7 @@ class _Run:
                 self._folder.owner.check()
             if self._altered and not any(s["state"] == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
-                durable.patiently(durable.remove, self._folder.codebook)
+                patiently(remove, self._folder.codebook)
         finally:
             self._report.seconds = time.monotonic() - self._start
             self._folder.save(self._summary())
@@ -319,7 +320,7 @@ class _Run:
             self._altered = self._altered or isinstance(outcome.error, AlteredError)
             self._fail(source, outcome.error)
             if not self._folder.outputs(source).json.exists():  # what was done before keeps it
-                durable.patiently(durable.remove, self._folder.outputs(source).codebook)
+                patiently(remove, self._folder.outputs(source).codebook)
             return
         self._report.done.append(job.name)
         self._report.pixels += job.view.region.pixels

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from engine.grid import CELL_PX
 from engine.hashing import grid_hash
-from pipeline import durable
+from pipeline.durable.files import whole_file
 
 Plane = npt.NDArray[Any]
 U8 = npt.NDArray[np.uint8]
@@ -293,8 +293,8 @@ def write_scene(scene: Scene, image: Path, truth: Path) -> None:
     storage = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "predictor": 2, "zlevel": 1}
     storage |= {"tiled": True, "blockxsize": CELL_PX, "blockysize": CELL_PX}
     with (
-        durable.whole_file(image) as first,  # these only lend their names: GDAL makes the files anew
-        durable.whole_file(truth) as second,
+        whole_file(image) as first,  # these only lend their names: GDAL makes the files anew
+        whole_file(truth) as second,
         rasterio.open(first.name, "w", count=3, nodata=0, photometric="RGB", **grid, **storage) as pixels,
         rasterio.open(second.name, "w", count=1, nodata=NODATA, **grid, **storage) as classes,
     ):

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import ledger, owner, said
+from pipeline.durable import ledger, lock, loose_json
+from pipeline.durable.loose_json import Damaged, Said
 from pipeline.errors import UsageError
 from pipeline.events.journal import STATUS
-from pipeline.said import Damaged, Said
 
 _STATES = ("running", "interrupted", "waiting", "done", "failed", "skipped")
 _LEDGER_BYTES = 256 << 20  # of five million units: what is larger is not counted
@@ -139,10 +139,10 @@ def status(out: Path) -> RunStatus:
         If the folder holds no run.
     """
     # asked first: a run that ends meanwhile has then left all its files
-    live = owner.alive(out)
+    live = lock.alive(out)
     damaged: Damaged = {}
-    heard = said.read(out / ".partial" / STATUS, damaged)
-    kept = said.read(out / "run.json", damaged)
+    heard = loose_json.read(out / ".partial" / STATUS, damaged)
+    kept = loose_json.read(out / "run.json", damaged)
     if not live and not kept.value and not damaged and not (out / ".partial").is_dir():
         raise UsageError(f"{out}: no run here (neither run.json nor .partial); name the OUT of a run")
     looker = _Looker(out, heard, damaged, live=live)
@@ -214,7 +214,7 @@ class _Looker:
         elif kept in ("failed", "skipped") and not under_way:
             return False  # the record, if any, is of an earlier run
         else:
-            record = said.read(path, self._damaged)
+            record = loose_json.read(path, self._damaged)
             files, chunks = record.names("files"), record.count("chunks") or 0
         if not files or not all((self._out / file).exists() for file in files):
             return False
@@ -235,7 +235,7 @@ class _Looker:
         return 0
 
     def _bad_chunks(self, name: str, row: Said) -> int:
-        listed = said.read(self._out / f"{name}.bad.geojson", self._damaged).objects("features")
+        listed = loose_json.read(self._out / f"{name}.bad.geojson", self._damaged).objects("features")
         noted = 0
         with suppress(OSError), os.scandir(self._out / ".partial" / name / "bad") as notes:
             noted = sum(note.name.endswith(".json") for note in notes)

@@ -18,24 +18,33 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, style
+from pipeline import altered, bad_map, checking, damage, redo, style
 from pipeline.assembly import Assembled
 from pipeline.cost import timing
 from pipeline.cost.effort import Effort
 from pipeline.damage import BadBlock
-from pipeline.durable import patiently
+from pipeline.durable.bounded_json import read_list, read_object
+from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.files import (
+    move,
+    patiently,
+    remove,
+    storage_error,
+    sync_folder,
+    write_bytes,
+    write_json,
+)
+from pipeline.durable.ledger import Unit
+from pipeline.durable.sealed import seal_file
 from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
-from pipeline.ledger import Unit
 from pipeline.process import startup
-from pipeline.sealed import seal_file
 from pipeline.seams import Borders, Seams
 from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.sink import SUFFIXES, sink_of
-from pipeline.sinks.written import Beside, Written
 from pipeline.workers import cell_threads
 from pipeline.workspace import RECORD
 
@@ -90,7 +99,7 @@ def _patient(task: Callable[..., T]) -> Callable[..., T]:
         try:
             return patiently(task, job, *arguments)
         except OSError as error:
-            raise durable.storage_error(job.folder, error) from error
+            raise storage_error(job.folder, error) from error
 
     return patient
 
@@ -147,7 +156,7 @@ def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
     if found := damage.of_chunk(bad, _absolute(job, chunk)):
         data = json.dumps(found, indent=1).encode()
         path.parent.mkdir(exist_ok=True)
-        durable.write_bytes(path, data)
+        write_bytes(path, data)
         return [(name, data)]
     path.unlink(missing_ok=True)  # of an earlier try that read worse
     return []
@@ -155,7 +164,7 @@ def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
 
 def _bad_blocks(job: Job) -> Iterator[BadBlock]:
     for path in sorted((job.folder / "bad").glob("*.json")):
-        yield from damage.from_json(jsonfile.read_list(path))
+        yield from damage.from_json(read_list(path))
 
 
 def _absolute(job: Job, window: Window) -> Window:
@@ -320,12 +329,12 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
     histogram = assembled.histogram
     meaning = Labelled.of(job.codebook, job.view.georeference)
     place = Outputs(job.folder, job.name, job.sink)
-    durable.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
-    durable.write_bytes(place.qml, style.qml(meaning.style).encode())
+    write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
+    write_bytes(place.qml, style.qml(meaning.style).encode())
     # the labels take their name last of what shows them; what is bad in them is known when they are there
     before, after = [place.png.name, place.qml.name], []
     if bad := list(_bad_blocks(job)):
-        durable.write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
+        write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
         after.append(place.bad.name)
     checksums = {name: checking.checksum(job.folder / name) for name in before + after}
     checksums |= assembled.checksums
@@ -345,7 +354,7 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
     }
     mark = altered.Mark(job.fingerprint, job.stamp)
     altered.refuse(job.view.raster, mark, tolerant=job.view.tolerant)
-    durable.write_json(job.folder / RECORD, record)
+    write_json(job.folder / RECORD, record)
     seal_file(job.folder / RECORD)
     return record
 
@@ -354,27 +363,27 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
 def publish(job: Job) -> dict[str, Any]:
     """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
     path = job.folder / RECORD
-    record = jsonfile.read_object(path)
+    record = read_object(path)
     place = Outputs(job.out, job.name, job.sink)
     for former in _in_other_formats(place):  # while the record that names them is there
-        durable.remove(former)
+        remove(former)
     # labels that are half replaced do not pass for done with the record of the former ones
     if place.json.exists():
         place.json.unlink()
-        durable.sync_folder(job.out)
+        sync_folder(job.out)
     for name in record["files"]:
         if (job.folder / name).exists():
-            durable.move(job.folder / name, job.out / name)
+            move(job.folder / name, job.out / name)
     if place.bad.name not in record["files"]:
         place.bad.unlink(missing_ok=True)  # of what has been made good since
-    durable.move(path, place.json)
+    move(path, place.json)
     return record
 
 
 def _in_other_formats(place: Outputs) -> list[Path]:
     """Files of a raster's former labels that those of this sink do not replace by their names."""
     try:
-        former = {str(name) for name in jsonfile.read_object(place.json)["files"]}
+        former = {str(name) for name in read_object(place.json)["files"]}
     except (OSError, ValueError, KeyError, TypeError):
         return []
     # a record is data: it may not name what is no output of this raster

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.grid import CELL_PX
-from pipeline import durable
+from pipeline.durable.files import write_bytes
 from pipeline.scene import CLASS_NAMES, NODATA, PALETTE
 
 
@@ -93,4 +93,4 @@ def picture(image: Path, labels: Path, truth: Path, out: Path, side: int = 700) 
         ImageDraw.Draw(sheet).text((8 + k * (side + 8), 7), caption, "black")
     buffer = io.BytesIO()
     sheet.crop((0, 0, sheet.width, panel.height + 32)).save(buffer, "PNG")
-    durable.write_bytes(out, buffer.getvalue())
+    write_bytes(out, buffer.getvalue())

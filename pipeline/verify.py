@@ -12,16 +12,17 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline import jsonfile, provenance, soundness
+from pipeline import provenance, soundness
 from pipeline.checking import checksum
 from pipeline.config import RunConfig, build
+from pipeline.durable.bounded_json import read_object
+from pipeline.durable.lock import alive
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line, printable
 from pipeline.events.progress import Progress
 from pipeline.folder import FORMAT
 from pipeline.inputs import Input, open_inputs
 from pipeline.job import Outputs
 from pipeline.kernels import kernel_for
-from pipeline.owner import alive
 from pipeline.recomputed import Recipe, differences
 from pipeline.redo import bad_of
 from pipeline.seams import Borders, Seams
@@ -128,7 +129,7 @@ class Verification:
         if not path.is_file():
             raise UsageError(f"{self._out}: no run stands there (no run.json); name the OUT of a run")
         try:
-            value = jsonfile.read_object(path)
+            value = read_object(path)
             other = value["format"] != FORMAT
             self._config: RunConfig = build(dict(value["config"]), str(path))
             self._area = value.get("area")

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from engine.grid import Window, tiles
-from pipeline import durable, jsonfile
 from pipeline.assembly import Assembly
 from pipeline.checking import checksum
+from pipeline.durable import files as durable
+from pipeline.durable.bounded_json import read_object
+from pipeline.durable.checksums import Written
+from pipeline.durable.ledger import Ledger, Unit
+from pipeline.durable.sealed import is_sound
 from pipeline.job import Job, Outputs
-from pipeline.ledger import Ledger, Unit
-from pipeline.sealed import is_sound
-from pipeline.sinks.written import Written
 
 FORMAT = "tilewright-work-1"
 LEDGER = "ledger"
@@ -52,7 +53,7 @@ class Workspace:
     def _open(self, identity: dict[str, Any]) -> None:
         folder = self._job.folder
         try:
-            same = jsonfile.read_object(folder / _IDENTITY) == identity
+            same = read_object(folder / _IDENTITY) == identity
         except (OSError, ValueError):
             same = False
         if not same:
@@ -68,7 +69,7 @@ class Workspace:
         try:
             if not is_sound(job.folder / RECORD):
                 return False
-            record = jsonfile.read_object(job.folder / RECORD)
+            record = read_object(job.folder / RECORD)
             files, checksums = list(record["files"]), dict(record["checksums"])
             own = {path.name for path in Outputs(job.out, job.name, job.sink).all()}
             # a workspace is data: it may not name what lies elsewhere, nor pass for whole what is not

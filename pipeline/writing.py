@@ -13,8 +13,9 @@ import dask.array as da
 
 from engine.grid import chunk_side
 from engine.kernel import NODATA
-from pipeline import durable, style
+from pipeline import style
 from pipeline.array import bounds_of, georeference_of
+from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
 from pipeline.graph import DEFAULT_CHUNK_PX
 from pipeline.sinks import parts
@@ -85,9 +86,9 @@ def write(
                 for _ in pool.each(_merge_unit, ((sink, folder, stage, u, below) for u in stage.units())):
                     pass
         sink.assemble(folder, plan, meaning)
-        durable.write_bytes(path.with_suffix(".qml"), style.qml(meaning.style).encode())
+        write_bytes(path.with_suffix(".qml"), style.qml(meaning.style).encode())
         for name in sink.files:
-            durable.move(folder / name, path.with_name(name))
+            move(folder / name, path.with_name(name))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # another write's is not empty

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.kernel import NODATA
-from pipeline import durable
+from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.files import whole_file, write_bytes
 from pipeline.sinks import tiff
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
-from pipeline.sinks.written import Beside, Written
 from pipeline.style import LabelStyle, aux_xml, statistics
 
 Labels = npt.NDArray[np.uint8]
@@ -80,7 +80,7 @@ class Cog:
         place = meaning.georeference
         wkt = None if tiff.geo_tags(place).exact_crs else place.crs_wkt
         sidecar, _ = self.files
-        durable.write_bytes(folder / sidecar, aux_xml(meaning.style, counts, wkt).encode())
+        write_bytes(folder / sidecar, aux_xml(meaning.style, counts, wkt).encode())
         return counts
 
 
@@ -144,7 +144,7 @@ def assemble(folder: Path, stages: tuple[Stage, ...], meaning: Labelled, path: P
     """
     sizes, counts = _sizes(folder, stages), histogram(folder, stages[0])
     header, starts = _header(stages, sizes, counts, meaning)
-    with durable.whole_file(path) as out:
+    with whole_file(path) as out:
         out.write(header)
         out.flush()
         for part, index in _parts(folder, stages):

@@ -17,9 +17,9 @@ import deflate
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import durable
+from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.files import write_bytes
 from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid, count_labels
-from pipeline.sinks.written import Beside, Written
 
 _MAGIC = b"TWPART02"
 _TAIL = struct.Struct("<I8s")
@@ -130,7 +130,7 @@ def write_part(
     path = part_path(folder, stage, unit)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = b"".join((*body, text, _TAIL.pack(len(text), _MAGIC)))
-    durable.write_bytes(path, data)
+    write_bytes(path, data)
     return Written.of(data)
 
 

@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.durable.checksums import Beside, Written
 from pipeline.sinks.cog import Cog
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage
-from pipeline.sinks.written import Beside, Written
 from pipeline.sinks.zarr_store import ZarrStore
 
 SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}

@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from engine.kernel import NODATA
-from pipeline import durable
+from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.files import sync_tree, whole_file, write_bytes, write_synced
 from pipeline.sinks import geozarr
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.parts import histogram, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
 from pipeline.sinks.shard import encode_bytes, encode_chunk, encode_shard
 from pipeline.sinks.vrt import labels_vrt, mosaic_vrt
-from pipeline.sinks.written import Beside, Written
 from pipeline.sinks.zarr_nodes import Array, Node, chunk_key, metadata_files
 
 Labels = npt.NDArray[np.uint8]
@@ -71,7 +71,7 @@ class ZarrStore:
         levels = enumerate(pyramid.levels)
         encoded = chain.from_iterable(self._encoded(stage, step, unit, level) for step, level in levels)
         files = [(f"{self.file}/{name}", data) for name, data in encoded]
-        durable.write_synced(((folder / name, data) for name, data in files), folder)
+        write_synced(((folder / name, data) for name, data in files), folder)
         return write_part(folder, stage, unit, pyramid, (), [*files, *beside])
 
     def _encoded(
@@ -102,16 +102,16 @@ class ZarrStore:
             for step in range(stage.levels):
                 level = stage.level + step
                 nodes += self._level_nodes(meaning, level, shapes[level], shard_px(stage, step))
-                durable.write_synced(self._coordinates(store, meaning, level, shapes[level]), folder)
+                write_synced(self._coordinates(store, meaning, level, shapes[level]), folder)
                 if self.version == 3:
                     self._mosaic(store, stage, step, shapes[level])
         metadata = ((store / name, data) for name, data in metadata_files(nodes, self.version))
-        durable.write_synced(metadata, folder)
-        durable.sync_tree(store)
+        write_synced(metadata, folder)
+        sync_tree(store)
         levels = [self._opened(level) for level in range(len(shapes))]
         text = labels_vrt(meaning, shapes[0], counts, levels)
         # a store's name need not be Unicode: it goes into the VRT as the bytes that it is
-        durable.write_bytes(folder / self.raster, text.encode(errors="surrogateescape"))
+        write_bytes(folder / self.raster, text.encode(errors="surrogateescape"))
         return counts
 
     def _opened(self, level: int) -> str:
@@ -166,7 +166,7 @@ class ZarrStore:
                     yield name, Window(i * side, j * side, height, width)
 
         array.mkdir(parents=True, exist_ok=True)
-        with durable.whole_file(array / _LEVEL_VRT) as file:
+        with whole_file(array / _LEVEL_VRT) as file:
             for piece in mosaic_vrt(shape, shards()):
                 file.write(piece.encode())
 

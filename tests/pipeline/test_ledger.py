@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import ledger
-from pipeline.ledger import Ledger, chunks_done, records
-from pipeline.sinks.written import Written
+from pipeline.durable import ledger
+from pipeline.durable.checksums import Written
+from pipeline.durable.ledger import Ledger, chunks_done, records
 from tests.disk import files_no_larger_than
 
 UNITS = st.tuples(st.integers(0, 5), st.tuples(st.integers(0, 2**28 - 1), st.integers(0, 2**28 - 1)))

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from pipeline import owner
+from pipeline.durable import lock
+from pipeline.durable.lock import Owner, alive
 from pipeline.errors import StorageError, UsageError
-from pipeline.owner import Owner, alive
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def partial(tmp_path):
 
 
 def write(partial, **changes):
-    value = {**owner._here(), "nonce": "another", **changes}
+    value = {**lock._here(), "nonce": "another", **changes}
     (partial / ".owner").write_text(json.dumps(value))
 
 
@@ -57,7 +57,7 @@ def test_a_dead_run_s_place_is_taken_over(partial, change):
 
 @pytest.mark.parametrize("where", [{"host": "elsewhere"}, {"processes": "pid:[1]"}])
 def test_a_run_on_another_machine_is_watched_for_signs_of_life(partial, monkeypatch, where):
-    monkeypatch.setattr(owner, "_WATCH_S", 1.2)
+    monkeypatch.setattr(lock, "_WATCH_S", 1.2)
     write(partial, **where)
     path, over = partial / ".owner", threading.Event()
 
@@ -77,7 +77,7 @@ def test_a_run_on_another_machine_is_watched_for_signs_of_life(partial, monkeypa
 
 
 def test_what_is_half_written_is_waited_for_and_then_taken_over(partial, monkeypatch):
-    monkeypatch.setattr(owner, "_WATCH_S", 0.6)
+    monkeypatch.setattr(lock, "_WATCH_S", 0.6)
     (partial / ".owner").write_text('{"host"')
     Owner(partial).release()
 
@@ -105,7 +105,7 @@ def test_of_many_that_come_at_once_one_gets_the_place(partial):
 
 
 def test_a_run_that_lost_its_place_stops(partial, monkeypatch):
-    monkeypatch.setattr(owner, "_TOUCH_EVERY_S", 0.02)
+    monkeypatch.setattr(lock, "_TOUCH_EVERY_S", 0.02)
     first = Owner(partial)
     first.check()
     write(partial)
@@ -138,14 +138,14 @@ def test_an_owner_that_says_nothing_sensible_is_lived_with(tmp_path, text, monke
         os.mkfifo(path)  # reading it would not end
     else:
         path.write_text(text)
-    assert owner.alive(tmp_path)  # by its time alone
-    monkeypatch.setattr(owner, "_WATCH_S", 0.0)
-    owner.Owner(path.parent).release()
+    assert lock.alive(tmp_path)  # by its time alone
+    monkeypatch.setattr(lock, "_WATCH_S", 0.0)
+    lock.Owner(path.parent).release()
     assert not path.exists()
 
 
 @pytest.mark.parametrize("pid", [10**400, -1, 0])
 def test_no_process_has_a_number_that_is_none(tmp_path, pid):
     (tmp_path / ".partial").mkdir()
-    (tmp_path / ".partial" / ".owner").write_text(json.dumps({**owner._here(), "pid": pid}))
-    assert not owner.alive(tmp_path)
+    (tmp_path / ".partial" / ".owner").write_text(json.dumps({**lock._here(), "pid": pid}))
+    assert not lock.alive(tmp_path)

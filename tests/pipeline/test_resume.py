@@ -14,10 +14,10 @@ from pipeline import tasks as work
 from pipeline.assembly import ASSEMBLED, CHECKED
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
+from pipeline.durable.sealed import seal_file
 from pipeline.errors import StorageError, UnreachableError, UsageError
 from pipeline.fit_memory import FitMemory
 from pipeline.process import signals
-from pipeline.sealed import seal_file
 from pipeline.sinks.sink import sink_of
 from tests.rasters import noise, write_geotiff
 

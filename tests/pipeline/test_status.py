@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, owner
+from pipeline import cli
 from pipeline.config import build
 from pipeline.cost.text import bytes_text, seconds_text
+from pipeline.durable import lock
+from pipeline.durable.checksums import Written
+from pipeline.durable.ledger import Ledger
 from pipeline.errors import UsageError
 from pipeline.events.journal import Journal
 from pipeline.events.progress import Silent
-from pipeline.ledger import Ledger
 from pipeline.running import run
-from pipeline.sinks.written import Written
 from pipeline.status import status, watch
 from pipeline.status_text import status_text
 from tests.rasters import noise, write_geotiff
@@ -429,7 +430,7 @@ def test_a_killed_run_is_interrupted_and_the_command_loads_nothing_heavy(out):
 
 def test_interrupting_a_watch_is_no_error(out):
     out.kept(("a", "waiting", {}))
-    out.write(".partial/.owner", owner._here())
+    out.write(".partial/.owner", lock._here())
     watching = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "status", out.path, "--watch"],
         cwd=ROOT,

@@ -18,9 +18,9 @@ from pipeline import cli, graph, recomputed
 from pipeline import handles as raster_module
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
+from pipeline.durable.lock import Owner
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
-from pipeline.owner import Owner
 from pipeline.raster import open_header
 from pipeline.recomputed import Recipe
 from pipeline.running import run

@@ -25,9 +25,10 @@ from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-from pipeline import codebooks, durable, tasks
+from pipeline import codebooks, tasks
 from pipeline.array import labels_like, open_raster
 from pipeline.config import RunConfig
+from pipeline.durable import files as durable
 from pipeline.errors import StorageError, UsageError
 from pipeline.running import run
 from pipeline.sinks.pyramid import level_shapes, stages

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from pipeline import cli, durable, handles
+from pipeline import cli, handles
+from pipeline.durable import files
 from tests.rasters import noise, write_geotiff
 from tests.survive.commands import outputs
 from tests.survive.faults import KINDS, Fault, Faults
@@ -33,7 +34,7 @@ _MANNERS = (
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch):
     """Patience without the waiting."""
-    monkeypatch.setattr(durable, "_PATIENCE_S", (0.001, 0.001, 0.001))
+    monkeypatch.setattr(files, "_PATIENCE_S", (0.001, 0.001, 0.001))
     monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.001, 0.001))
 
 

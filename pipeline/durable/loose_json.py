@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import jsonfile
+from pipeline.durable.bounded_json import read_object
 from pipeline.errors import one_line
 
 _MOST = 1 << 62
@@ -93,7 +93,7 @@ class Said:
 def read(path: Path, damaged: Damaged) -> Said:
     """What a file says: nothing where there is none, and where it is damaged, which is noted."""
     try:
-        return Said(path, damaged, jsonfile.read_object(path))
+        return Said(path, damaged, read_object(path))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.durable import patiently, storage_error
+from pipeline.durable.files import patiently, storage_error
 from pipeline.errors import StorageError, UsageError
 
 _NAME = ".owner"

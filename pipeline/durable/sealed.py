@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import durable
+from pipeline.durable.files import write_bytes
 
 _CHECK_BYTES = 4
 
@@ -44,7 +44,7 @@ def seal_file(path: Path) -> None:
     OSError
         If the one cannot be read or the other not be written.
     """
-    durable.write_bytes(_beside(path), _digest(path))
+    write_bytes(_beside(path), _digest(path))
 
 
 def is_sound(path: Path) -> bool:
