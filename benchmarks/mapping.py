@@ -26,7 +26,7 @@ from pipeline.phases import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.tasks import UnitsDone
 from pipeline.view import View
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 _CHUNK_PX = 2048
 

@@ -22,7 +22,7 @@ from pipeline.forecast import ASSEMBLE, CHECK, FINISH, LABEL, MERGE, PUBLISH, Ph
 from pipeline.job import Job
 from pipeline.samples import Grid, Samples
 from pipeline.tasks import UnitsDone
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 LIMIT_S = 10.0
 """Seconds after which no further part is begun."""

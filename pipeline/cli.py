@@ -260,9 +260,9 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pipeline import workers
     from pipeline.events import progress
     from pipeline.verify import Verification, summary
+    from pipeline.workers import pool as workers
 
     config = _config(arguments)
     display = progress.chosen(config.progress)

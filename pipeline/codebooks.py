@@ -23,7 +23,7 @@ from pipeline.kernels import load_codebook, on_cpu
 from pipeline.process import startup
 from pipeline.sources import Source
 from pipeline.versions import versions
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 Fail = Callable[[Source, RasterError], None]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline import workers
 from pipeline.codebooks import told
 from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes
@@ -14,6 +13,7 @@ from pipeline.events import progress
 from pipeline.fitting import fit_as_asked
 from pipeline.inputs import Opened, open_inputs, sampled
 from pipeline.kernels import kernel_for
+from pipeline.workers import pool as workers
 
 
 def fit_to_file(config: RunConfig, path: Path) -> str:

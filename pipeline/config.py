@@ -16,7 +16,7 @@ from engine.codebook import Band
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
 from pipeline.band_options import read_bands, read_stack
 from pipeline.errors import UsageError
-from pipeline.workers import parse as parse_workers
+from pipeline.workers.pool import parse as parse_workers
 
 _CONFIG_LIMIT_BYTES = 4 << 20
 _RECORD_LIMIT_BYTES = 256 << 20

@@ -17,7 +17,7 @@ from pipeline.errors import RasterError, UsageError
 from pipeline.fit_memory import FitMemory
 from pipeline.kernels import make_kernel, provenance
 from pipeline.precision import fitted
-from pipeline.workers import Pool, Workers, open_pool
+from pipeline.workers.pool import Pool, Workers, open_pool
 
 if TYPE_CHECKING:
     import xarray as xr

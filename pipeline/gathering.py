@@ -16,7 +16,7 @@ from engine.kernel import BandStatistics, Kernel, Vectors
 from pipeline import sampling
 from pipeline.errors import UsageError
 from pipeline.fit_memory import FitMemory
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 Advance = Callable[[int, int], None]
 

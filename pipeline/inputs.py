@@ -24,7 +24,7 @@ from pipeline.opening import open_numbered
 from pipeline.raster import FileRaster
 from pipeline.sources import Source, numbered, part_label, resolve
 from pipeline.view import View
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 _COORDINATES = re.compile(
     r"latitude|longitude|time|(projection|grid)_[xy]_coordinate|degrees?_(north|east).*"

@@ -24,7 +24,7 @@ from pipeline.process import startup
 from pipeline.seams import Seams
 from pipeline.sinks.pyramid import Stage
 from pipeline.tasks import UnitsDone
-from pipeline.workers import is_lost
+from pipeline.workers.pool import is_lost
 from pipeline.workspace import Workspace
 
 _LOST_TWICE_S = (0.5, 2.0)

@@ -16,7 +16,6 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from pipeline import workers
 from pipeline.calibration import Calibration, calibrate, work_of
 from pipeline.config import RunConfig
 from pipeline.cost import disk
@@ -34,6 +33,7 @@ from pipeline.process.memory import Footprint
 from pipeline.running import job_of
 from pipeline.samples import Grid
 from pipeline.trial_fit import Fits, trial_fits
+from pipeline.workers import pool as workers
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
 _LABEL_BYTES = 4

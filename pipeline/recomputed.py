@@ -19,7 +19,7 @@ from pipeline.checking import read_labels
 from pipeline.errors import RasterError
 from pipeline.header import described
 from pipeline.view import View
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 _BUDGET_S = 20.0
 

@@ -9,7 +9,7 @@ from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError
 from pipeline.job import Job, Outputs, Redo
 from pipeline.redo import redo_of
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 _WINDOWS = 24
 

@@ -11,7 +11,7 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
-from pipeline import schedule, workers
+from pipeline import schedule
 from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
 from pipeline.cost import disk
@@ -45,6 +45,7 @@ from pipeline.sources import Source
 from pipeline.tasks import UnitsDone
 from pipeline.versions import versions
 from pipeline.view import View
+from pipeline.workers import pool as workers
 
 _OPENING_EVERY_S = 1.0
 

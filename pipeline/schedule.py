@@ -20,8 +20,8 @@ from pipeline.network import is_remote
 from pipeline.phases import Running, Tally, Task
 from pipeline.process import signals
 from pipeline.tasks import UnitsDone
-from pipeline.throttle import Throttle
-from pipeline.workers import Pool, finished
+from pipeline.workers.pool import Pool, finished
+from pipeline.workers.throttle import Throttle
 
 _POLL_S = 0.25
 _HUNG_S = 900.0

@@ -21,7 +21,7 @@ from pipeline.errors import RasterError
 from pipeline.header import Georeference, described
 from pipeline.seams import Borders, Seams, count_seams
 from pipeline.sinks.pyramid import count_labels, halve, level_shapes
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 _WINDOW_PX = 2048
 _CLOSE = 1e-12

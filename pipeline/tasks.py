@@ -45,7 +45,7 @@ from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.sink import SUFFIXES, sink_of
-from pipeline.workers import cell_threads
+from pipeline.workers.pool import cell_threads
 from pipeline.workspace import RECORD
 
 T = TypeVar("T")

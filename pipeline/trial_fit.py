@@ -15,7 +15,7 @@ from pipeline.errors import RasterError
 from pipeline.fitting import check_alike, fit_as_asked
 from pipeline.inputs import Input, sampled
 from pipeline.view import View
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 _LIMIT_S = 3.0
 _PART_PX = 2048

@@ -28,7 +28,7 @@ from pipeline.redo import bad_of
 from pipeline.seams import Borders, Seams
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.versions import versions
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 
 _MOST_SHOWN = 4
 _SURE = 5.0

@@ -22,7 +22,7 @@ from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
-from pipeline.workers import Workers, open_pool, usable_cores
+from pipeline.workers.pool import Workers, open_pool, usable_cores
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -21,7 +21,7 @@ from pipeline.config import RunConfig
 from pipeline.inputs import open_inputs
 from pipeline.opening import open_numbered
 from pipeline.running import run
-from pipeline.workers import Workers, open_pool
+from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
 SHAPE = (90, 80)

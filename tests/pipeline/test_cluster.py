@@ -9,9 +9,9 @@ import time
 import psutil
 import pytest
 
-from pipeline import cluster
 from pipeline.errors import UsageError
-from pipeline.workers import Workers, is_lost, open_pool
+from pipeline.workers import local_cluster
+from pipeline.workers.pool import Workers, is_lost, open_pool
 
 TWO = Workers("processes", 2)
 
@@ -91,7 +91,7 @@ def test_interrupts_are_the_parent_s_business(pool):
 
 @pytest.mark.parametrize("deaths", [2, 9])
 def test_workers_that_die_while_they_start_are_started_again_and_not_for_ever(monkeypatch, deaths):
-    real, tries = cluster.LocalCluster, []
+    real, tries = local_cluster.LocalCluster, []
 
     def dying(*arguments, **options):
         tries.append(options)
@@ -99,8 +99,8 @@ def test_workers_that_die_while_they_start_are_started_again_and_not_for_ever(mo
             raise RuntimeError("Nanny failed to start.")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(cluster, "LocalCluster", dying)
-    monkeypatch.setattr(cluster, "_START_AGAIN_S", (0.01, 0.01))
+    monkeypatch.setattr(local_cluster, "LocalCluster", dying)
+    monkeypatch.setattr(local_cluster, "_START_AGAIN_S", (0.01, 0.01))
     if deaths == 9:
         with pytest.raises(UsageError, match="none can be started"), open_pool(TWO):
             pass

@@ -28,7 +28,7 @@ from pipeline.kernels import make_kernel
 from pipeline.opening import open_any, open_segmentable
 from pipeline.running import run
 from pipeline.view import View
-from pipeline.workers import Workers, open_pool
+from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import PLACE, from_file, noise, spoil, write_geotiff, write_vrt
 from tests.strategies import windows_in
 

@@ -20,7 +20,7 @@ from pipeline import sampling
 from pipeline.array import open_raster, segment
 from pipeline.errors import RasterError, UsageError
 from pipeline.fitting import fit, fit_codebook
-from pipeline.workers import Workers, open_pool
+from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import noise, pixel_array, write_geotiff
 from tests.strategies import windows
 

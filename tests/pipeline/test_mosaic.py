@@ -27,7 +27,7 @@ from pipeline.mosaic import Mosaic
 from pipeline.opening import open_numbered
 from pipeline.plan import plan
 from pipeline.running import run
-from pipeline.workers import Workers, open_pool
+from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import level_arrays, noise, write_geotiff
 from tests.strategies import windows_in
 

@@ -27,7 +27,7 @@ from pipeline.process.memory import Footprint
 from pipeline.running import job_of
 from pipeline.samples import Grid, Samples
 from pipeline.view import View
-from pipeline.workers import Pool
+from pipeline.workers.pool import Pool
 from tests.rasters import noise, spoil, write_geotiff
 
 

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.grid import Window
-from pipeline import phases, schedule, throttle
+from pipeline import phases, schedule
 from pipeline.assembly import Assembled
 from pipeline.cost.effort import Effort
 from pipeline.errors import RasterError, StorageError
 from pipeline.seams import Seams
 from pipeline.tasks import UnitsDone
-from pipeline.workers import Pool
+from pipeline.workers import throttle
+from pipeline.workers.pool import Pool
 
 HUNDRED = Window(0, 0, 10, 10)
 

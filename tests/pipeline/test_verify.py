@@ -27,7 +27,7 @@ from pipeline.running import run
 from pipeline.seams import Seams
 from pipeline.verify import Verdict, Verification
 from pipeline.view import View
-from pipeline.workers import Workers, open_pool
+from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import noise, write_geotiff
 
 FORMS = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
-from pipeline.workers import Pool, Workers, finished, open_pool, parse, usable_cores
+from pipeline.workers.pool import Pool, Workers, finished, open_pool, parse, usable_cores
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,8 @@ def open_pool(workers: Workers, *, dashboard: bool = False) -> Iterator[Pool]:
             finally:
                 _end_cell_threads()
         return
-    from pipeline import cluster
+    from pipeline.workers import local_cluster
 
-    with cluster.local(workers.kind == "processes", workers.count, dashboard=dashboard) as executor:
+    with local_cluster.local(workers.kind == "processes", workers.count, dashboard=dashboard) as executor:
         threads = 1 if workers.kind == "processes" else workers.count
         yield Pool(executor, workers.count, threads, executor.dashboard)

@@ -1,0 +1,1 @@
+"""Who does the tasks: threads or a local Dask cluster."""
