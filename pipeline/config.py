@@ -14,8 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from engine.codebook import Band
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
-from pipeline.band_options import read_bands, read_stack
 from pipeline.errors import UsageError
+from pipeline.source.bands.options import read_bands, read_stack
 from pipeline.workers.pool import parse as parse_workers
 
 _CONFIG_LIMIT_BYTES = 4 << 20

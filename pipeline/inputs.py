@@ -15,13 +15,13 @@ from engine.grid import tiles
 from pipeline import altered, handles, mosaic_build, network, stack
 from pipeline.altered import Mark
 from pipeline.area import crop, interest
-from pipeline.computed import choose
 from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, NoRasterError, RasterError, UsageError
 from pipeline.header import Raster, SingleRaster
 from pipeline.limits import refuse_region
 from pipeline.opening import open_numbered
 from pipeline.raster import FileRaster
+from pipeline.source.bands.computed import choose
 from pipeline.sources import Source, numbered, part_label, resolve
 from pipeline.view import View
 from pipeline.workers.pool import Pool

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from engine.codebook import Band
 from pipeline import stores
-from pipeline.computed import choose
 from pipeline.header import Raster, SingleRaster
 from pipeline.palette import open_intensities
 from pipeline.raster import open_header
+from pipeline.source.bands.computed import choose
 
 
 def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:

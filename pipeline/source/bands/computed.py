@@ -11,10 +11,10 @@ import numpy as np
 
 from engine.codebook import Band
 from engine.grid import Window
-from pipeline import expression
 from pipeline.errors import RasterError
-from pipeline.expression import Name, Node
 from pipeline.header import Raster, SingleRaster, Stack
+from pipeline.source.bands import expression
+from pipeline.source.bands.expression import Name, Node
 
 _STRIP_ROWS = 256
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from engine.codebook import Band
-from pipeline import expression
 from pipeline.errors import UsageError
+from pipeline.source.bands import expression
 
 _MOST_BANDS = 4096
 _NAME = r"[^\W\d]\w*"

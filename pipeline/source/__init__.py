@@ -1,0 +1,1 @@
+"""Rasters of every kind, read window by window with their validity."""

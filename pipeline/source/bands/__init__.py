@@ -1,0 +1,1 @@
+"""Bands computed from bands."""
