@@ -57,7 +57,7 @@ def assign(source: Path, threads: int, segments: int, resolution: int) -> Work:
     from engine.kernel import Patch
     from pipeline.fitting import fit
     from pipeline.kernels import make_kernel
-    from pipeline.raster import open_header
+    from pipeline.source.gdal.raster import open_header
 
     raster, kernel = open_header(source), make_kernel("kmeans", resolution)
     codebook = fit([str(source)], segments=segments, resolution=resolution)

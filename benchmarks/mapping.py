@@ -92,7 +92,7 @@ def with_network(source: Path, segments: int, model: str) -> tuple[Kernel, Codeb
 
 def measure(source: Path, out: Path, kernel: Kernel, codebook: Codebook, workers: int) -> clock.Work:
     """Work of a map into a folder."""
-    from pipeline.raster import open_header
+    from pipeline.source.gdal.raster import open_header
 
     raster = open_header(source)
     folders = (out / str(number) for number in count())

@@ -24,11 +24,11 @@ def ours(source: Path, out: Path, threads: int) -> None:
     """Time our sink, in a folder beside the file that it makes."""
     from engine.kernel import NODATA
     from pipeline import style
-    from pipeline.raster import open_header
     from pipeline.sinks import parts
     from pipeline.sinks.meaning import Labelled
     from pipeline.sinks.pyramid import stages
     from pipeline.sinks.sink import sink_of
+    from pipeline.source.gdal.raster import open_header
 
     labels = resident(source)
     place = open_header(source).georeference

@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import network
 from pipeline.errors import AlteredError, RasterError
 from pipeline.fingerprint import combined, fingerprint
 from pipeline.header import Raster, SingleRaster
+from pipeline.source.gdal import remote
 
 _BESIDE = ("", ".msk", ".aux.xml")
 _AGAIN_S = (0.5, 3.0)
@@ -100,7 +100,7 @@ def refuse(raster: Raster, mark: Mark, *, tolerant: bool) -> None:
     ):
         return
     # what cannot be read again says nothing where it was tolerated, or where a network may be to blame
-    forgiving = tolerant or any(network.is_remote(one.path) for one in raster.members)
+    forgiving = tolerant or any(remote.is_remote(one.path) for one in raster.members)
     now = ""
     for pause in (*_AGAIN_S, None):
         try:

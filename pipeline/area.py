@@ -14,8 +14,8 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from engine.grid import Window
-from pipeline import network
 from pipeline.errors import RasterError, UsageError, one_line
+from pipeline.source.gdal import remote
 from pipeline.view import Area, Ring, View
 
 _LIMIT_BYTES = 256 << 20
@@ -150,7 +150,7 @@ def _vector(path: str) -> Interest:
     from pyogrio.errors import DataLayerError, DataSourceError
     from shapely.errors import ShapelyError
 
-    network.forbid_in_vectors()
+    remote.forbid_in_vectors()
     file = Path(path)
     if not file.exists():
         raise UsageError(f"{path}: no such vector file; check --aoi")

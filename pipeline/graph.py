@@ -19,8 +19,9 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window, split
 from engine.kernel import NODATA, Kernel, Labels, Patch
-from pipeline import damage, shared_blocks
+from pipeline import damage
 from pipeline.cost import timing
+from pipeline.source.gdal import shared_blocks
 
 if TYPE_CHECKING:
     from pipeline.damage import BadBlock

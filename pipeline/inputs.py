@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Band
 from engine.grid import tiles
-from pipeline import altered, handles, mosaic_build, network, stack
+from pipeline import altered, mosaic_build, stack
 from pipeline.altered import Mark
 from pipeline.area import crop, interest
 from pipeline.config import RunConfig
@@ -20,8 +20,10 @@ from pipeline.errors import ContainerError, NoRasterError, RasterError, UsageErr
 from pipeline.header import Raster, SingleRaster
 from pipeline.limits import refuse_region
 from pipeline.opening import open_numbered
-from pipeline.raster import FileRaster
 from pipeline.source.bands.computed import choose
+from pipeline.source.gdal import handles
+from pipeline.source.gdal import remote as network
+from pipeline.source.gdal.raster import FileRaster
 from pipeline.sources import Source, numbered, part_label, resolve
 from pipeline.view import View
 from pipeline.workers.pool import Pool

@@ -6,12 +6,12 @@ import zipfile
 from pathlib import Path
 
 from engine.codebook import Codebook
-from pipeline import handles
 from pipeline.errors import printable
 from pipeline.header import Georeference, Raster
 from pipeline.kernels import load_codebook
 from pipeline.opening import open_any
-from pipeline.raster import FileRaster
+from pipeline.source.gdal import handles
+from pipeline.source.gdal.raster import FileRaster
 
 
 def describe(path: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from engine.codebook import Band
 from pipeline import stores
 from pipeline.header import Raster, SingleRaster
-from pipeline.palette import open_intensities
-from pipeline.raster import open_header
 from pipeline.source.bands.computed import choose
+from pipeline.source.gdal.palette import open_intensities
+from pipeline.source.gdal.raster import open_header
 
 
 def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:

@@ -35,12 +35,12 @@ from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs
 from pipeline.job import Job
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
-from pipeline.network import is_remote
 from pipeline.pace import Pace
 from pipeline.phases import Tally
 from pipeline.record import raster_record
 from pipeline.retry import kept
 from pipeline.sinks.sink import SUFFIXES, sink_of
+from pipeline.source.gdal.remote import is_remote
 from pipeline.sources import Source
 from pipeline.tasks import UnitsDone
 from pipeline.versions import versions

@@ -16,9 +16,9 @@ from typing import Any
 
 from pipeline.errors import DamageError, StorageError, UnreachableError
 from pipeline.job import Job
-from pipeline.network import is_remote
 from pipeline.phases import Running, Tally, Task
 from pipeline.process import signals
+from pipeline.source.gdal.remote import is_remote
 from pipeline.tasks import UnitsDone
 from pipeline.workers.pool import Pool, finished
 from pipeline.workers.throttle import Throttle

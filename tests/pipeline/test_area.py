@@ -13,8 +13,8 @@ from pipeline import tasks
 from pipeline.area import Interest, crop, interest
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, StorageError, UsageError
-from pipeline.raster import open_header
 from pipeline.running import run
+from pipeline.source.gdal.raster import open_header
 from pipeline.view import View
 from tests.rasters import noise, write_geotiff
 

@@ -25,8 +25,8 @@ from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, RasterError
 from pipeline.inspect import describe
 from pipeline.opening import open_any, open_segmentable
-from pipeline.palette import PaletteRaster
 from pipeline.running import run
+from pipeline.source.gdal.palette import PaletteRaster
 from pipeline.sources import resolve
 from pipeline.stores import ZarrRaster
 from tests.conftest import DATA

@@ -9,11 +9,12 @@ import pytest
 import rasterio
 
 from engine.grid import Window, tiles
-from pipeline import checking, handles
+from pipeline import checking
 from pipeline.checking import at_step, check_window, checksum, labels_crc
 from pipeline.errors import RasterError
 from pipeline.seams import Borders, Seams, count_seams
 from pipeline.sinks.pyramid import stages
+from pipeline.source.gdal import handles
 from pipeline.writing import write
 from tests.rasters import label_array, naive_halves, patchy_labels
 

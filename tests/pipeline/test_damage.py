@@ -16,7 +16,7 @@ from rasterio._err import CPLE_OutOfMemoryError
 from rasterio.errors import RasterioIOError
 
 from engine.grid import Window, tiles
-from pipeline import damage, handles, mosaic_build, stack
+from pipeline import damage, mosaic_build, stack
 from pipeline.area import crop, interest
 from pipeline.config import RunConfig
 from pipeline.damage import UNIT_PX, BadBlock
@@ -27,6 +27,7 @@ from pipeline.graph import label_window
 from pipeline.kernels import make_kernel
 from pipeline.opening import open_any, open_segmentable
 from pipeline.running import run
+from pipeline.source.gdal import handles
 from pipeline.view import View
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import PLACE, from_file, noise, spoil, write_geotiff, write_vrt

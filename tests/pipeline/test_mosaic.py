@@ -18,7 +18,7 @@ from rasterio.windows import Window as FileWindow
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline import handles, mosaic_build
+from pipeline import mosaic_build
 from pipeline.commands import fit_to_file
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import RasterError, UsageError
@@ -27,6 +27,7 @@ from pipeline.mosaic import Mosaic
 from pipeline.opening import open_numbered
 from pipeline.plan import plan
 from pipeline.running import run
+from pipeline.source.gdal import handles
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import level_arrays, noise, write_geotiff
 from tests.strategies import windows_in

@@ -18,11 +18,11 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window, tiles
-from pipeline import handles as module
 from pipeline.errors import RasterError
 from pipeline.header import Georeference, GroundControlPoint
 from pipeline.opening import open_segmentable
-from pipeline.raster import FileRaster, open_header
+from pipeline.source.gdal import handles as module
+from pipeline.source.gdal.raster import FileRaster, open_header
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 from tests.strategies import windows_in
 

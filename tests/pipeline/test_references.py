@@ -12,10 +12,11 @@ import rasterio
 from rasterio.shutil import copy
 from rasterio.vrt import WarpedVRT
 
-from pipeline import errors, network, references
+from pipeline import errors
 from pipeline.errors import RasterError, UsageError
 from pipeline.inspect import describe
 from pipeline.opening import open_segmentable
+from pipeline.source.gdal import references, remote
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
 
@@ -258,11 +259,11 @@ def test_a_place_on_the_ground_that_is_not_finite_is_refused(folder, number):
 
 def test_names_of_services_are_no_names_of_local_files():
     for path in ("WMS:http://h/", "dods://h/x", "NETCDF:https://h/x.nc:v", "S3://b/k"):
-        assert network.is_remote(path)
+        assert remote.is_remote(path)
     for path in ("vrt://a.tif", "file:///a.tif", "a:b.tif", "/a//b"):
-        assert not network.is_remote(path)
+        assert not remote.is_remote(path)
     with pytest.raises((RasterError, UsageError), match="--no-network forbids"):
-        network.refuse("https://h/a.tif")
+        remote.refuse("https://h/a.tif")
 
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\u202eb", "a\nb", "a\udc80b", "a\x07b"])

@@ -18,13 +18,14 @@ import xarray as xr
 from rasterio.errors import RasterioIOError
 from rasterio.transform import from_origin
 
-from pipeline import handles, network
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.fingerprint import fingerprint
 from pipeline.opening import open_segmentable
 from pipeline.running import run
+from pipeline.source.gdal import handles
+from pipeline.source.gdal import remote as network
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt
 from tests.serving import S3_KEYS
 

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.grid import Window, tiles
-from pipeline import damage, graph, handles, shared_blocks
+from pipeline import damage, graph
 from pipeline.errors import DamageError
-from pipeline.raster import open_header
-from pipeline.shared_blocks import SharedBlocks, Source, UndecodableError, within_halo
+from pipeline.source.gdal import handles, shared_blocks
+from pipeline.source.gdal.raster import open_header
+from pipeline.source.gdal.shared_blocks import SharedBlocks, Source, UndecodableError, within_halo
 from pipeline.view import View
 from tests.pipeline.test_graph import Neighbours
 from tests.rasters import noise, spoil, write_geotiff

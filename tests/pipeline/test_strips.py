@@ -12,8 +12,8 @@ from pipeline import running
 from pipeline.config import RunConfig
 from pipeline.kernels import kernel_for
 from pipeline.opening import open_segmentable
-from pipeline.raster import FileRaster
 from pipeline.running import job_of
+from pipeline.source.gdal.raster import FileRaster
 from pipeline.view import View
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline import cli, graph, recomputed
-from pipeline import handles as raster_module
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
 from pipeline.durable.lock import Owner
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
-from pipeline.raster import open_header
 from pipeline.recomputed import Recipe
 from pipeline.running import run
 from pipeline.seams import Seams
+from pipeline.source.gdal import handles as raster_module
+from pipeline.source.gdal.raster import open_header
 from pipeline.verify import Verdict, Verification
 from pipeline.view import View
 from pipeline.workers.pool import Workers, open_pool

@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from pipeline import cli, handles
+from pipeline import cli
 from pipeline.durable import files
+from pipeline.source.gdal import handles
 from tests.rasters import noise, write_geotiff
 from tests.survive.commands import outputs
 from tests.survive.faults import KINDS, Fault, Faults

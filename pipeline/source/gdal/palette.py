@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 
 from engine.grid import Window
-from pipeline import handles
 from pipeline.errors import RasterError
 from pipeline.header import SingleRaster, Stack
-from pipeline.raster import FileRaster, check_readable, header_of
+from pipeline.source.gdal import handles
+from pipeline.source.gdal.raster import FileRaster, check_readable, header_of
 
 COLOURS = ("red", "green", "blue")
 

@@ -13,14 +13,15 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window
-from pipeline import damage, handles, shared_blocks
+from pipeline import damage
 from pipeline.errors import ContainerError, DamageError, RasterError
 from pipeline.fingerprint import combined
 from pipeline.header import Georeference, GroundControlPoint, SingleRaster, Stack, described
 from pipeline.limits import refuse_block, refuse_claim
-from pipeline.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
-from pipeline.shared_blocks import UndecodableError
-from pipeline.state import files_of, state_of
+from pipeline.source.gdal import handles, shared_blocks
+from pipeline.source.gdal.dataset import files_of, state_of
+from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
+from pipeline.source.gdal.shared_blocks import UndecodableError
 
 _HDF4 = b"\x0e\x03\x13\x01"
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come

@@ -21,8 +21,8 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from pipeline import network
 from pipeline.errors import DamageError, UnreachableError, one_line
+from pipeline.source.gdal import remote as network
 
 os.environ.update(
     {

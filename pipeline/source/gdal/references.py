@@ -15,12 +15,12 @@ from typing import Any
 
 from rasterio.enums import Interleaving
 
-from pipeline import handles, network
 from pipeline.errors import RasterError
 from pipeline.fingerprint import combined, fingerprint
 from pipeline.limits import item_bytes, refuse_block
-from pipeline.reference_xml import Description, NotUnderstoodError, described
-from pipeline.state import files_of, state_of
+from pipeline.source.gdal import handles, remote
+from pipeline.source.gdal.dataset import files_of, state_of
+from pipeline.source.gdal.reference_xml import Description, NotUnderstoodError, described
 
 _HEAD_BYTES = 64 << 10
 _TEXT_BYTES = 256 << 20
@@ -120,12 +120,12 @@ class _Walk:
             self._refuse("has XML where the name of a source should be")
         if _FROM_STDIN.search(name):
             self._refuse(f"its source {name} is a stream")
-        if network.is_remote(file):
+        if remote.is_remote(file):
             self._far(file, name, relative=relative, above=above)
             return
         # GDAL looks beside what a link points at
         folder = Path(os.path.realpath(file)).parent if Path(file).is_symlink() else Path(file).parent
-        if network.is_remote(name):
+        if remote.is_remote(name):
             self._refuse(
                 f"its source {name} lies on a network, and nobody named it; "
                 "name it as a SOURCE of its own, or fetch it first",
@@ -141,8 +141,8 @@ class _Walk:
     def _far(self, file: str, name: str, *, relative: bool, above: tuple[str, ...]) -> None:
         """A source of a VRT on a network: it has to lie in the VRT's folder or below."""
         folder = file.removeprefix("vrt://").partition("?")[0].rpartition("/")[0]
-        where = network.gdal_path(f"{folder}/{name}" if relative else name)
-        if not where.startswith(f"{network.gdal_path(folder)}/") or ".." in where.split("/"):
+        where = remote.gdal_path(f"{folder}/{name}" if relative else name)
+        if not where.startswith(f"{remote.gdal_path(folder)}/") or ".." in where.split("/"):
             self._refuse(f"its source {name} does not lie in its own folder; name it as a SOURCE of its own")
         self._opened(where, above)
 
