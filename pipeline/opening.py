@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.codebook import Band
-from pipeline import stores
 from pipeline.header import Raster, SingleRaster
 from pipeline.source.bands.computed import choose
 from pipeline.source.gdal.palette import open_intensities
 from pipeline.source.gdal.raster import open_header
+from pipeline.source.zarr import raster as zarr_raster
 
 
 def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:
@@ -29,15 +29,15 @@ def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:
         If it cannot be opened, has no grid of real numbers, or lacks a band.
     """
     path = str(path)
-    if stores.store_of(path) is not None:
-        return stores.open_store(path, numbers)
+    if zarr_raster.store_of(path) is not None:
+        return zarr_raster.open_store(path, numbers)
     return open_header(path, numbers)
 
 
 def open_numbered(path: str, numbers: Sequence[int] | None = None) -> SingleRaster:
     """`open_any` of a raster that is to be segmented: its values are intensities."""
-    if stores.store_of(path) is not None:
-        return stores.open_store(path, numbers)
+    if zarr_raster.store_of(path) is not None:
+        return zarr_raster.open_store(path, numbers)
     return open_intensities(path, numbers)
 
 

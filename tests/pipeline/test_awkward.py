@@ -27,8 +27,8 @@ from pipeline.inspect import describe
 from pipeline.opening import open_any, open_segmentable
 from pipeline.running import run
 from pipeline.source.gdal.palette import PaletteRaster
+from pipeline.source.zarr.raster import ZarrRaster
 from pipeline.sources import resolve
-from pipeline.stores import ZarrRaster
 from tests.conftest import DATA
 from tests.rasters import level_arrays, noise, write_geotiff
 

@@ -17,9 +17,10 @@ import zarr.codecs as v3
 from zarr.codecs import numcodecs as v3_numcodecs
 
 from engine.grid import Window
-from pipeline import inflating, stores
 from pipeline.errors import DamageError, RasterError
-from pipeline.stores import open_store
+from pipeline.source.zarr import inflate
+from pipeline.source.zarr import raster as zarr_raster
+from pipeline.source.zarr.raster import open_store
 from tests.rasters import noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs are not")
@@ -245,26 +246,26 @@ def test_coordinates_that_are_bombs_are_no_coordinates(tmp_path):
 @pytest.mark.parametrize("times", [1, 3])
 def test_zstd_frames_are_inflated_to_what_they_say(data, times):
     held = numcodecs.Zstd().decode(data) * times
-    assert inflating.inflated("zstd", {}, memoryview(data * times), len(held)) == held
+    assert inflate.inflated("zstd", {}, memoryview(data * times), len(held)) == held
     with pytest.raises(ValueError, match=f"more than the {len(held) - 1} bytes"):
-        inflating.inflated("zstd", {}, memoryview(data * times), len(held) - 1)
+        inflate.inflated("zstd", {}, memoryview(data * times), len(held) - 1)
 
 
 def test_zstd_frames_that_do_not_say_what_they_hold_are_bounded_by_their_blocks():
     assert numcodecs.Zstd().decode(runs(3)) == bytes(3 << 17)
-    assert inflating.inflated("zstd", {}, memoryview(runs(3)), 3 << 17) == bytes(3 << 17)
+    assert inflate.inflated("zstd", {}, memoryview(runs(3)), 3 << 17) == bytes(3 << 17)
     with pytest.raises(ValueError, match=f"more than the {2 << 17} bytes"):
-        inflating.inflated("zstd", {}, memoryview(runs(400)), 2 << 17)
+        inflate.inflated("zstd", {}, memoryview(runs(400)), 2 << 17)
     # a stream may hold many of one block each
     with pytest.raises(ValueError, match=f"more than the {2 << 17} bytes"):
-        inflating.inflated("zstd", {}, memoryview(runs(1) * 400), 2 << 17)
+        inflate.inflated("zstd", {}, memoryview(runs(1) * 400), 2 << 17)
     # what is said counts, however it is made
     with pytest.raises((ValueError, RuntimeError)):
-        inflating.inflated("zstd", {}, memoryview(runs(400, says=100)), 2 << 17)
+        inflate.inflated("zstd", {}, memoryview(runs(400, says=100)), 2 << 17)
 
 
 @pytest.mark.parametrize("kind", PACKED)
 @pytest.mark.parametrize("length", [1, 3, 11, 15, 30])
 def test_data_that_ends_early_is_an_error(kind, length):
-    with pytest.raises(stores._DAMAGED):
-        inflating.inflated(kind, {}, memoryview(PACKED[kind])[:length], 1 << 30)
+    with pytest.raises(zarr_raster._DAMAGED):
+        inflate.inflated(kind, {}, memoryview(PACKED[kind])[:length], 1 << 30)

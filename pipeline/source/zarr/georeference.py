@@ -62,7 +62,7 @@ def _spaced(group: Any, dims: tuple[str, str] | None, lengths: Sequence[int]) ->
     """The transform that evenly spaced coordinates of pixel centres stand for."""
     if group is None or dims is None:
         return None
-    from pipeline.chunks import coordinate
+    from pipeline.source.zarr.bounded import coordinate
 
     found = []
     for name, length in zip(dims, lengths, strict=True):

@@ -27,8 +27,8 @@ from zarr.codecs import ShardingCodec
 from zarr.core.array import AsyncArray
 from zarr.storage import LocalStore, StorePath
 
-from pipeline.inflating import KINDS, inflated, refuse
 from pipeline.limits import BLOCK_BYTES
+from pipeline.source.zarr.inflate import KINDS, inflated, refuse
 
 _TYPES = {
     "delta": ("dtype", "astype"),

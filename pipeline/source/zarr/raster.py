@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
-from pipeline import damage, places
+from pipeline import damage
 from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
 from pipeline.header import SingleRaster, Stack, described
 from pipeline.limits import refuse_block, refuse_claim
+from pipeline.source.zarr.georeference import georeference
 from pipeline.sources import STORE_METADATA, is_store
 
 _NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
@@ -169,7 +170,7 @@ def _array(store: str, name: str) -> Any:
 def _opened(store: str, name: str, stamp: tuple[tuple[int, int], ...]) -> Any:  # noqa: ARG001  (tells states)
     import zarr
 
-    from pipeline.chunks import bounded
+    from pipeline.source.zarr.bounded import bounded
 
     return bounded(zarr.open(store, path=name or None, mode="r"))
 
@@ -237,7 +238,7 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
     chunks = array.chunks
     _refuse_sizes(path, store, array, (array.shape[col], array.shape[row]))
     nodata = _nodata(array, dtype)
-    place = places.georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
+    place = georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
     # the files of a large store are not all looked into, so what was read of them counts too
     said = repr((array.shape, str(array.dtype), nodata, place, name, axis, row, col))
     return ZarrRaster(
@@ -271,7 +272,7 @@ def _refuse_sizes(path: str, store: str, array: Any, size: tuple[int, int]) -> N
 
 def _band_names(group: Any, dimension: str, count: int) -> list[str]:
     """What the coordinate of the bands says, where there is one."""
-    from pipeline.chunks import coordinate
+    from pipeline.source.zarr.bounded import coordinate
 
     try:
         values = [str(v) for v in coordinate(group, dimension, count)]

@@ -1,0 +1,1 @@
+"""Rasters in Zarr stores, decoded within bounds also where the store is hostile."""
