@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Band
 from engine.grid import tiles
-from pipeline import altered, mosaic_build, stack
+from pipeline import altered
 from pipeline.altered import Mark
 from pipeline.area import crop, interest
 from pipeline.config import RunConfig
@@ -24,6 +24,7 @@ from pipeline.source.bands.computed import choose
 from pipeline.source.gdal import handles
 from pipeline.source.gdal import remote as network
 from pipeline.source.gdal.raster import FileRaster
+from pipeline.source.joined import mosaic_building, stack
 from pipeline.sources import Source, numbered, part_label, resolve
 from pipeline.view import View
 from pipeline.workers.pool import Pool
@@ -287,7 +288,7 @@ def _mosaic(
         if not config.network:
             network.refuse(paths[0])
         chosen = choose(bands, lambda: open_numbered(paths[0]))
-        raster = chosen.of(mosaic_build.build(opened(chosen.numbers), config.overlap, label))
+        raster = chosen.of(mosaic_building.build(opened(chosen.numbers), config.overlap, label))
     except RasterError as error:
         return source, RasterError(label, f"tile {error}"), Mark()
     return source, raster, altered.together(marks)

@@ -16,7 +16,7 @@ from rasterio._err import CPLE_OutOfMemoryError
 from rasterio.errors import RasterioIOError
 
 from engine.grid import Window, tiles
-from pipeline import damage, mosaic_build, stack
+from pipeline import damage
 from pipeline.area import crop, interest
 from pipeline.config import RunConfig
 from pipeline.damage import UNIT_PX, BadBlock
@@ -28,6 +28,7 @@ from pipeline.kernels import make_kernel
 from pipeline.opening import open_any, open_segmentable
 from pipeline.running import run
 from pipeline.source.gdal import handles
+from pipeline.source.joined import mosaic_building, stack
 from pipeline.view import View
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import PLACE, from_file, noise, spoil, write_geotiff, write_vrt
@@ -317,7 +318,7 @@ def mosaic_with_a_bad_tile(folder, overlap="first"):
     pixels = noise(1, HEIGHT, 2 * WIDTH - 20)
     first = write_geotiff(folder / "a.tif", pixels[:, :, :WIDTH], **placed_at(0, 0))
     second = write_geotiff(folder / "b.tif", pixels[:, :, WIDTH - 20 :], **placed_at(0, WIDTH - 20))
-    joined = mosaic_build.build([open_any(first), open_any(second)], overlap, "m")
+    joined = mosaic_building.build([open_any(first), open_any(second)], overlap, "m")
     return joined, pixels, spoil(second, 1, 0)
 
 

@@ -18,16 +18,16 @@ from rasterio.windows import Window as FileWindow
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline import mosaic_build
 from pipeline.commands import fit_to_file
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import RasterError, UsageError
 from pipeline.inputs import open_inputs
-from pipeline.mosaic import Mosaic
 from pipeline.opening import open_numbered
 from pipeline.plan import plan
 from pipeline.running import run
 from pipeline.source.gdal import handles
+from pipeline.source.joined import mosaic_building
+from pipeline.source.joined.mosaic import Mosaic
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import level_arrays, noise, write_geotiff
 from tests.strategies import windows_in
@@ -58,7 +58,7 @@ def cut(source, folder, rows, cols):
 
 
 def mosaic_of(paths, overlap="first"):
-    return mosaic_build.build((open_numbered(str(p)) for p in paths), overlap, "m")
+    return mosaic_building.build((open_numbered(str(p)) for p in paths), overlap, "m")
 
 
 def labels(out, name):
@@ -479,7 +479,7 @@ def many(tmp_path_factory):
         place = replace(kind.georeference, transform=transform)
         return replace(kind.moved(f"/data/tiles/tile_{i:05d}.tif", 128, 128), georeference=place)
 
-    return mosaic_build.build((tile(i) for i in range(10_000)), "first", "m")
+    return mosaic_building.build((tile(i) for i in range(10_000)), "first", "m")
 
 
 def test_ten_thousand_tiles_are_small_as_a_task_and_known_once(many):

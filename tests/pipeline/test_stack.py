@@ -20,7 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.opening import open_numbered
 from pipeline.plan import plan
 from pipeline.running import run
-from pipeline.stack import build as stack_up
+from pipeline.source.joined.stack import build as stack_up
 from tests.rasters import level_arrays, noise, write_geotiff
 from tests.strategies import windows_in
 

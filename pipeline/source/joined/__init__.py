@@ -1,0 +1,1 @@
+"""Several files as one raster: mosaics of adjoining tiles, and stacks of bands."""
