@@ -29,13 +29,13 @@ from pipeline import phases, tasks
 from pipeline.assembly import Assembled
 from pipeline.durable.checksums import DIGEST_BYTES, Written
 from pipeline.durable.ledger import Unit
-from pipeline.header import Georeference, SingleRaster, Stack
 from pipeline.job import Job
 from pipeline.phases import Tally
 from pipeline.seams import Seams
 from pipeline.sinks.sink import sink_of
+from pipeline.source.raster import Georeference, SingleRaster, Stack
+from pipeline.source.view import View
 from pipeline.tasks import UnitsDone
-from pipeline.view import View
 
 CHUNKS = 100_000
 _CHUNK_PX = 2048

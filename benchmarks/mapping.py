@@ -24,8 +24,8 @@ from pipeline import schedule
 from pipeline.job import Job
 from pipeline.phases import Tally
 from pipeline.sinks.sink import sink_of
+from pipeline.source.view import View
 from pipeline.tasks import UnitsDone
-from pipeline.view import View
 from pipeline.workers.pool import Pool
 
 _CHUNK_PX = 2048

@@ -19,12 +19,12 @@ from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import Labels, Patch
 from engine.kmeans import BlockKMeans
 from pipeline.fitting import fit
-from pipeline.header import Raster
 from pipeline.sinks import cog
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.parts import merged_remnants
 from pipeline.sinks.pyramid import halve, stages
 from pipeline.source.gdal.raster import open_header
+from pipeline.source.raster import Raster
 
 SIZE_PX = 6144
 """Sides of the raster: more than GDAL's cache holds, so that reading decodes."""

@@ -20,9 +20,9 @@ from engine.codebook import Codebook
 from engine.grid import Window, chunk_side, split
 from pipeline.errors import UsageError
 from pipeline.graph import DEFAULT_CHUNK_PX, Layout, label_array, read_arrays
-from pipeline.header import Georeference, GroundControlPoint
 from pipeline.kernels import kernel_of, mismatch
-from pipeline.opening import open_any
+from pipeline.source.opening import open_any
+from pipeline.source.raster import Georeference, GroundControlPoint
 
 _GRID = "tilewright_georeference"
 

@@ -18,11 +18,11 @@ from rasterio.windows import Window as FileWindow
 from engine.grid import Window, tiles
 from engine.kernel import Labels
 from pipeline.errors import RasterError
-from pipeline.fingerprint import walk
-from pipeline.header import described
 from pipeline.seams import Borders, Seams, count_seams
 from pipeline.sinks.pyramid import Stage
+from pipeline.source.fingerprint import walk
 from pipeline.source.gdal import handles
+from pipeline.source.raster import described
 
 Unit = tuple[int, int]
 

@@ -21,7 +21,7 @@ from pipeline.inputs import Input, sampled
 from pipeline.job import device_of
 from pipeline.kernels import load_codebook, on_cpu
 from pipeline.process import startup
-from pipeline.sources import Source
+from pipeline.source.arguments import Source
 from pipeline.versions import versions
 from pipeline.workers.pool import Pool
 

@@ -87,8 +87,8 @@ def fit(
         If rasters differ in bands or dtype, or an option is out of range.
     """
     from pipeline.array import ArrayPixels
-    from pipeline.opening import open_segmentable
-    from pipeline.view import View
+    from pipeline.source.opening import open_segmentable
+    from pipeline.source.view import View
 
     several: Sequence[Any] = (
         [rasters] if isinstance(rasters, (str, Path)) or hasattr(rasters, "coords") else rasters

@@ -16,7 +16,7 @@ from pipeline.durable.lock import Owner
 from pipeline.errors import UsageError
 from pipeline.job import Outputs
 from pipeline.sinks.sink import SUFFIXES, sink_of
-from pipeline.sources import Source
+from pipeline.source.arguments import Source
 
 FORMAT = "tilewright-run-1"
 _SAVE_EVERY_S = 15.0

@@ -19,14 +19,14 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window, split
 from engine.kernel import NODATA, Kernel, Labels, Patch
-from pipeline import damage
 from pipeline.cost import timing
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import shared_blocks
 
 if TYPE_CHECKING:
-    from pipeline.damage import BadBlock
-    from pipeline.header import Raster
-    from pipeline.view import Area, View
+    from pipeline.source.bad_blocks import BadBlock
+    from pipeline.source.raster import Raster
+    from pipeline.source.view import Area, View
 
 DEFAULT_CHUNK_PX = 2048
 
@@ -210,7 +210,7 @@ def _read_block(
     with timing.measure(timing.READ), shared_blocks.within_halo(layout.halo_px):
         if found is None:
             return raster.read_stack(window)
-        with damage.tolerating() as bad:
+        with bad_blocks.tolerating() as bad:
             stack = raster.read_stack(window)
         found += bad
         return stack

@@ -12,21 +12,21 @@ from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Band
 from engine.grid import tiles
-from pipeline import altered
-from pipeline.altered import Mark
-from pipeline.area import crop, interest
 from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, NoRasterError, RasterError, UsageError
-from pipeline.header import Raster, SingleRaster
-from pipeline.limits import refuse_region
-from pipeline.opening import open_numbered
+from pipeline.source import unchanged
+from pipeline.source.arguments import Source, numbered, part_label, resolve
 from pipeline.source.bands.computed import choose
 from pipeline.source.gdal import handles
 from pipeline.source.gdal import remote as network
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.joined import mosaic_building, stack
-from pipeline.sources import Source, numbered, part_label, resolve
-from pipeline.view import View
+from pipeline.source.limits import refuse_region
+from pipeline.source.opening import open_numbered
+from pipeline.source.raster import Raster, SingleRaster
+from pipeline.source.unchanged import Mark
+from pipeline.source.vector import crop, interest
+from pipeline.source.view import View
 from pipeline.workers.pool import Pool
 
 _COORDINATES = re.compile(
@@ -207,13 +207,13 @@ def _open_one(source: Source, bands: Bands) -> _Found:
         raster, mark = _marked(source.path, chosen.numbers)
     except OSError as error:
         raise RasterError(source.path, f"cannot be read ({error.strerror})") from None
-    return source, chosen.of(raster), altered.together([mark])
+    return source, chosen.of(raster), unchanged.together([mark])
 
 
 def _marked(path: str, numbers: Sequence[int] | None) -> tuple[SingleRaster, Mark]:
-    stamp = altered.stamp_of(path)
+    stamp = unchanged.stamp_of(path)
     raster = open_numbered(path, numbers)
-    return raster, altered.mark_of(raster, stamp)
+    return raster, unchanged.mark_of(raster, stamp)
 
 
 def _open_container(source: Source, container: ContainerError, bands: Bands) -> list[_Found]:
@@ -291,7 +291,7 @@ def _mosaic(
         raster = chosen.of(mosaic_building.build(opened(chosen.numbers), config.overlap, label))
     except RasterError as error:
         return source, RasterError(label, f"tile {error}"), Mark()
-    return source, raster, altered.together(marks)
+    return source, raster, unchanged.together(marks)
 
 
 def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remote: bool) -> _Found:
@@ -312,4 +312,4 @@ def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remo
     except RasterError as error:
         return source, error, Mark()
     used = whole.only(chosen.numbers)
-    return source, chosen.of(used), altered.together(marks[one.path] for one in used.members)
+    return source, chosen.of(used), unchanged.together(marks[one.path] for one in used.members)

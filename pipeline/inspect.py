@@ -7,11 +7,11 @@ from pathlib import Path
 
 from engine.codebook import Codebook
 from pipeline.errors import printable
-from pipeline.header import Georeference, Raster
 from pipeline.kernels import load_codebook
-from pipeline.opening import open_any
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster
+from pipeline.source.opening import open_any
+from pipeline.source.raster import Georeference, Raster
 
 
 def describe(path: str) -> str:

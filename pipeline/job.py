@@ -14,8 +14,8 @@ from pipeline.durable.ledger import Unit
 from pipeline.errors import one_line
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import Sink
+from pipeline.source.view import View
 from pipeline.versions import versions
-from pipeline.view import View
 
 # a task of about this side: small chunks go together, so that the coordinator's cost stays small
 _WINDOW_PX = 2048

@@ -13,9 +13,9 @@ from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
-from pipeline.header import Georeference
 from pipeline.sinks.meaning import Labelled
 from pipeline.soundness import Expected
+from pipeline.source.raster import Georeference
 
 DAMAGED = "run again with --overwrite, or fetch it again"
 """What to do about a file of OUT that is not what was written."""

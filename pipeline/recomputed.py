@@ -17,8 +17,8 @@ from engine.kernel import Kernel
 from pipeline import graph
 from pipeline.checking import read_labels
 from pipeline.errors import RasterError
-from pipeline.header import described
-from pipeline.view import View
+from pipeline.source.raster import described
+from pipeline.source.view import View
 from pipeline.workers.pool import Pool
 
 _BUDGET_S = 20.0

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from pipeline.checking import checksum
-from pipeline.damage import BadBlock
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
-from pipeline.header import Raster
 from pipeline.job import Job, Outputs, Redo
-from pipeline.opening import open_any
+from pipeline.source.bad_blocks import BadBlock
+from pipeline.source.opening import open_any
+from pipeline.source.raster import Raster
 
 
 def redo_of(job: Job) -> Redo | None:

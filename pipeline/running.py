@@ -40,11 +40,11 @@ from pipeline.phases import Tally
 from pipeline.record import raster_record
 from pipeline.retry import kept
 from pipeline.sinks.sink import SUFFIXES, sink_of
+from pipeline.source.arguments import Source
 from pipeline.source.gdal.remote import is_remote
-from pipeline.sources import Source
+from pipeline.source.view import View
 from pipeline.tasks import UnitsDone
 from pipeline.versions import versions
-from pipeline.view import View
 from pipeline.workers import pool as workers
 
 _OPENING_EVERY_S = 1.0

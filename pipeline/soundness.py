@@ -17,10 +17,10 @@ from engine.grid import Window, tiles
 from engine.kernel import NODATA
 from pipeline.checking import at_step, read_labels
 from pipeline.errors import RasterError
-from pipeline.header import Georeference, described
 from pipeline.seams import Borders, Seams, count_seams
 from pipeline.sinks.pyramid import count_labels, halve, level_shapes
 from pipeline.source.gdal import handles
+from pipeline.source.raster import Georeference, described
 from pipeline.workers.pool import Pool
 
 _WINDOW_PX = 2048

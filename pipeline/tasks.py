@@ -18,11 +18,10 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import altered, bad_map, checking, damage, redo, style
+from pipeline import bad_map, checking, redo, style
 from pipeline.assembly import Assembled
 from pipeline.cost import timing
 from pipeline.cost.effort import Effort
-from pipeline.damage import BadBlock
 from pipeline.durable.bounded_json import read_list, read_object
 from pipeline.durable.checksums import Beside, Written
 from pipeline.durable.files import (
@@ -45,6 +44,8 @@ from pipeline.sinks import parts
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.sink import SUFFIXES, sink_of
+from pipeline.source import bad_blocks, unchanged
+from pipeline.source.bad_blocks import BadBlock
 from pipeline.workers.pool import cell_threads
 from pipeline.workspace import RECORD
 
@@ -153,7 +154,7 @@ def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
     row, col = job.unit(chunk)
     name = f"bad/{row:05d}_{col:05d}.json"
     path = job.folder / name
-    if found := damage.of_chunk(bad, _absolute(job, chunk)):
+    if found := bad_blocks.of_chunk(bad, _absolute(job, chunk)):
         data = json.dumps(found, indent=1).encode()
         path.parent.mkdir(exist_ok=True)
         write_bytes(path, data)
@@ -164,7 +165,7 @@ def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
 
 def _bad_blocks(job: Job) -> Iterator[BadBlock]:
     for path in sorted((job.folder / "bad").glob("*.json")):
-        yield from damage.from_json(read_list(path))
+        yield from bad_blocks.from_json(read_list(path))
 
 
 def _absolute(job: Job, window: Window) -> Window:
@@ -352,8 +353,8 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
         "seam_score_error": seams.error,
         "assemble_s": round(assembled.seconds + time.perf_counter() - start, 3),
     }
-    mark = altered.Mark(job.fingerprint, job.stamp)
-    altered.refuse(job.view.raster, mark, tolerant=job.view.tolerant)
+    mark = unchanged.Mark(job.fingerprint, job.stamp)
+    unchanged.refuse(job.view.raster, mark, tolerant=job.view.tolerant)
     write_json(job.folder / RECORD, record)
     seal_file(job.folder / RECORD)
     return record

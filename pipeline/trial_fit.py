@@ -14,7 +14,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import RasterError
 from pipeline.fitting import check_alike, fit_as_asked
 from pipeline.inputs import Input, sampled
-from pipeline.view import View
+from pipeline.source.view import View
 from pipeline.workers.pool import Pool
 
 _LIMIT_S = 3.0

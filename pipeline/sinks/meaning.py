@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.codebook import Codebook
-from pipeline.header import Georeference
+from pipeline.source.raster import Georeference
 from pipeline.style import LabelStyle
 
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from engine.kernel import NODATA
-from pipeline.header import Georeference
 from pipeline.sinks.meaning import Labelled
 from pipeline.sinks.pyramid import TILE_PX
+from pipeline.source.raster import Georeference
 from pipeline.style import statistics
 
 

@@ -34,7 +34,7 @@ def warm_up(folder):
         "engine.networks.kernel",
         "pipeline.graph",
         "pipeline.running",
-        "pipeline.area",
+        "pipeline.source.vector",
         "zarr",
         "pyogrio.raw",
     ):

@@ -15,12 +15,12 @@ import rasterio
 import zarr
 from rasterio.enums import Resampling
 
-from pipeline import altered
 from pipeline import tasks as work
 from pipeline.config import RunConfig
 from pipeline.inputs import open_inputs
-from pipeline.opening import open_numbered
 from pipeline.running import run
+from pipeline.source import unchanged
+from pipeline.source.opening import open_numbered
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
@@ -34,7 +34,7 @@ COLOURS = (
 
 
 def mark(path):
-    return altered.together([altered.mark_of(open_numbered(str(path)))]).fingerprint
+    return unchanged.together([unchanged.mark_of(open_numbered(str(path)))]).fingerprint
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_a_mosaic_and_a_stack_have_fingerprints_of_all_their_files(tmp_path):
     before = prints()
     for one in before:
         # what is opened again is what was opened
-        altered.refuse(one.view.raster, one.mark._replace(stamp=""), tolerant=False)
+        unchanged.refuse(one.view.raster, one.mark._replace(stamp=""), tolerant=False)
     write_geotiff(paths[1], noise(1, 50, 100, seed=9), transform=rasterio.transform.from_origin(100, 0, 1, 1))
     (tmp_path / "s2.tif.aux.xml").write_text(NODATA)
     after = prints()
@@ -223,7 +223,7 @@ def meanwhile(monkeypatch, change, name):
         return real(job)
 
     monkeypatch.setattr(work, "assemble", assemble)
-    monkeypatch.setattr(altered, "_AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr(unchanged, "_AGAIN_S", (0.0, 0.0))
 
 
 def labels_of(out):
@@ -308,7 +308,7 @@ def test_tiles_that_nobody_wrote_to_are_not_looked_into_again(tmp_path, monkeypa
     looked = []
 
     def change():
-        monkeypatch.setattr(altered, "fingerprint", looked.append)
+        monkeypatch.setattr(unchanged, "fingerprint", looked.append)
 
     meanwhile(monkeypatch, change, "mosaic")
     assert run(settings(tmp_path / "out", *paths, mosaic=True)).done == ["mosaic"]
@@ -320,5 +320,5 @@ def test_a_server_that_is_away_at_the_end_spoils_nothing(tmp_path):
     raster = open_numbered(str(path))
     gone = replace(raster, path="http://127.0.0.1:9/a.tif")
     start = time.monotonic()
-    altered.refuse(gone, altered.Mark("0" * 64), tolerant=False)
+    unchanged.refuse(gone, unchanged.Mark("0" * 64), tolerant=False)
     assert time.monotonic() - start < 60

@@ -10,12 +10,12 @@ from rasterio.warp import transform
 
 from engine.grid import Window
 from pipeline import tasks
-from pipeline.area import Interest, crop, interest
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, StorageError, UsageError
 from pipeline.running import run
 from pipeline.source.gdal.raster import open_header
-from pipeline.view import View
+from pipeline.source.vector import Interest, crop, interest
+from pipeline.source.view import View
 from tests.rasters import noise, write_geotiff
 
 

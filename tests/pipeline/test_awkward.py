@@ -24,11 +24,11 @@ from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, RasterError
 from pipeline.inspect import describe
-from pipeline.opening import open_any, open_segmentable
 from pipeline.running import run
+from pipeline.source.arguments import resolve
 from pipeline.source.gdal.palette import PaletteRaster
+from pipeline.source.opening import open_any, open_segmentable
 from pipeline.source.zarr.raster import ZarrRaster
-from pipeline.sources import resolve
 from tests.conftest import DATA
 from tests.rasters import level_arrays, noise, write_geotiff
 

@@ -14,8 +14,8 @@ from rasterio.transform import GCPTransformer
 
 from engine.grid import Window
 from pipeline.bad_map import geojson
-from pipeline.damage import BadBlock
-from pipeline.header import Georeference, GroundControlPoint
+from pipeline.source.bad_blocks import BadBlock
+from pipeline.source.raster import Georeference, GroundControlPoint
 
 WINDOW = Window(20, 30, 40, 50)
 BLOCK = BadBlock(WINDOW, "r.tif", "why")

@@ -16,20 +16,20 @@ from rasterio._err import CPLE_OutOfMemoryError
 from rasterio.errors import RasterioIOError
 
 from engine.grid import Window, tiles
-from pipeline import damage
-from pipeline.area import crop, interest
 from pipeline.config import RunConfig
-from pipeline.damage import UNIT_PX, BadBlock
 from pipeline.errors import DamageError, LostError, RasterError
 from pipeline.fitting import fit_codebook
 from pipeline.gathering import count_colours
 from pipeline.graph import label_window
 from pipeline.kernels import make_kernel
-from pipeline.opening import open_any, open_segmentable
 from pipeline.running import run
+from pipeline.source import bad_blocks
+from pipeline.source.bad_blocks import UNIT_PX, BadBlock
 from pipeline.source.gdal import handles
 from pipeline.source.joined import mosaic_building, stack
-from pipeline.view import View
+from pipeline.source.opening import open_any, open_segmentable
+from pipeline.source.vector import crop, interest
+from pipeline.source.view import View
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import PLACE, from_file, noise, spoil, write_geotiff, write_vrt
 from tests.strategies import windows_in
@@ -42,13 +42,13 @@ MIDDLE = Window(64, 64, 64, 64)
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(damage, "RETRY_AFTER_S", (0.0, 0.0))
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0, 0.0))
     monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.0, 0.0))
 
 
 def tolerated(raster, window):
     """Pixels, validity and bad blocks of a window."""
-    with damage.tolerating() as bad:
+    with bad_blocks.tolerating() as bad:
         pixels, valid = raster.read(window)
     return pixels, valid, bad
 
@@ -149,7 +149,7 @@ def test_without_tolerance_a_bad_block_fails_the_read(damaged):
     raster, _, holes = damaged
     with pytest.raises(DamageError, match="cannot read rows"):
         raster.read(holes[0])
-    with damage.tolerating():
+    with bad_blocks.tolerating():
         pass
     with pytest.raises(DamageError):
         raster.read(holes[0])
@@ -221,7 +221,7 @@ def test_a_vrt_whose_source_is_gone_fails_for_gdal_may_read_zeros_there(tmp_path
     write_geotiff(tmp_path / "r.tif", noise(1, 64, 64))
     raster = open_any(write_vrt(tmp_path / "r.vrt", (64, 64), ("Byte", from_file("r.tif"))))
     (tmp_path / "r.tif").unlink()
-    with damage.tolerating() as bad, pytest.raises(RasterError, match="No such file") as caught:
+    with bad_blocks.tolerating() as bad, pytest.raises(RasterError, match="No such file") as caught:
         raster.read(raster.bounds)
     assert not isinstance(caught.value, DamageError)
     assert bad == []
@@ -415,7 +415,7 @@ def chained(error, because):
 def test_networks_and_lack_of_memory_are_no_damage(tmp_path, monkeypatch, error):
     raster = open_any(write_geotiff(tmp_path / "r.tif", noise(1, 64, 64)))
     fail(monkeypatch, [error] * 99)
-    with damage.tolerating(), pytest.raises(RasterError) as caught:
+    with bad_blocks.tolerating(), pytest.raises(RasterError) as caught:
         raster.read(raster.bounds)
     assert not isinstance(caught.value, DamageError)
 
@@ -425,7 +425,7 @@ def test_a_remote_raster_is_never_damaged(monkeypatch, tmp_path):
     monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.0,))
     monkeypatch.setattr(handles.network, "is_remote", lambda _: True)
     fail(monkeypatch, [RasterioIOError("IReadBlock failed")] * 99)
-    with damage.tolerating(), pytest.raises(RasterError) as caught:
+    with bad_blocks.tolerating(), pytest.raises(RasterError) as caught:
         raster.read(raster.bounds)
     assert not isinstance(caught.value, DamageError)
 
@@ -437,8 +437,8 @@ def test_a_file_that_is_gone_is_not_damaged(tmp_path, monkeypatch, when):
     if when == "before":
         path.unlink()
     else:
-        monkeypatch.setattr(damage.time, "sleep", lambda _: path.unlink(missing_ok=True))
-    with damage.tolerating() as bad, pytest.raises(LostError, match=str(path)):
+        monkeypatch.setattr(bad_blocks.time, "sleep", lambda _: path.unlink(missing_ok=True))
+    with bad_blocks.tolerating() as bad, pytest.raises(LostError, match=str(path)):
         raster.read(raster.bounds)
     assert bad == []
 
@@ -455,7 +455,7 @@ def test_too_many_open_files_lose_no_file(tmp_path, monkeypatch):
         return real(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with damage.tolerating(), pytest.raises(RasterError, match="Too many open files"):
+    with bad_blocks.tolerating(), pytest.raises(RasterError, match="Too many open files"):
         joined.read(joined.bounds)
 
 
@@ -586,10 +586,10 @@ def test_blocks_of_a_chunk_are_sorted_and_each_once():
     a, b = BadBlock(Window(0, 5, 5, 5), "f", "r"), BadBlock(Window(0, 0, 5, 5), "f", "r")
     chunk = BadBlock(Window(0, 0, 512, 512), "f", "killed", "chunk", "trace\nback")
     far = BadBlock(Window(512, 0, 5, 5), "f", "r")
-    found = damage.of_chunk([a, chunk, far, b, a, replace(b, reason="s")], Window(0, 0, 512, 512))
-    assert damage.from_json(found) == [b, chunk, a]
+    found = bad_blocks.of_chunk([a, chunk, far, b, a, replace(b, reason="s")], Window(0, 0, 512, 512))
+    assert bad_blocks.from_json(found) == [b, chunk, a]
     assert found[0] == {
         "row": 0, "col": 0, "height": 5, "width": 5,
         "path": "f", "reason": "r", "kind": "source block", "traceback": None,
     }  # fmt: skip
-    assert damage.of_chunk([far], Window(0, 0, 512, 512)) == []
+    assert bad_blocks.of_chunk([far], Window(0, 0, 512, 512)) == []

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
 from engine.codebook import Codebook
-from pipeline import damage
 from pipeline.array import open_raster, segment
 from pipeline.config import RunConfig
 from pipeline.running import run
+from pipeline.source import bad_blocks
 from tests.rasters import spoil
 
 
@@ -114,7 +114,7 @@ def damage_raster(path: Path, case) -> None:
 @pytest.fixture(autouse=True, scope="module")
 def no_pauses():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(damage, "RETRY_AFTER_S", (0.0,))
+        patch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0,))
         yield
 
 

@@ -10,11 +10,11 @@ import rasterio
 import zarr
 
 from engine.grid import Window
-from pipeline import limits
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
-from pipeline.opening import open_segmentable
 from pipeline.running import run
+from pipeline.source import limits
+from pipeline.source.opening import open_segmentable
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
 

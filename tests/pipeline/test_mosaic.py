@@ -22,12 +22,12 @@ from pipeline.commands import fit_to_file
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import RasterError, UsageError
 from pipeline.inputs import open_inputs
-from pipeline.opening import open_numbered
 from pipeline.plan import plan
 from pipeline.running import run
 from pipeline.source.gdal import handles
 from pipeline.source.joined import mosaic_building
 from pipeline.source.joined.mosaic import Mosaic
+from pipeline.source.opening import open_numbered
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import level_arrays, noise, write_geotiff
 from tests.strategies import windows_in

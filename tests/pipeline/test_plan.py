@@ -22,11 +22,11 @@ from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
 from pipeline.fitting import fit
 from pipeline.forecast import LABEL
-from pipeline.opening import open_segmentable
 from pipeline.process.memory import Footprint
 from pipeline.running import job_of
 from pipeline.samples import Grid, Samples
-from pipeline.view import View
+from pipeline.source.opening import open_segmentable
+from pipeline.source.view import View
 from pipeline.workers.pool import Pool
 from tests.rasters import noise, spoil, write_geotiff
 

@@ -21,11 +21,11 @@ from rasterio.transform import from_origin
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
-from pipeline.fingerprint import fingerprint
-from pipeline.opening import open_segmentable
 from pipeline.running import run
+from pipeline.source.fingerprint import fingerprint
 from pipeline.source.gdal import handles
 from pipeline.source.gdal import remote as network
+from pipeline.source.opening import open_segmentable
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt
 from tests.serving import S3_KEYS
 

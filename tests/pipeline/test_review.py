@@ -74,8 +74,8 @@ def test_a_damaged_raster_fails_alone_in_other_processes_too(raster, tmp_path, c
 
 def test_windows_of_many_bands_are_labelled_in_smaller_pieces(tmp_path):
     source = write_geotiff(tmp_path / "many.tif", noise(40, 64, 64, dtype="float64"))
-    from pipeline.opening import open_any
-    from pipeline.view import View
+    from pipeline.source.opening import open_any
+    from pipeline.source.view import View
 
     config = RunConfig(out=str(tmp_path))
     view = View.whole(open_any(str(source)))

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.grid import Window, tiles
-from pipeline import damage, graph
+from pipeline import graph
 from pipeline.errors import DamageError
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles, shared_blocks
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.gdal.shared_blocks import SharedBlocks, Source, UndecodableError, within_halo
-from pipeline.view import View
+from pipeline.source.view import View
 from tests.pipeline.test_graph import Neighbours
 from tests.rasters import noise, spoil, write_geotiff
 from tests.strategies import codebook
@@ -236,7 +237,7 @@ def test_a_file_that_was_replaced_is_read_anew(source, pixels):
 @pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 2), (2, 0)], ids=str)
 def test_a_block_that_cannot_be_decoded_fails_as_without_it(source, monkeypatch, place):
     monkeypatch.setattr(handles, "RETRY_AFTER_S", ())
-    monkeypatch.setattr(damage, "RETRY_AFTER_S", ())
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", ())
     spoil(source, *place)
     raster = open_header(source)
     found = {}
@@ -244,7 +245,7 @@ def test_a_block_that_cannot_be_decoded_fails_as_without_it(source, monkeypatch,
         found[halo] = []
         for core in tiles(raster.bounds, CHUNK):
             window = core.grow(16, raster.bounds)
-            with within_halo(halo), damage.tolerating() as bad:
+            with within_halo(halo), bad_blocks.tolerating() as bad:
                 stack = raster.read_masked(window)
             said = None
             with within_halo(halo):

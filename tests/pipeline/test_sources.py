@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import sources as module
 from pipeline.errors import UsageError
 from pipeline.job import Outputs
 from pipeline.sinks.sink import sink_of
-from pipeline.sources import resolve
+from pipeline.source import arguments as module
+from pipeline.source.arguments import resolve
 
 RESERVED = set('/\\:*?"<>|') | {chr(c) for c in range(32)} | {"\x7f"}
 

@@ -17,10 +17,10 @@ from engine.grid import Window
 from pipeline.commands import fit_to_file
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import UsageError
-from pipeline.opening import open_numbered
 from pipeline.plan import plan
 from pipeline.running import run
 from pipeline.source.joined.stack import build as stack_up
+from pipeline.source.opening import open_numbered
 from tests.rasters import level_arrays, noise, write_geotiff
 from tests.strategies import windows_in
 

@@ -11,10 +11,10 @@ from engine.grid import Window
 from pipeline import running
 from pipeline.config import RunConfig
 from pipeline.kernels import kernel_for
-from pipeline.opening import open_segmentable
 from pipeline.running import job_of
 from pipeline.source.gdal.raster import FileRaster
-from pipeline.view import View
+from pipeline.source.opening import open_segmentable
+from pipeline.source.view import View
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook
 

@@ -25,8 +25,8 @@ from pipeline.running import run
 from pipeline.seams import Seams
 from pipeline.source.gdal import handles as raster_module
 from pipeline.source.gdal.raster import open_header
+from pipeline.source.view import View
 from pipeline.verify import Verdict, Verification
-from pipeline.view import View
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import noise, write_geotiff
 

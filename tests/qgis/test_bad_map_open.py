@@ -13,9 +13,9 @@ from rasterio.crs import CRS
 from engine.grid import Window
 from pipeline.bad_map import geojson
 from pipeline.config import RunConfig
-from pipeline.damage import BadBlock
-from pipeline.opening import open_any
 from pipeline.running import run
+from pipeline.source.bad_blocks import BadBlock
+from pipeline.source.opening import open_any
 from tests.rasters import noise, spoil, write_geotiff
 
 pytestmark = pytest.mark.qgis

@@ -12,9 +12,9 @@ import numpy as np
 from engine.codebook import Band
 from engine.grid import Window
 from pipeline.errors import RasterError
-from pipeline.header import Raster, SingleRaster, Stack
 from pipeline.source.bands import expression
 from pipeline.source.bands.expression import Name, Node
+from pipeline.source.raster import Raster, SingleRaster, Stack
 
 _STRIP_ROWS = 256
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from engine.grid import Window
 from pipeline.errors import RasterError
-from pipeline.header import SingleRaster, Stack
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster, check_readable, header_of
+from pipeline.source.raster import SingleRaster, Stack
 
 COLOURS = ("red", "green", "blue")
 

@@ -13,15 +13,15 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window
-from pipeline import damage
 from pipeline.errors import ContainerError, DamageError, RasterError
-from pipeline.fingerprint import combined
-from pipeline.header import Georeference, GroundControlPoint, SingleRaster, Stack, described
-from pipeline.limits import refuse_block, refuse_claim
+from pipeline.source import bad_blocks
+from pipeline.source.fingerprint import combined
 from pipeline.source.gdal import handles, shared_blocks
 from pipeline.source.gdal.dataset import files_of, state_of
 from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
 from pipeline.source.gdal.shared_blocks import UndecodableError
+from pipeline.source.limits import refuse_block, refuse_claim
+from pipeline.source.raster import Georeference, GroundControlPoint, SingleRaster, Stack, described
 
 _HDF4 = b"\x0e\x03\x13\x01"
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come
@@ -70,13 +70,13 @@ class FileRaster(SingleRaster):
         """Pixels, valid as far as alpha and masks say."""
         count = len(self.numbers) + 1
         planes = self._planes(self._read, count, self.dtype, exact=self.driver == "GTiff")
-        stack = damage.read(planes, window)
+        stack = bad_blocks.read(planes, window)
         if self.mask_bands:
             # a mask has blocks of its own, which GDAL does not tell
-            stack[-1] *= damage.read(self._planes(self._read_mask, 1, "uint8", exact=False), window)[0]
+            stack[-1] *= bad_blocks.read(self._planes(self._read_mask, 1, "uint8", exact=False), window)[0]
         return stack
 
-    def _planes(self, function: _Reader, count: int, dtype: str, *, exact: bool) -> damage.Planes:
+    def _planes(self, function: _Reader, count: int, dtype: str, *, exact: bool) -> bad_blocks.Planes:
         """What a function reads from the open file."""
 
         def read(window: Window, *, again: bool) -> Stack:
@@ -99,7 +99,7 @@ class FileRaster(SingleRaster):
             return shape
 
         stream = self.driver in _STREAMS
-        return damage.Planes(self.path, self.bounds, count, dtype, read, block_shape, exact, stream)
+        return bad_blocks.Planes(self.path, self.bounds, count, dtype, read, block_shape, exact, stream)
 
     def _read(self, dataset: Any, window: Window) -> Stack:
         stack = np.empty((len(self.numbers) + 1, window.height, window.width), self.dtype)

@@ -16,11 +16,11 @@ from typing import Any
 from rasterio.enums import Interleaving
 
 from pipeline.errors import RasterError
-from pipeline.fingerprint import combined, fingerprint
-from pipeline.limits import item_bytes, refuse_block
+from pipeline.source.fingerprint import combined, fingerprint
 from pipeline.source.gdal import handles, remote
 from pipeline.source.gdal.dataset import files_of, state_of
 from pipeline.source.gdal.reference_xml import Description, NotUnderstoodError, described
+from pipeline.source.limits import item_bytes, refuse_block
 
 _HEAD_BYTES = 64 << 10
 _TEXT_BYTES = 256 << 20

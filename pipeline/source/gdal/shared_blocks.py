@@ -22,7 +22,7 @@ from itertools import product
 import numpy as np
 
 from engine.grid import Window
-from pipeline.header import Stack
+from pipeline.source.raster import Stack
 
 LIMIT = 64 << 20
 """Bytes that are kept."""

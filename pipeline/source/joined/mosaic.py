@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
-from pipeline import damage
 from pipeline.errors import RasterError
-from pipeline.header import Raster, SingleRaster, Stack
+from pipeline.source import bad_blocks
+from pipeline.source.raster import Raster, SingleRaster, Stack
 
 OVERLAPS = ("first", "nearest-centre")
 """Which tile a pixel is taken from where several have it valid."""
@@ -156,10 +156,10 @@ class Mosaic(Raster):
         raster = self._tile(index)
         window = Window(part.row - tile.row, part.col - tile.col, part.height, part.width)
         try:
-            with damage.placed(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)):
+            with bad_blocks.placed(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)):
                 return raster.read_stack(window)
         except RasterError as error:
-            if damage.lost(error, tile):
+            if bad_blocks.lost(error, tile):
                 return np.zeros((len(self.bands) + 1, part.height, part.width), self.dtype)
             raise RasterError(self.path, f"tile {error}") from error
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
-from pipeline.header import Raster, SingleRaster, Transform
 from pipeline.source.joined.mosaic import Mosaic, Numbers, Tiles
+from pipeline.source.raster import Raster, SingleRaster, Transform
 
 _SIDE_LIMIT = 2**31 - 1
 _SPARSE_PIXELS = 10**10

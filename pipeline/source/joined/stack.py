@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from engine.grid import Window
-from pipeline import damage
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
-from pipeline.header import Raster, SingleRaster, Stack
+from pipeline.source import bad_blocks
+from pipeline.source.raster import Raster, SingleRaster, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class BandStack(Raster):
         stack = np.zeros((len(self.layers) + 1, window.height, window.width), self.dtype)
         stack[-1] = 1
         for band, layer in zip(stack, self.layers, strict=False):
-            with damage.placed(partial(layer.spread, bounds=self.bounds)):
+            with bad_blocks.placed(partial(layer.spread, bounds=self.bounds)):
                 found = layer.read(window)
             if found is None:
                 stack[-1] = 0

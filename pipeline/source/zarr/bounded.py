@@ -27,7 +27,7 @@ from zarr.codecs import ShardingCodec
 from zarr.core.array import AsyncArray
 from zarr.storage import LocalStore, StorePath
 
-from pipeline.limits import BLOCK_BYTES
+from pipeline.source.limits import BLOCK_BYTES
 from pipeline.source.zarr.inflate import KINDS, inflated, refuse
 
 _TYPES = {

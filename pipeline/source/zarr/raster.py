@@ -24,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
-from pipeline import damage
 from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
-from pipeline.header import SingleRaster, Stack, described
-from pipeline.limits import refuse_block, refuse_claim
+from pipeline.source import bad_blocks
+from pipeline.source.arguments import STORE_METADATA, is_store
+from pipeline.source.limits import refuse_block, refuse_claim
+from pipeline.source.raster import SingleRaster, Stack, described
 from pipeline.source.zarr.georeference import georeference
-from pipeline.sources import STORE_METADATA, is_store
 
 _NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
 _ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projection_y_coordinate"})
@@ -78,10 +78,10 @@ class ZarrRaster(SingleRaster):
     def read_masked(self, window: Window) -> Stack:
         """Pixels, valid as far as masks say: a store has none."""
         count = len(self.numbers) + 1
-        planes = damage.Planes(
+        planes = bad_blocks.Planes(
             self.path, self.bounds, count, self.dtype, self._attempt, self._block_shape, exact=True
         )
-        return damage.read(planes, window)
+        return bad_blocks.read(planes, window)
 
     def _attempt(self, window: Window, *, again: bool) -> Stack:  # noqa: ARG002  (a store is read once)
         stack = np.ones((len(self.numbers) + 1, window.height, window.width), self.dtype)

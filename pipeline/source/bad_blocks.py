@@ -21,8 +21,8 @@ import numpy as np
 
 from engine.grid import Window
 from pipeline.errors import DamageError, LostError, RasterError, cause, one_line
-from pipeline.header import Stack
 from pipeline.source.gdal.handles import RETRY_AFTER_S
+from pipeline.source.raster import Stack
 
 UNIT_PX = 64
 """Side of the squares in which a raster is read whose own blocks are not known; it divides cells."""

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import AlteredError, RasterError
-from pipeline.fingerprint import combined, fingerprint
-from pipeline.header import Raster, SingleRaster
+from pipeline.source.fingerprint import combined, fingerprint
 from pipeline.source.gdal import remote
+from pipeline.source.raster import Raster, SingleRaster
 
 _BESIDE = ("", ".msk", ".aux.xml")
 _AGAIN_S = (0.5, 3.0)

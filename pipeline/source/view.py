@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from engine.codebook import Band
 from engine.grid import Window
-from pipeline import damage
-from pipeline.header import Georeference, Raster
+from pipeline.source import bad_blocks
+from pipeline.source.raster import Georeference, Raster
 
 Ring = tuple[tuple[float, float], ...]
 
@@ -112,7 +112,7 @@ class View:
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Pixels (band, y, x) and validity (y, x) of a window."""
-        with damage.tolerating() if self.tolerant else nullcontext():
+        with bad_blocks.tolerating() if self.tolerant else nullcontext():
             return self.raster.read(window)
 
     def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:

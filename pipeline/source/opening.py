@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.codebook import Band
-from pipeline.header import Raster, SingleRaster
 from pipeline.source.bands.computed import choose
 from pipeline.source.gdal.palette import open_intensities
 from pipeline.source.gdal.raster import open_header
+from pipeline.source.raster import Raster, SingleRaster
 from pipeline.source.zarr import raster as zarr_raster
 
 

@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 from engine.grid import Window
 from pipeline.errors import RasterError, UsageError, one_line
 from pipeline.source.gdal import remote
-from pipeline.view import Area, Ring, View
+from pipeline.source.view import Area, Ring, View
 
 _LIMIT_BYTES = 256 << 20
 _GML, _HEAD_BYTES = b"opengis.net/gml", 16 << 10
