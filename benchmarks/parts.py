@@ -20,7 +20,7 @@ from engine.kernel import Labels, Patch
 from engine.kmeans import BlockKMeans
 from pipeline.fitting import fit
 from pipeline.sinks import cog
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.parts import merged_remnants
 from pipeline.sinks.pyramid import halve, stages
 from pipeline.source.gdal.raster import open_header

@@ -23,9 +23,8 @@ _CHUNK_PX = 2048
 def ours(source: Path, out: Path, threads: int) -> None:
     """Time our sink, in a folder beside the file that it makes."""
     from engine.kernel import NODATA
-    from pipeline import style
-    from pipeline.sinks import parts
-    from pipeline.sinks.meaning import Labelled
+    from pipeline.sinks import parts, style
+    from pipeline.sinks.label_info import Labelled
     from pipeline.sinks.pyramid import stages
     from pipeline.sinks.sink import sink_of
     from pipeline.source.gdal.raster import open_header

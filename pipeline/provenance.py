@@ -13,7 +13,7 @@ from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.label_info import Labelled
 from pipeline.soundness import Expected
 from pipeline.source.raster import Georeference
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import bad_map, checking, redo, style
+from pipeline import bad_map, checking, redo
 from pipeline.assembly import Assembled
 from pipeline.cost import timing
 from pipeline.cost.effort import Effort
@@ -40,8 +40,8 @@ from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
 from pipeline.process import startup
 from pipeline.seams import Borders, Seams
-from pipeline.sinks import parts
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks import parts, style
+from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.source import bad_blocks, unchanged

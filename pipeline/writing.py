@@ -13,13 +13,12 @@ import dask.array as da
 
 from engine.grid import chunk_side
 from engine.kernel import NODATA
-from pipeline import style
 from pipeline.array import bounds_of, georeference_of
 from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
 from pipeline.graph import DEFAULT_CHUNK_PX
-from pipeline.sinks import parts
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks import parts, style
+from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 from pipeline.workers.pool import Workers, open_pool, usable_cores

@@ -22,10 +22,10 @@ from engine.kernel import NODATA
 from pipeline.durable.checksums import Beside, Written
 from pipeline.durable.files import whole_file, write_bytes
 from pipeline.sinks import tiff
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
-from pipeline.style import LabelStyle, aux_xml, statistics
+from pipeline.sinks.style import LabelStyle, aux_xml, statistics
 
 Labels = npt.NDArray[np.uint8]
 

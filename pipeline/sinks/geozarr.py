@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from engine.kernel import NODATA
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.label_info import Labelled
 from pipeline.source.raster import Georeference, GroundControlPoint
 
 LABELS = "labels"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.durable.checksums import Beside, Written
 from pipeline.sinks.cog import Cog
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.zarr_store import ZarrStore
 

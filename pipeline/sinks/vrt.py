@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from engine.kernel import NODATA
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.pyramid import TILE_PX
+from pipeline.sinks.style import statistics
 from pipeline.source.raster import Georeference
-from pipeline.style import statistics
 
 
 def labels_vrt(

@@ -20,12 +20,12 @@ from engine.kernel import NODATA
 from pipeline.durable.checksums import Beside, Written
 from pipeline.durable.files import sync_tree, whole_file, write_bytes, write_synced
 from pipeline.sinks import geozarr
-from pipeline.sinks.meaning import Labelled
+from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.parts import histogram, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
-from pipeline.sinks.shard import encode_bytes, encode_chunk, encode_shard
 from pipeline.sinks.vrt import labels_vrt, mosaic_vrt
-from pipeline.sinks.zarr_nodes import Array, Node, chunk_key, metadata_files
+from pipeline.sinks.zarr_metadata import Array, Node, chunk_key, metadata_files
+from pipeline.sinks.zarr_shard import encode_bytes, encode_chunk, encode_shard
 
 Labels = npt.NDArray[np.uint8]
 

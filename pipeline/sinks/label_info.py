@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.codebook import Codebook
+from pipeline.sinks.style import LabelStyle
 from pipeline.source.raster import Georeference
-from pipeline.style import LabelStyle
 
 
 @dataclass(frozen=True)
