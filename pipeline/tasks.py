@@ -196,7 +196,7 @@ def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     from dask.local import get_sync
     from dask.threaded import get as get_threaded
 
-    from pipeline import graph
+    from pipeline.graph import labels as graph
 
     shared = job.kernel.costly and job.threads > 1
     side = _block_px(job, shared=shared)

@@ -79,7 +79,7 @@ def load_graph() -> None:
     """Import the chunk graph."""
     load_compiled()
     with _importing, _without("xarray", "scipy.fftpack", "scipy.sparse"):
-        importlib.import_module("pipeline.graph")
+        importlib.import_module("pipeline.graph.labels")
 
 
 def leave() -> None:

@@ -32,7 +32,7 @@ def warm_up(folder):
 
     for name in (
         "engine.networks.kernel",
-        "pipeline.graph",
+        "pipeline.graph.labels",
         "pipeline.running",
         "pipeline.source.vector",
         "zarr",

@@ -20,7 +20,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import DamageError, LostError, RasterError
 from pipeline.fitting import fit_codebook
 from pipeline.gathering import count_colours
-from pipeline.graph import label_window
+from pipeline.graph.labels import label_window
 from pipeline.kernels import make_kernel
 from pipeline.running import run
 from pipeline.source import bad_blocks

@@ -16,7 +16,7 @@ from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline import array as array_module
 from pipeline.array import segment
-from pipeline.graph import Layout, overlap, read_arrays
+from pipeline.graph.labels import Layout, overlap, read_arrays
 from tests.rasters import noise, pixel_array
 from tests.strategies import codebook, windows, windows_in
 
@@ -38,7 +38,7 @@ def test_map_overlap_is_called_in_one_place():
         for path in (ROOT / package).rglob("*.py")
         if (found := re.findall(r"map_overlap\s*\(|import .*map_overlap", path.read_text(encoding="utf-8")))
     }
-    assert calls == {"pipeline/graph.py": 1}
+    assert calls == {"pipeline/graph/labels.py": 1}
 
 
 # Layouts

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.grid import Window, tiles
-from pipeline import graph
 from pipeline.errors import DamageError
+from pipeline.graph import labels as graph_labels
 from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles, shared_blocks
 from pipeline.source.gdal.raster import open_header
@@ -109,7 +109,7 @@ def test_each_block_is_decoded_once(source, pixels, decoded, halo, threads):
 def test_the_chunk_graph_says_how_far_its_windows_reach(source, decoded):
     view = View.whole(open_header(source))
     for core in tiles(view.bounds, CHUNK):
-        lazy = graph.label_window(view, Neighbours(16), codebook([[0.0]]), core, CHUNK)
+        lazy = graph_labels.label_window(view, Neighbours(16), codebook([[0.0]]), core, CHUNK)
         lazy.compute(scheduler="synchronous")
     assert set(decoded.values()) == {1}
 
@@ -160,7 +160,9 @@ def test_labels_are_those_without_it(data, tmp_path_factory):
     book, cores = codebook([[0.0]]), list(tiles(view.bounds, chunk))
 
     def labels(core):
-        return graph.label_window(view, Neighbours(halo), book, core, side).compute(scheduler="synchronous")
+        return graph_labels.label_window(view, Neighbours(halo), book, core, side).compute(
+            scheduler="synchronous"
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared_blocks, "halo", lambda: 0)

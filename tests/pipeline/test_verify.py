@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
-from pipeline import cli, graph, recomputed
+from pipeline import cli, recomputed
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
 from pipeline.durable.lock import Owner
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
+from pipeline.graph import labels as graph_labels
 from pipeline.recomputed import Recipe
 from pipeline.running import run
 from pipeline.seams import Seams
@@ -320,8 +321,8 @@ def test_tiles_that_do_not_decode_are_named_with_their_window(verify, cog):
 def test_labels_that_the_input_does_not_give_are_found_by_the_sample(verify, tmp_path, monkeypatch):
     source = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 900))
     with monkeypatch.context() as patch:
-        real = graph.label_window
-        patch.setattr(graph, "label_window", lambda *a, **k: 7 - real(*a, **k))
+        real = graph_labels.label_window
+        patch.setattr(graph_labels, "label_window", lambda *a, **k: 7 - real(*a, **k))
         out = make([source], tmp_path / "out", chunk_size=512)
     assert verify(out, "--sample", "0")[0] == 0
     code, _, err = verify(out)

@@ -1,0 +1,1 @@
+"""The lazy chunk graph, with the only `map_overlap`."""
