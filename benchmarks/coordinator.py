@@ -27,11 +27,11 @@ from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
 from pipeline import phases, tasks
 from pipeline.assembly import Assembled
+from pipeline.check.seams import Seams
 from pipeline.durable.checksums import DIGEST_BYTES, Written
 from pipeline.durable.ledger import Unit
 from pipeline.job import Job
 from pipeline.phases import Tally
-from pipeline.seams import Seams
 from pipeline.sinks.sink import sink_of
 from pipeline.source.raster import Georeference, SingleRaster, Stack
 from pipeline.source.view import View

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.check.seams import Seams
 from pipeline.durable.files import storage_error, write_bytes
 from pipeline.durable.sealed import seal, sound_records
-from pipeline.seams import Seams
 
 ASSEMBLED = "assembled"
 CHECKED = "checked"

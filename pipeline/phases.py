@@ -16,12 +16,12 @@ from typing import Any
 from engine.grid import Window
 from pipeline import tasks as work
 from pipeline.assembly import Assembled, Assembly
+from pipeline.check.seams import Seams
 from pipeline.cost.effort import Effort
 from pipeline.durable.files import patiently
 from pipeline.errors import DamageError
 from pipeline.job import Job
 from pipeline.process import startup
-from pipeline.seams import Seams
 from pipeline.sinks.pyramid import Stage
 from pipeline.tasks import UnitsDone
 from pipeline.workers.pool import is_lost

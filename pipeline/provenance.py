@@ -10,11 +10,11 @@ import numpy as np
 
 from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
+from pipeline.check.label_file import Expected
 from pipeline.config import RunConfig
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
 from pipeline.sinks.label_info import Labelled
-from pipeline.soundness import Expected
 from pipeline.source.raster import Georeference
 
 DAMAGED = "run again with --overwrite, or fetch it again"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
-from pipeline.checking import checksum
+from pipeline.check.labels import checksum
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
 from pipeline.job import Job, Outputs, Redo

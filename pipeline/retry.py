@@ -33,7 +33,7 @@ def kept(job: Job, pool: Pool, warn: Callable[[str], None]) -> Redo | None:
     place = Outputs(job.out, job.name, job.sink)
     if redo is None or read_object(place.json)["input"]["fingerprint"] == job.fingerprint:
         return redo
-    from pipeline.recomputed import Recipe, differences
+    from pipeline.check.recomputed import Recipe, differences
 
     region = job.view.region
     again = tuple(

@@ -18,8 +18,10 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import bad_map, checking, redo
+from pipeline import bad_map, redo
 from pipeline.assembly import Assembled
+from pipeline.check.labels import check_window, checksum
+from pipeline.check.seams import Borders, Seams
 from pipeline.cost import timing
 from pipeline.cost.effort import Effort
 from pipeline.durable.bounded_json import read_list, read_object
@@ -39,7 +41,6 @@ from pipeline.errors import RasterError
 from pipeline.fitting import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
 from pipeline.process import startup
-from pipeline.seams import Borders, Seams
 from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.pyramid import Stage
@@ -260,7 +261,7 @@ def assemble(job: Job) -> Assembled:
     histogram = job.sink.assemble(job.folder, job.stages, Labelled.of(job.codebook, job.view.georeference))
     if histogram[:NODATA].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
-    checksums = {name: checking.checksum(job.folder / name) for name in job.sink.files}
+    checksums = {name: checksum(job.folder / name) for name in job.sink.files}
     return Assembled([int(n) for n in histogram], checksums, time.perf_counter() - start)
 
 
@@ -270,7 +271,7 @@ def is_there(job: Job, known: Assembled) -> bool:
     places = {name: job.folder / name for name in job.sink.files}
     if known.checksums.keys() != places.keys() or not all(path.exists() for path in places.values()):
         return False
-    return all(checking.checksum(path) == known.checksums[name] for name, path in places.items())
+    return all(checksum(path) == known.checksums[name] for name, path in places.items())
 
 
 @_patient
@@ -314,7 +315,7 @@ def check(job: Job, index: int, window: Window) -> Seams:
     units = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
     expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in units}
     borders = Borders.of(job.kernel.cell_px, job.kernel.stride_px) if index == 0 else None
-    return checking.check_window(job.folder / job.sink.raster, stage, window, expected, borders)
+    return check_window(job.folder / job.sink.raster, stage, window, expected, borders)
 
 
 @_patient
@@ -337,11 +338,11 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
     if bad := list(_bad_blocks(job)):
         write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
         after.append(place.bad.name)
-    checksums = {name: checking.checksum(job.folder / name) for name in before + after}
+    checksums = {name: checksum(job.folder / name) for name in before + after}
     checksums |= assembled.checksums
     own = Outputs(job.out, job.name, job.sink).codebook
     if own.exists():
-        checksums[own.name] = checking.checksum(own)
+        checksums[own.name] = checksum(own)
     record = {
         **record,
         "files": [*before, *job.sink.files, *after],

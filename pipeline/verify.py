@@ -12,8 +12,11 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline import provenance, soundness
-from pipeline.checking import checksum
+from pipeline import provenance
+from pipeline.check import label_file
+from pipeline.check.labels import checksum
+from pipeline.check.recomputed import Recipe, differences
+from pipeline.check.seams import Borders, Seams
 from pipeline.config import RunConfig, build
 from pipeline.durable.bounded_json import read_object
 from pipeline.durable.lock import alive
@@ -23,9 +26,7 @@ from pipeline.folder import FORMAT
 from pipeline.inputs import Input, open_inputs
 from pipeline.job import Outputs
 from pipeline.kernels import kernel_for
-from pipeline.recomputed import Recipe, differences
 from pipeline.redo import bad_of
-from pipeline.seams import Borders, Seams
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.versions import versions
 from pipeline.workers.pool import Pool
@@ -170,10 +171,10 @@ class Verification:
             return  # what is altered need not be decoded to say so
         expected, region = provenance.expected_labels(place.json, record, codebook)
         labels = place.out / place.sink.raster
-        verdict.wrong += soundness.header_problems(labels, expected)
+        verdict.wrong += label_file.header_problems(labels, expected)
         if verdict.wrong:
             return
-        wrong, verdict.seams = soundness.label_problems(
+        wrong, verdict.seams = label_file.label_problems(
             labels,
             expected,
             Borders.of(*provenance.steps(codebook)),

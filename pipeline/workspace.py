@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.grid import Window, tiles
 from pipeline.assembly import Assembly
-from pipeline.checking import checksum
+from pipeline.check.labels import checksum
 from pipeline.durable import files as durable
 from pipeline.durable.bounded_json import read_object
 from pipeline.durable.checksums import Written

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import checking
+from pipeline.check import labels as check_labels
 from pipeline.config import build
 from pipeline.cost import timing
 from pipeline.cost.budget import Setting, Spent, budget
@@ -216,13 +216,13 @@ def test_plain_lines_end_with_the_verdict(tmp_path, capsys):
 
 
 def test_joining_counts_the_checksums_of_the_labels_too(tmp_path, monkeypatch):
-    usual = checking.checksum
+    usual = check_labels.checksum
 
     def slow(path):
         time.sleep(0.5 if path.suffix == ".tif" else 0)
         return usual(path)
 
-    monkeypatch.setattr(checking, "checksum", slow)
+    monkeypatch.setattr(check_labels, "checksum", slow)
     source = write_geotiff(tmp_path / "a.tif", noise(3, 60, 70))
     out = tmp_path / "out"
     run(build({"sources": [str(source)], "out": str(out), "workers": "1"}))

@@ -9,10 +9,10 @@ import pytest
 import rasterio
 
 from engine.grid import Window, tiles
-from pipeline import checking
-from pipeline.checking import at_step, check_window, checksum, labels_crc
+from pipeline.check import labels as check_labels
+from pipeline.check.labels import at_step, check_window, checksum, labels_crc
+from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
-from pipeline.seams import Borders, Seams, count_seams
 from pipeline.sinks.pyramid import stages
 from pipeline.source.gdal import handles
 from pipeline.writing import write
@@ -155,8 +155,8 @@ def test_a_smaller_file_of_the_same_name_is_noticed(tmp_path, labels):
 
 def test_every_level_of_a_window_is_one_read(made, labels, monkeypatch):
     reads = []
-    real = checking.read_labels
-    monkeypatch.setattr(checking, "read_labels", lambda *a: reads.append(a[1]) or real(*a))
+    real = check_labels.read_labels
+    monkeypatch.setattr(check_labels, "read_labels", lambda *a: reads.append(a[1]) or real(*a))
     stage, expected = expectation(labels)[0]
     check_window(made[1], stage, stage.window((1, 1)), expected, Borders.of(512, 1))
     assert reads == list(range(stage.levels))
@@ -192,5 +192,5 @@ def test_an_overview_is_read_as_a_raster_of_its_own(made, labels):
     with rasterio.open(made[1]) as dataset:
         assert len(dataset.overviews(1)) == len(levels) - 1
     for level, expected in enumerate(levels):
-        found = checking.read_labels(made[1], level, Window(0, 0, *expected.shape))
+        found = check_labels.read_labels(made[1], level, Window(0, 0, *expected.shape))
         np.testing.assert_array_equal(found, expected)

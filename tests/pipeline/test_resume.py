@@ -12,7 +12,7 @@ import pytest
 from pipeline import codebooks, gathering, running, sampling
 from pipeline import tasks as work
 from pipeline.assembly import ASSEMBLED, CHECKED
-from pipeline.checking import checksum
+from pipeline.check.labels import checksum
 from pipeline.config import RunConfig
 from pipeline.durable.sealed import seal_file
 from pipeline.errors import StorageError, UnreachableError, UsageError

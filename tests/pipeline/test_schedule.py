@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from engine.grid import Window
 from pipeline import phases, schedule
 from pipeline.assembly import Assembled
+from pipeline.check.seams import Seams
 from pipeline.cost.effort import Effort
 from pipeline.errors import RasterError, StorageError
-from pipeline.seams import Seams
 from pipeline.tasks import UnitsDone
 from pipeline.workers import throttle
 from pipeline.workers.pool import Pool

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import pipeline
 from engine.grid import Window, tiles
+from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.kernels import kernel_of
-from pipeline.seams import Borders, Seams, count_seams
 from tests.rasters import patchy_labels, pixel_array
 
 

@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
-from pipeline import cli, recomputed
-from pipeline.checking import checksum
+from pipeline import cli
+from pipeline.check import recomputed
+from pipeline.check.labels import checksum
+from pipeline.check.recomputed import Recipe
+from pipeline.check.seams import Seams
 from pipeline.config import RunConfig
 from pipeline.durable.lock import Owner
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
 from pipeline.graph import labels as graph_labels
-from pipeline.recomputed import Recipe
 from pipeline.running import run
-from pipeline.seams import Seams
 from pipeline.source.gdal import handles as raster_module
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.view import View

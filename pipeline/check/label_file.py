@@ -15,9 +15,9 @@ from rasterio.errors import CRSError
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA
-from pipeline.checking import at_step, read_labels
+from pipeline.check.labels import at_step, read_labels
+from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
-from pipeline.seams import Borders, Seams, count_seams
 from pipeline.sinks.pyramid import count_labels, halve, level_shapes
 from pipeline.source.gdal import handles
 from pipeline.source.raster import Georeference, described

@@ -17,8 +17,8 @@ from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window, tiles
 from engine.kernel import Labels
+from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
-from pipeline.seams import Borders, Seams, count_seams
 from pipeline.sinks.pyramid import Stage
 from pipeline.source.fingerprint import walk
 from pipeline.source.gdal import handles

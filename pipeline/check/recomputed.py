@@ -14,7 +14,7 @@ from dask.local import get_sync
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kernel import Kernel
-from pipeline.checking import read_labels
+from pipeline.check.labels import read_labels
 from pipeline.errors import RasterError
 from pipeline.graph.labels import label_window
 from pipeline.source.raster import described
