@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from engine.codebook import Codebook
     from pipeline.array import open_raster, segment
     from pipeline.config import RunConfig
-    from pipeline.fitting import fit
+    from pipeline.fitting.codebook import fit
     from pipeline.running import run
     from pipeline.writing import write
 
@@ -22,7 +22,7 @@ __all__ = ["Codebook", "RunConfig", "fit", "open_raster", "run", "segment", "wri
 _HOMES = {
     "Codebook": "engine.codebook",
     "RunConfig": "pipeline.config",
-    "fit": "pipeline.fitting",
+    "fit": "pipeline.fitting.codebook",
     "open_raster": "pipeline.array",
     "run": "pipeline.running",
     "segment": "pipeline.array",

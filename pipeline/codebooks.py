@@ -14,8 +14,8 @@ from pipeline.cost.budget import Spent
 from pipeline.durable.files import patiently, write_bytes
 from pipeline.errors import RasterError, one_line
 from pipeline.events.progress import Progress
-from pipeline.fit_memory import FitMemory
-from pipeline.fitting import fit_as_asked
+from pipeline.fitting.checkpoint import FitMemory
+from pipeline.fitting.codebook import fit_as_asked
 from pipeline.folder import Folder
 from pipeline.inputs import Input, sampled
 from pipeline.job import device_of

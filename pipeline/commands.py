@@ -10,7 +10,7 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
-from pipeline.fitting import fit_as_asked
+from pipeline.fitting.codebook import fit_as_asked
 from pipeline.inputs import Opened, open_inputs, sampled
 from pipeline.kernels import kernel_for
 from pipeline.workers import pool as workers

@@ -22,7 +22,7 @@ from pipeline.cost import disk
 from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.cost.effort import Effort
 from pipeline.cost.text import bytes_text
-from pipeline.fitting import check_alike
+from pipeline.fitting.codebook import check_alike
 from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
 from pipeline.inputs import Input, open_inputs
 from pipeline.job import Job, device_of

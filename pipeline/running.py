@@ -30,7 +30,7 @@ from pipeline.errors import (
 )
 from pipeline.events.journal import Journal
 from pipeline.events.progress import Progress, Silent
-from pipeline.fitting import NO_VALID_PIXEL, check_alike
+from pipeline.fitting.codebook import NO_VALID_PIXEL, check_alike
 from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs
 from pipeline.job import Job

@@ -38,7 +38,7 @@ from pipeline.durable.files import (
 from pipeline.durable.ledger import Unit
 from pipeline.durable.sealed import seal_file
 from pipeline.errors import RasterError
-from pipeline.fitting import NO_VALID_PIXEL
+from pipeline.fitting.codebook import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
 from pipeline.process import startup
 from pipeline.sinks import parts, style

@@ -12,7 +12,7 @@ from engine.grid import tiles
 from engine.kernel import Kernel
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
-from pipeline.fitting import check_alike, fit_as_asked
+from pipeline.fitting.codebook import check_alike, fit_as_asked
 from pipeline.inputs import Input, sampled
 from pipeline.source.view import View
 from pipeline.workers.pool import Pool

@@ -20,7 +20,7 @@ from engine.grid import Window
 from pipeline.array import bounds_of, georeference_of, open_raster, segment
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
-from pipeline.fitting import fit
+from pipeline.fitting.codebook import fit
 from pipeline.running import run
 from pipeline.writing import write
 from tests.rasters import PLACE, level_arrays, noise, write_geotiff

@@ -18,8 +18,8 @@ from rasterio.errors import RasterioIOError
 from engine.grid import Window, tiles
 from pipeline.config import RunConfig
 from pipeline.errors import DamageError, LostError, RasterError
-from pipeline.fitting import fit_codebook
-from pipeline.gathering import count_colours
+from pipeline.fitting.codebook import fit_codebook
+from pipeline.fitting.gathering import count_colours
 from pipeline.graph.labels import label_window
 from pipeline.kernels import make_kernel
 from pipeline.running import run

@@ -16,10 +16,10 @@ from engine.clustering import cluster
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
-from pipeline import sampling
 from pipeline.array import open_raster, segment
 from pipeline.errors import RasterError, UsageError
-from pipeline.fitting import fit, fit_codebook
+from pipeline.fitting import sampling
+from pipeline.fitting.codebook import fit, fit_codebook
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import noise, pixel_array, write_geotiff
 from tests.strategies import windows

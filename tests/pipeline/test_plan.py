@@ -20,7 +20,7 @@ from engine.kmeans import BlockKMeans
 from pipeline import calibration, plan, trial_fit
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
-from pipeline.fitting import fit
+from pipeline.fitting.codebook import fit
 from pipeline.forecast import LABEL
 from pipeline.process.memory import Footprint
 from pipeline.running import job_of

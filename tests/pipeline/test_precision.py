@@ -10,16 +10,16 @@ import pytest
 from engine.clustering import Clustering
 from engine.codebook import Codebook
 from engine.networks.network import STRAIGHT, TORCHSCRIPT
-from pipeline import precision
 from pipeline.array import open_raster, segment
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
-from pipeline.fitting import fit
-from pipeline.gathering import Sample
+from pipeline.fitting import certificate
+from pipeline.fitting.certificate import fitted
+from pipeline.fitting.codebook import fit
+from pipeline.fitting.gathering import Sample
+from pipeline.fitting.sampling import Cell, CellSample
 from pipeline.kernels import as_fitted, faster, kernel_of, make_kernel
-from pipeline.precision import fitted
 from pipeline.running import run
-from pipeline.sampling import Cell, CellSample
 from tests.engine import networks
 from tests.engine.test_network import Valid
 from tests.rasters import noise, write_geotiff
@@ -98,7 +98,7 @@ def test_a_form_that_fails_the_certificate_labels_nothing(model, scene, tmp_path
 
     options = {"segments": 4, "method": "cnn", "model": model, "device": "cpu"}
     with monkeypatch.context() as m:
-        m.setattr(precision, "faster", lambda _: None)
+        m.setattr(certificate, "faster", lambda _: None)
         book = fit(scene, **options)
     real = Straight.features
     monkeypatch.setattr(Straight, "features", lambda self, image: real(self, image)[::-1].copy())

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import codebooks, gathering, running, sampling
+from pipeline import codebooks, running
 from pipeline import tasks as work
 from pipeline.assembly import ASSEMBLED, CHECKED
 from pipeline.check.labels import checksum
 from pipeline.config import RunConfig
 from pipeline.durable.sealed import seal_file
 from pipeline.errors import StorageError, UnreachableError, UsageError
-from pipeline.fit_memory import FitMemory
+from pipeline.fitting import gathering, sampling
+from pipeline.fitting.checkpoint import FitMemory
 from pipeline.process import signals
 from pipeline.sinks.sink import sink_of
 from tests.rasters import noise, write_geotiff

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from engine.grid import Window, tiles
 from engine.kernel import BandStatistics, Kernel, Vectors
-from pipeline import sampling
 from pipeline.errors import UsageError
-from pipeline.fit_memory import FitMemory
+from pipeline.fitting import sampling
+from pipeline.fitting.checkpoint import FitMemory
 from pipeline.workers.pool import Pool
 
 Advance = Callable[[int, int], None]

@@ -12,11 +12,11 @@ from engine.clustering import Clustering, cluster
 from engine.codebook import Codebook, Scaling
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
 from engine.kmeans import BlockKMeans
-from pipeline import gathering, sampling
 from pipeline.errors import RasterError, UsageError
-from pipeline.fit_memory import FitMemory
+from pipeline.fitting import gathering, sampling
+from pipeline.fitting.certificate import fitted
+from pipeline.fitting.checkpoint import FitMemory
 from pipeline.kernels import make_kernel, provenance
-from pipeline.precision import fitted
 from pipeline.workers.pool import Pool, Workers, open_pool
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 from engine import blocks
 from engine.clustering import Clustering
 from engine.kernel import Kernel, Vectors
-from pipeline.gathering import Sample
+from pipeline.fitting.gathering import Sample
 from pipeline.kernels import faster
 
 ENOUGH = 0.999

@@ -1,0 +1,1 @@
+"""A sample of cells becomes a frozen codebook."""
