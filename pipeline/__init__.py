@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from engine.codebook import Codebook
-    from pipeline.array import open_raster, segment
+    from pipeline.api.arrays import open_raster, segment
+    from pipeline.api.writing import write
     from pipeline.config import RunConfig
     from pipeline.fitting.codebook import fit
     from pipeline.running import run
-    from pipeline.writing import write
 
 __all__ = ["Codebook", "RunConfig", "fit", "open_raster", "run", "segment", "write"]
 
@@ -23,10 +23,10 @@ _HOMES = {
     "Codebook": "engine.codebook",
     "RunConfig": "pipeline.config",
     "fit": "pipeline.fitting.codebook",
-    "open_raster": "pipeline.array",
+    "open_raster": "pipeline.api.arrays",
     "run": "pipeline.running",
-    "segment": "pipeline.array",
-    "write": "pipeline.writing",
+    "segment": "pipeline.api.arrays",
+    "write": "pipeline.api.writing",
 }
 
 

@@ -86,7 +86,7 @@ def fit(
     UsageError
         If rasters differ in bands or dtype, or an option is out of range.
     """
-    from pipeline.array import ArrayPixels
+    from pipeline.api.arrays import ArrayPixels
     from pipeline.source.opening import open_segmentable
     from pipeline.source.view import View
 

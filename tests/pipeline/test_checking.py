@@ -9,13 +9,13 @@ import pytest
 import rasterio
 
 from engine.grid import Window, tiles
+from pipeline.api.writing import write
 from pipeline.check import labels as check_labels
 from pipeline.check.labels import at_step, check_window, checksum, labels_crc
 from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
 from pipeline.sinks.pyramid import stages
 from pipeline.source.gdal import handles
-from pipeline.writing import write
 from tests.rasters import label_array, naive_halves, patchy_labels
 
 SHAPE = (1400, 2300)

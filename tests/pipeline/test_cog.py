@@ -18,11 +18,11 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
-from pipeline.array import labels_like, open_raster
+from pipeline.api.arrays import labels_like, open_raster
+from pipeline.api.writing import write
 from pipeline.errors import StorageError
 from pipeline.sinks import cog
 from pipeline.sinks.style import LabelStyle
-from pipeline.writing import write
 from tests.rasters import label_array, level_arrays, naive_halves, noise, patchy_labels, write_geotiff
 from tests.strategies import codebook
 

@@ -16,7 +16,7 @@ from engine.clustering import cluster
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
-from pipeline.array import open_raster, segment
+from pipeline.api.arrays import open_raster, segment
 from pipeline.errors import RasterError, UsageError
 from pipeline.fitting import sampling
 from pipeline.fitting.codebook import fit, fit_codebook
@@ -70,7 +70,7 @@ def scene(tmp_path_factory):
 
 
 def test_no_chunk_size_nor_number_of_workers_changes_the_codebook(scene):
-    from pipeline.array import ArrayPixels
+    from pipeline.api.arrays import ArrayPixels
 
     found = {
         fitted([ArrayPixels(open_raster(scene, chunk_size=chunk))], workers=workers).to_bytes()
@@ -296,7 +296,7 @@ def test_an_exact_fit_of_a_real_raster_is_as_tight_as_scikit_learn_s(rasters):
 
 
 def test_an_exact_fit_does_not_depend_on_chunks_or_workers():
-    from pipeline.array import ArrayPixels
+    from pipeline.api.arrays import ArrayPixels
 
     pixels = noise(3, 900, 700) // 16
     books = [

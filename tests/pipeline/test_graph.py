@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
-from pipeline import array as array_module
-from pipeline.array import segment
+from pipeline.api import arrays as array_module
+from pipeline.api.arrays import segment
 from pipeline.graph.labels import Layout, overlap, read_arrays
 from tests.rasters import noise, pixel_array
 from tests.strategies import codebook, windows, windows_in

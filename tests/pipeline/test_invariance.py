@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
 from engine.codebook import Codebook
-from pipeline.array import open_raster, segment
+from pipeline.api.arrays import open_raster, segment
 from pipeline.config import RunConfig
 from pipeline.running import run
 from pipeline.source import bad_blocks

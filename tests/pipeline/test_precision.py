@@ -10,7 +10,7 @@ import pytest
 from engine.clustering import Clustering
 from engine.codebook import Codebook
 from engine.networks.network import STRAIGHT, TORCHSCRIPT
-from pipeline.array import open_raster, segment
+from pipeline.api.arrays import open_raster, segment
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.fitting import certificate

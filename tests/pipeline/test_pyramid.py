@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pipeline.api.writing import write
 from pipeline.sinks.pyramid import FAN, TILE_PX, halve, level_shapes, stages
-from pipeline.writing import write
 from tests.rasters import label_array, level_arrays, naive_half, naive_halves, patchy_labels
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)

@@ -26,7 +26,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from pipeline import codebooks, tasks
-from pipeline.array import labels_like, open_raster
+from pipeline.api.arrays import labels_like, open_raster
+from pipeline.api.writing import write
 from pipeline.config import RunConfig
 from pipeline.durable import files as durable
 from pipeline.errors import StorageError, UsageError
@@ -34,7 +35,6 @@ from pipeline.running import run
 from pipeline.sinks.pyramid import level_shapes, stages
 from pipeline.sinks.sink import sink_of
 from pipeline.sinks.zarr_store import shard_px
-from pipeline.writing import write
 from tests.rasters import label_array, level_arrays, noise, patchy_labels, write_geotiff
 from tests.strategies import codebook
 

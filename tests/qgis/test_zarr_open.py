@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.array import labels_like, open_raster
-from pipeline.writing import write
+from pipeline.api.arrays import labels_like, open_raster
+from pipeline.api.writing import write
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook
 

@@ -13,7 +13,7 @@ import dask.array as da
 
 from engine.grid import chunk_side
 from engine.kernel import NODATA
-from pipeline.array import bounds_of, georeference_of
+from pipeline.api.arrays import bounds_of, georeference_of
 from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
 from pipeline.graph.labels import DEFAULT_CHUNK_PX
