@@ -31,10 +31,10 @@ from pipeline.errors import (
 from pipeline.events.journal import Journal
 from pipeline.events.progress import Progress, Silent
 from pipeline.fitting.codebook import NO_VALID_PIXEL, check_alike
-from pipeline.folder import Folder
 from pipeline.inputs import Input, Opened, open_inputs
 from pipeline.job import Job
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
+from pipeline.out.run_folder import Folder
 from pipeline.pace import Pace
 from pipeline.phases import Tally
 from pipeline.record import raster_record

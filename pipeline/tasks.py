@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import bad_map, redo
+from pipeline import redo
 from pipeline.assembly import Assembled
 from pipeline.check.labels import check_window, checksum
 from pipeline.check.seams import Borders, Seams
@@ -40,6 +40,7 @@ from pipeline.durable.sealed import seal_file
 from pipeline.errors import RasterError
 from pipeline.fitting.codebook import NO_VALID_PIXEL
 from pipeline.job import Job, Outputs
+from pipeline.out import bad_map
 from pipeline.process import startup
 from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import Labelled

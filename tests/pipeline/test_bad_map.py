@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from rasterio.transform import GCPTransformer
 
 from engine.grid import Window
-from pipeline.bad_map import geojson
+from pipeline.out.bad_map import geojson
 from pipeline.source.bad_blocks import BadBlock
 from pipeline.source.raster import Georeference, GroundControlPoint
 

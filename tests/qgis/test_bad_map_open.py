@@ -11,8 +11,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from engine.grid import Window
-from pipeline.bad_map import geojson
 from pipeline.config import RunConfig
+from pipeline.out.bad_map import geojson
 from pipeline.running import run
 from pipeline.source.bad_blocks import BadBlock
 from pipeline.source.opening import open_any

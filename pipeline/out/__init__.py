@@ -1,0 +1,1 @@
+"""What an output folder holds, and under which names."""
