@@ -25,17 +25,18 @@ from benchmarks.mapping import drive
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
-from pipeline import phases, tasks
+from pipeline import phases
 from pipeline.assembly import Assembled
 from pipeline.check.seams import Seams
 from pipeline.durable.checksums import DIGEST_BYTES, Written
 from pipeline.durable.ledger import Unit
-from pipeline.job import Job
 from pipeline.phases import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.raster import Georeference, SingleRaster, Stack
 from pipeline.source.view import View
-from pipeline.tasks import UnitsDone
+from pipeline.tasks import publishing as tasks
+from pipeline.tasks.job import Job
+from pipeline.tasks.publishing import UnitsDone
 
 CHUNKS = 100_000
 _CHUNK_PX = 2048

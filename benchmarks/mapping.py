@@ -21,11 +21,11 @@ from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
 from pipeline import schedule
-from pipeline.job import Job
 from pipeline.phases import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
-from pipeline.tasks import UnitsDone
+from pipeline.tasks.job import Job
+from pipeline.tasks.publishing import UnitsDone
 from pipeline.workers.pool import Pool
 
 _CHUNK_PX = 2048

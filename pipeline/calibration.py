@@ -17,11 +17,12 @@ from functools import partial
 from typing import Any
 
 from engine.grid import Window
-from pipeline import schedule, tasks
+from pipeline import schedule
 from pipeline.forecast import ASSEMBLE, CHECK, FINISH, LABEL, MERGE, PUBLISH, Phase, Rates, Taken, Work
-from pipeline.job import Job
 from pipeline.samples import Grid, Samples
-from pipeline.tasks import UnitsDone
+from pipeline.tasks import publishing as tasks
+from pipeline.tasks.job import Job
+from pipeline.tasks.publishing import UnitsDone
 from pipeline.workers.pool import Pool
 
 LIMIT_S = 10.0

@@ -17,11 +17,11 @@ from pipeline.events.progress import Progress
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.inputs import Input, sampled
-from pipeline.job import device_of
 from pipeline.kernels import load_codebook, on_cpu
 from pipeline.out.run_folder import Folder
 from pipeline.process import startup
 from pipeline.source.arguments import Source
+from pipeline.tasks.job import device_of
 from pipeline.versions import versions
 from pipeline.workers.pool import Pool
 

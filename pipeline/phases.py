@@ -14,16 +14,16 @@ from itertools import chain
 from typing import Any
 
 from engine.grid import Window
-from pipeline import tasks as work
 from pipeline.assembly import Assembled, Assembly
 from pipeline.check.seams import Seams
 from pipeline.cost.effort import Effort
 from pipeline.durable.files import patiently
 from pipeline.errors import DamageError
-from pipeline.job import Job
 from pipeline.process import startup
 from pipeline.sinks.pyramid import Stage
-from pipeline.tasks import UnitsDone
+from pipeline.tasks import publishing as tasks
+from pipeline.tasks.job import Job
+from pipeline.tasks.publishing import UnitsDone
 from pipeline.workers.pool import is_lost
 from pipeline.workspace import Workspace
 
@@ -115,29 +115,29 @@ class Running:
                 yield self._label(job, todo)
                 for stage in job.stages[1:]:
                     yield self._merge(job, stage)
-                yield iter([Task(work.assemble, (job,))])
+                yield iter([Task(tasks.assemble, (job,))])
             self._seams = assembly.seams
-            checks = enumerate(work.checks(job))
-            yield (Task(work.check, (job, *what), i) for i, what in checks if not assembly.sound(i))
-            yield iter([Task(work.finish, (job, record(self.tally), self._assembled, self._seams))])
-        yield iter([Task(work.publish, (job,))])
+            checks = enumerate(tasks.checks(job))
+            yield (Task(tasks.check, (job, *what), i) for i, what in checks if not assembly.sound(i))
+            yield iter([Task(tasks.finish, (job, record(self.tally), self._assembled, self._seams))])
+        yield iter([Task(tasks.publish, (job,))])
 
     def _of_known(self, job: Job, known: Assembled) -> Iterator[Task]:
         """Tasks that tell whether the assembled labels, and the units of later stages, are as they were."""
-        yield Task(work.is_there, (job, known))
+        yield Task(tasks.is_there, (job, known))
         startup.load_compiled()  # for the checks, while that is under way
         for stage in job.stages[1:]:
             for unit in stage.units():
                 written = self.workspace.ledger.done(stage.index, unit)
-                yield Task(work.is_intact, (job, stage.index, unit, written))
+                yield Task(tasks.is_intact, (job, stage.index, unit, written))
 
     def _label(self, job: Job, windows: Iterable[Window]) -> Iterator[Task]:
-        return (Task(work.label_window, (job, w, self.workspace.recorded(w))) for w in windows)
+        return (Task(tasks.label_window, (job, w, self.workspace.recorded(w))) for w in windows)
 
     def _merge(self, job: Job, stage: Stage) -> Iterator[Task]:
         for unit in stage.units():
             written = self.workspace.ledger.done(stage.index, unit)
-            yield Task(work.merge_unit, (job, stage.index, unit, written))
+            yield Task(tasks.merge_unit, (job, stage.index, unit, written))
 
     def next_task(self) -> Task | None:
         """The next task that may start now, or None."""
@@ -206,13 +206,13 @@ class Running:
                 f"{task.function.__name__} took its worker with it {task.losses + 1} times "
                 f"{task.arguments[1:2]}; give it more memory, or a smaller --chunk-size"
             )
-            if job.view.tolerant and task.function is work.label_window:
-                self._again.append(Task(work.blank_window, (job, task.arguments[1], reason)))
+            if job.view.tolerant and task.function is tasks.label_window:
+                self._again.append(Task(tasks.blank_window, (job, task.arguments[1], reason)))
             else:
                 self.error = self.error or DamageError(job.view.path, reason)
             return
         at = time.monotonic() + _LOST_TWICE_S[task.losses]
-        for arguments in work.smaller(*task.arguments):
+        for arguments in tasks.smaller(*task.arguments):
             self._again.append(Task(task.function, arguments, task.number, task.losses + 1, at))
 
 
@@ -223,4 +223,4 @@ def _unneeded(job: Job, assembly: Assembly) -> Callable[[Window], bool]:
     end, and are looked at with their units.
     """
     sound = assembly.found()
-    return lambda window: not job.view.tolerant and all(map(sound, work.checks_of(job, window)))
+    return lambda window: not job.view.tolerant and all(map(sound, tasks.checks_of(job, window)))

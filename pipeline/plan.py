@@ -25,13 +25,13 @@ from pipeline.cost.text import bytes_text
 from pipeline.fitting.codebook import check_alike
 from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
 from pipeline.inputs import Input, open_inputs
-from pipeline.job import Job, device_of
 from pipeline.kernels import as_fitted, kernel_for, load_codebook
 from pipeline.process import signals, startup
 from pipeline.process.memory import Footprint
 from pipeline.running import job_of
 from pipeline.samples import Grid
 from pipeline.source.gdal.remote import is_remote
+from pipeline.tasks.job import Job, device_of
 from pipeline.trial_fit import Fits, trial_fits
 from pipeline.workers import pool as workers
 

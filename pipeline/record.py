@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.job import device_of
 from pipeline.phases import Tally
+from pipeline.tasks.job import device_of
 from pipeline.versions import versions
 
 

@@ -32,18 +32,18 @@ from pipeline.events.journal import Journal
 from pipeline.events.progress import Progress, Silent
 from pipeline.fitting.codebook import NO_VALID_PIXEL, check_alike
 from pipeline.inputs import Input, Opened, open_inputs
-from pipeline.job import Job
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
 from pipeline.out.run_folder import Folder
 from pipeline.pace import Pace
 from pipeline.phases import Tally
 from pipeline.record import raster_record
-from pipeline.retry import kept
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.source.arguments import Source
 from pipeline.source.gdal.remote import is_remote
 from pipeline.source.view import View
-from pipeline.tasks import UnitsDone
+from pipeline.tasks.job import Job
+from pipeline.tasks.publishing import UnitsDone
+from pipeline.tasks.retry import kept
 from pipeline.versions import versions
 from pipeline.workers import pool as workers
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from engine.grid import Window
-from pipeline.job import Job
+from pipeline.tasks.job import Job
 
 # multiples of these fill the unit interval evenly, however many there are: of the golden ratio, and its
 # like in two dimensions

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamageError, StorageError, UnreachableError
-from pipeline.job import Job
 from pipeline.phases import Running, Tally, Task
 from pipeline.process import signals
 from pipeline.source.gdal.remote import is_remote
-from pipeline.tasks import UnitsDone
+from pipeline.tasks.job import Job
+from pipeline.tasks.publishing import UnitsDone
 from pipeline.workers.pool import Pool, finished
 from pipeline.workers.throttle import Throttle
 

@@ -23,11 +23,11 @@ from pipeline.durable.lock import alive
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line, printable
 from pipeline.events.progress import Progress
 from pipeline.inputs import Input, open_inputs
-from pipeline.job import Outputs
 from pipeline.kernels import kernel_for
 from pipeline.out.run_folder import FORMAT
-from pipeline.redo import bad_of
 from pipeline.sinks.sink import SUFFIXES, sink_of
+from pipeline.tasks.job import Outputs
+from pipeline.tasks.redo import bad_of
 from pipeline.versions import versions
 from pipeline.workers.pool import Pool
 

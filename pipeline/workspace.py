@@ -16,7 +16,7 @@ from pipeline.durable.bounded_json import read_object
 from pipeline.durable.checksums import Written
 from pipeline.durable.ledger import Ledger, Unit
 from pipeline.durable.sealed import is_sound
-from pipeline.job import Job, Outputs
+from pipeline.tasks.job import Job, Outputs
 
 FORMAT = "tilewright-work-1"
 LEDGER = "ledger"

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
-from pipeline import tasks
 from pipeline.cli import main
 from pipeline.errors import StorageError
+from pipeline.tasks import publishing as tasks
 from tests.hostile.changes import damaged, reworded
 from tests.hostile.common import RUN, made
 from tests.hostile.judge import Case

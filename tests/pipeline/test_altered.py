@@ -15,12 +15,12 @@ import rasterio
 import zarr
 from rasterio.enums import Resampling
 
-from pipeline import tasks as work
 from pipeline.config import RunConfig
 from pipeline.inputs import open_inputs
 from pipeline.running import run
 from pipeline.source import unchanged
 from pipeline.source.opening import open_numbered
+from pipeline.tasks import publishing as tasks
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
@@ -215,14 +215,14 @@ def settings(out, *sources, **options):
 
 def meanwhile(monkeypatch, change, name):
     """Have something happen when all of a raster is labelled and nothing of it is published."""
-    real = work.assemble
+    real = tasks.assemble
 
     def assemble(job):
         if job.name == name:
             change()
         return real(job)
 
-    monkeypatch.setattr(work, "assemble", assemble)
+    monkeypatch.setattr(tasks, "assemble", assemble)
     monkeypatch.setattr(unchanged, "_AGAIN_S", (0.0, 0.0))
 
 

@@ -9,13 +9,13 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from engine.grid import Window
-from pipeline import tasks
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, StorageError, UsageError
 from pipeline.running import run
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.vector import Interest, crop, interest
 from pipeline.source.view import View
+from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 
 

@@ -13,9 +13,10 @@ import pytest
 import rasterio
 
 from engine.kmeans import BlockKMeans
-from pipeline import cli, running, tasks
+from pipeline import cli, running
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError
+from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 
 TILE = 256

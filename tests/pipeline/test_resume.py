@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from pipeline import codebooks, running
-from pipeline import tasks as work
 from pipeline.assembly import ASSEMBLED, CHECKED
 from pipeline.check.labels import checksum
 from pipeline.config import RunConfig
@@ -20,6 +19,7 @@ from pipeline.fitting import gathering, sampling
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.process import signals
 from pipeline.sinks.sink import sink_of
+from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 
 SIDE = 512
@@ -57,7 +57,7 @@ class Calls:
 
     def __init__(self, monkeypatch, stop_after=None, error=None):
         self.units = []
-        real = work.write_unit
+        real = tasks.write_unit
 
         def write(job, stage, unit, labels, beside=()):
             if stop_after is not None and len(self.units) >= stop_after:
@@ -65,7 +65,7 @@ class Calls:
             self.units.append((stage, unit))
             return real(job, stage, unit, labels, beside)
 
-        monkeypatch.setattr(work, "write_unit", write)
+        monkeypatch.setattr(tasks, "write_unit", write)
 
 
 def interrupted(source, out, form, after, monkeypatch, **options):
@@ -120,7 +120,7 @@ def test_what_was_altered_since_is_done_again(source, form, undisturbed, tmp_pat
 @pytest.mark.parametrize("call", [1, 2, 4])
 def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, monkeypatch, failing, call):
     with monkeypatch.context() as patch:
-        owner = work.durable if failing != "assemble" else None
+        owner = tasks.durable if failing != "assemble" else None
         if owner is None:
             owner = type(sink_of("scene.tif" if form == "cog" else "scene.zarr"))
         real, count = getattr(owner, failing), 0
@@ -152,7 +152,7 @@ class LastSteps:
 
     def __init__(self, monkeypatch, form, stop_at=None):
         self.assembled, self.checked = 0, []
-        sink, check = type(sink_of(f"scene.{'tif' if form == 'cog' else 'zarr'}")), work.check
+        sink, check = type(sink_of(f"scene.{'tif' if form == 'cog' else 'zarr'}")), tasks.check
         assemble = sink.assemble
 
         def counted(*arguments):
@@ -166,7 +166,7 @@ class LastSteps:
             return check(job, index, window)
 
         monkeypatch.setattr(sink, "assemble", counted)
-        monkeypatch.setattr(work, "check", checked)
+        monkeypatch.setattr(tasks, "check", checked)
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_other_chunks_begin_anew_and_other_workers_go_on(
 def test_what_is_done_waits_for_an_input_that_is_away(source, form, undisturbed, tmp_path, monkeypatch, away):
     mine, out = tmp_path / source.name, tmp_path / "out"
     shutil.copy(source, mine)
-    calls, real = [], work.graph_labels
+    calls, real = [], tasks.graph_labels
 
     def labels(job, window):
         calls.append(window)
@@ -285,7 +285,7 @@ def test_what_is_done_waits_for_an_input_that_is_away(source, form, undisturbed,
         return real(job, window)
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "graph_labels", labels)
+        patch.setattr(tasks, "graph_labels", labels)
         if away == "when another run came":
             with pytest.raises(StorageError, match="full"):
                 running.run(config(mine, out, format=form))
@@ -326,7 +326,7 @@ def unpublished(tmp_path, monkeypatch):
     path, out = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1)), tmp_path / "out"
     running.run(config(path, tmp_path / "reference"))
     with monkeypatch.context() as patch:
-        patch.setattr(work, "publish", _full)
+        patch.setattr(tasks, "publish", _full)
         with pytest.raises(StorageError):
             running.run(config(path, out))
     return path, out
@@ -375,7 +375,7 @@ def test_a_workspace_cannot_name_what_lies_elsewhere(tmp_path, monkeypatch):
     path = write_geotiff(tmp_path / "scene.tif", noise(3, 600, 600, seed=1))
     out = tmp_path / "a" / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(work, "publish", _full)
+        patch.setattr(tasks, "publish", _full)
         with pytest.raises(StorageError):
             running.run(config(path, out))
     record = out / ".partial" / "scene" / "record.json"
@@ -445,7 +445,7 @@ def test_the_second_run_on_one_out_is_refused(source, tmp_path, monkeypatch):
         raise StorageError("full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "write_unit", meanwhile)
+        patch.setattr(tasks, "write_unit", meanwhile)
         with pytest.raises(StorageError, match="full"):
             running.run(config(source, tmp_path))
     shutil.rmtree(tmp_path)

@@ -21,7 +21,7 @@ from pipeline.assembly import Assembled
 from pipeline.check.seams import Seams
 from pipeline.cost.effort import Effort
 from pipeline.errors import RasterError, StorageError
-from pipeline.tasks import UnitsDone
+from pipeline.tasks.publishing import UnitsDone
 from pipeline.workers import throttle
 from pipeline.workers.pool import Pool
 

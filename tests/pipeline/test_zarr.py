@@ -25,7 +25,7 @@ from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-from pipeline import codebooks, tasks
+from pipeline import codebooks
 from pipeline.api.arrays import labels_like, open_raster
 from pipeline.api.writing import write
 from pipeline.config import RunConfig
@@ -35,6 +35,7 @@ from pipeline.running import run
 from pipeline.sinks.pyramid import level_shapes, stages
 from pipeline.sinks.sink import sink_of
 from pipeline.sinks.zarr_store import shard_px
+from pipeline.tasks import publishing as tasks
 from tests.rasters import label_array, level_arrays, noise, patchy_labels, write_geotiff
 from tests.strategies import codebook
 

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from pipeline import phases, running, tasks
+from pipeline import phases, running
 from pipeline.config import RunConfig
+from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 from tests.survive.commands import Command, outputs
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from engine.grid import Window, tiles
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError
-from pipeline.job import Job, Outputs, Redo
-from pipeline.redo import redo_of
+from pipeline.tasks.job import Job, Outputs, Redo
+from pipeline.tasks.redo import redo_of
 from pipeline.workers.pool import Pool
 
 _WINDOWS = 24

@@ -18,7 +18,6 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import redo
 from pipeline.assembly import Assembled
 from pipeline.check.labels import check_window, checksum
 from pipeline.check.seams import Borders, Seams
@@ -39,7 +38,6 @@ from pipeline.durable.ledger import Unit
 from pipeline.durable.sealed import seal_file
 from pipeline.errors import RasterError
 from pipeline.fitting.codebook import NO_VALID_PIXEL
-from pipeline.job import Job, Outputs
 from pipeline.out import bad_map
 from pipeline.process import startup
 from pipeline.sinks import parts, style
@@ -48,6 +46,8 @@ from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.source import bad_blocks, unchanged
 from pipeline.source.bad_blocks import BadBlock
+from pipeline.tasks import redo
+from pipeline.tasks.job import Job, Outputs
 from pipeline.workers.pool import cell_threads
 from pipeline.workspace import RECORD
 

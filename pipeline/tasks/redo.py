@@ -12,10 +12,10 @@ from engine.grid import Window
 from pipeline.check.labels import checksum
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
-from pipeline.job import Job, Outputs, Redo
 from pipeline.source.bad_blocks import BadBlock
 from pipeline.source.opening import open_any
 from pipeline.source.raster import Raster
+from pipeline.tasks.job import Job, Outputs, Redo
 
 
 def redo_of(job: Job) -> Redo | None:

@@ -1,0 +1,1 @@
+"""What a worker does for one raster: label, merge, assemble, check, publish, redo."""
