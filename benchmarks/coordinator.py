@@ -25,12 +25,12 @@ from benchmarks.mapping import drive
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
-from pipeline import phases
-from pipeline.assembly import Assembled
 from pipeline.check.seams import Seams
 from pipeline.durable.checksums import DIGEST_BYTES, Written
 from pipeline.durable.ledger import Unit
-from pipeline.phases import Tally
+from pipeline.running import raster_run
+from pipeline.running.assembly import Assembled
+from pipeline.running.raster_run import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.raster import Georeference, SingleRaster, Stack
 from pipeline.source.view import View
@@ -135,7 +135,7 @@ def _tasks_that_do_nothing() -> Iterator[None]:
     with (
         mock.patch.multiple(tasks, label_window=_label, merge_unit=_merge, assemble=_assembled, check=_seams),
         mock.patch.multiple(tasks, finish=_record, publish=_record),
-        mock.patch.object(phases.Workspace, "remove", phases.Workspace.close),
+        mock.patch.object(raster_run.Workspace, "remove", raster_run.Workspace.close),
     ):
         yield
 

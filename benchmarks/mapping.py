@@ -20,8 +20,8 @@ from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
-from pipeline import schedule
-from pipeline.phases import Tally
+from pipeline.running import schedule
+from pipeline.running.raster_run import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
 from pipeline.tasks.job import Job

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.api.writing import write
     from pipeline.config import RunConfig
     from pipeline.fitting.codebook import fit
-    from pipeline.running import run
+    from pipeline.running.run import run
 
 __all__ = ["Codebook", "RunConfig", "fit", "open_raster", "run", "segment", "write"]
 
@@ -24,7 +24,7 @@ _HOMES = {
     "RunConfig": "pipeline.config",
     "fit": "pipeline.fitting.codebook",
     "open_raster": "pipeline.api.arrays",
-    "run": "pipeline.running",
+    "run": "pipeline.running.run",
     "segment": "pipeline.api.arrays",
     "write": "pipeline.api.writing",
 }

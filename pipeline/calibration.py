@@ -17,8 +17,8 @@ from functools import partial
 from typing import Any
 
 from engine.grid import Window
-from pipeline import schedule
 from pipeline.forecast import ASSEMBLE, CHECK, FINISH, LABEL, MERGE, PUBLISH, Phase, Rates, Taken, Work
+from pipeline.running import schedule
 from pipeline.samples import Grid, Samples
 from pipeline.tasks import publishing as tasks
 from pipeline.tasks.job import Job

@@ -194,7 +194,7 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
 def _run(arguments: argparse.Namespace) -> int:
     with signals.on_signals():
         from pipeline.events import progress
-        from pipeline.running import run
+        from pipeline.running.run import run
 
         if again := arguments.retry_bad:
             if arguments.sources or arguments.config:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.codebooks import told
 from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
 from pipeline.fitting.codebook import fit_as_asked
-from pipeline.inputs import Opened, open_inputs, sampled
 from pipeline.kernels import kernel_for
+from pipeline.running.codebooks import told
+from pipeline.running.inputs import Opened, open_inputs, sampled
 from pipeline.workers import pool as workers
 
 

@@ -9,7 +9,7 @@ from pipeline import scene, truth
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.events import progress
-from pipeline.running import run
+from pipeline.running.run import run
 
 
 def demo(config: RunConfig, out: Path) -> str:

@@ -24,11 +24,11 @@ from pipeline.cost.effort import Effort
 from pipeline.cost.text import bytes_text
 from pipeline.fitting.codebook import check_alike
 from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
-from pipeline.inputs import Input, open_inputs
 from pipeline.kernels import as_fitted, kernel_for, load_codebook
 from pipeline.process import signals, startup
 from pipeline.process.memory import Footprint
-from pipeline.running import job_of
+from pipeline.running.inputs import Input, open_inputs
+from pipeline.running.run import job_of
 from pipeline.samples import Grid
 from pipeline.source.gdal.remote import is_remote
 from pipeline.tasks.job import Job, device_of

@@ -13,7 +13,7 @@ from engine.kernel import Kernel
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
 from pipeline.fitting.codebook import check_alike, fit_as_asked
-from pipeline.inputs import Input, sampled
+from pipeline.running.inputs import Input, sampled
 from pipeline.source.view import View
 from pipeline.workers.pool import Pool
 

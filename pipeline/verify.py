@@ -22,9 +22,9 @@ from pipeline.durable.bounded_json import read_object
 from pipeline.durable.lock import alive
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line, printable
 from pipeline.events.progress import Progress
-from pipeline.inputs import Input, open_inputs
 from pipeline.kernels import kernel_for
 from pipeline.out.run_folder import FORMAT
+from pipeline.running.inputs import Input, open_inputs
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.tasks.job import Outputs
 from pipeline.tasks.redo import bad_of

@@ -18,7 +18,6 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline.assembly import Assembled
 from pipeline.check.labels import check_window, checksum
 from pipeline.check.seams import Borders, Seams
 from pipeline.cost import timing
@@ -40,6 +39,8 @@ from pipeline.errors import RasterError
 from pipeline.fitting.codebook import NO_VALID_PIXEL
 from pipeline.out import bad_map
 from pipeline.process import startup
+from pipeline.running.assembly import Assembled
+from pipeline.running.workspace import RECORD
 from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.pyramid import Stage
@@ -49,7 +50,6 @@ from pipeline.source.bad_blocks import BadBlock
 from pipeline.tasks import redo
 from pipeline.tasks.job import Job, Outputs
 from pipeline.workers.pool import cell_threads
-from pipeline.workspace import RECORD
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ def warm_up(folder):
     for name in (
         "engine.networks.kernel",
         "pipeline.graph.labels",
-        "pipeline.running",
+        "pipeline.running.run",
         "pipeline.source.vector",
         "zarr",
         "pyogrio.raw",

@@ -16,8 +16,8 @@ import zarr
 from rasterio.enums import Resampling
 
 from pipeline.config import RunConfig
-from pipeline.inputs import open_inputs
-from pipeline.running import run
+from pipeline.running.inputs import open_inputs
+from pipeline.running.run import run
 from pipeline.source import unchanged
 from pipeline.source.opening import open_numbered
 from pipeline.tasks import publishing as tasks

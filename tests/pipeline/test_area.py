@@ -11,7 +11,7 @@ from rasterio.warp import transform
 from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, StorageError, UsageError
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.vector import Interest, crop, interest
 from pipeline.source.view import View

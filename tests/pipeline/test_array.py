@@ -22,7 +22,7 @@ from pipeline.api.writing import write
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.fitting.codebook import fit
-from pipeline.running import run
+from pipeline.running.run import run
 from tests.rasters import PLACE, level_arrays, noise, write_geotiff
 from tests.strategies import codebook
 

@@ -24,7 +24,7 @@ from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, RasterError
 from pipeline.inspect import describe
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source.arguments import resolve
 from pipeline.source.gdal.palette import PaletteRaster
 from pipeline.source.opening import open_any, open_segmentable

@@ -13,9 +13,10 @@ import pytest
 import rasterio
 
 from engine.kmeans import BlockKMeans
-from pipeline import cli, running
+from pipeline import cli
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError
+from pipeline.running import run as run_module
 from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 
@@ -49,7 +50,7 @@ def labels(out):
 
 def run(source, out, **options):
     given = {"resolution": 4, "segments": 5, "chunk_size": 512, "workers": "1", **options}
-    return running.run(RunConfig(sources=(str(source),), out=str(out), **given))
+    return run_module.run(RunConfig(sources=(str(source),), out=str(out), **given))
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,7 @@ def test_a_chunk_that_kills_its_workers_is_nodata_and_known(sound, tmp_path, mon
     """The one exception to equal labels: tried three times, then given up."""
     out, marker = tmp_path / "out", tmp_path / "deaths"
     marker.mkdir()
-    monkeypatch.setattr(running, "kernel_for", lambda *_: Deadly(4, str(marker)))
+    monkeypatch.setattr(run_module, "kernel_for", lambda *_: Deadly(4, str(marker)))
     report = run(sound, out, on_bad_chunk="nodata", workers="processes:2")
     assert report.exit_code == 0
     (feature,) = json.loads((out / "scene.bad.geojson").read_text())["features"]

@@ -20,7 +20,7 @@ from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.cost.effort import Effort
 from pipeline.cost.timing import LABEL, READ, CarryingThreads
 from pipeline.events.progress import Plain, Silent
-from pipeline.running import run
+from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
 
 SETTING = Setting(

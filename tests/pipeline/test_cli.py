@@ -17,8 +17,8 @@ from PIL import Image
 
 from engine.codebook import Codebook
 from pipeline import cli
-from pipeline import running as run_module
 from pipeline.events import progress
+from pipeline.running import run as run_module
 from pipeline.source.gdal import handles as raster_module
 from tests.disk import files_no_larger_than
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt

@@ -22,7 +22,7 @@ from pipeline.fitting.codebook import fit_codebook
 from pipeline.fitting.gathering import count_colours
 from pipeline.graph.labels import label_window
 from pipeline.kernels import make_kernel
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source import bad_blocks
 from pipeline.source.bad_blocks import UNIT_PX, BadBlock
 from pipeline.source.gdal import handles

@@ -14,7 +14,7 @@ from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source.bands.computed import Computed
 from pipeline.source.bands.expression import MAX_DEPTH, MAX_LENGTH, MAX_PARTS, evaluate, names, parse, split
 from pipeline.source.bands.options import read_bands, read_stack

@@ -9,8 +9,8 @@ import pytest
 
 from engine.networks import kernel as cnn
 from engine.networks.network import NetworkError
-from pipeline import running
 from pipeline.config import RunConfig
+from pipeline.running import run as run_module
 from tests.rasters import noise, write_geotiff
 
 REASON = "CUDA error: an illegal memory access was encountered"
@@ -22,9 +22,9 @@ class Device:
     def __init__(self, monkeypatch, images):
         self.left = images
         self.real = cnn.network
-        real_kernel = running.kernel_for
+        real_kernel = run_module.kernel_for
         monkeypatch.setattr(cnn, "network", self.network)
-        monkeypatch.setattr(running, "kernel_for", lambda *a: replace(real_kernel(*a), device="cuda:0"))
+        monkeypatch.setattr(run_module, "kernel_for", lambda *a: replace(real_kernel(*a), device="cuda:0"))
 
     def network(self, model, digest, device):
         if device == "cuda:0":
@@ -49,7 +49,7 @@ def on_cpu(sources, tmp_path_factory):
 
 def run(sources, out, **options):
     given = {"method": "cnn", "resolution": 8, "segments": 4, "chunk_size": 512, "workers": "1", **options}
-    return running.run(RunConfig(sources=tuple(sources), out=str(out), **given))
+    return run_module.run(RunConfig(sources=tuple(sources), out=str(out), **given))
 
 
 @pytest.mark.parametrize("images", [0, 5, 62])

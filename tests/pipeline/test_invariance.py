@@ -18,7 +18,7 @@ from rasterio.transform import from_origin
 from engine.codebook import Codebook
 from pipeline.api.arrays import open_raster, segment
 from pipeline.config import RunConfig
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source import bad_blocks
 from tests.rasters import spoil
 

@@ -12,7 +12,7 @@ import zarr
 from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source import limits
 from pipeline.source.opening import open_segmentable
 from tests.rasters import from_file, noise, write_geotiff, write_vrt

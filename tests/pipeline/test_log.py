@@ -16,7 +16,7 @@ from pipeline.events.journal import Journal, chunk_ids
 from pipeline.events.live_state import Standing
 from pipeline.events.progress import Silent
 from pipeline.events.run_log import RunLog
-from pipeline.running import run
+from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
 
 WINDOW = {"raster": "a", "stage": 0, "row": 512, "col": 0, "height": 512, "width": 600, "chunks": 2}

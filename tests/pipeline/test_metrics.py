@@ -11,7 +11,7 @@ from pipeline.config import build
 from pipeline.events.live_state import Standing
 from pipeline.events.metrics import metrics_of
 from pipeline.events.progress import Silent
-from pipeline.running import run
+from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
 
 WINDOW = {"raster": "a", "stage": 0, "row": 0, "col": 0, "height": 512, "width": 512, "chunks": 1}

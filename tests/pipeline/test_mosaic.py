@@ -21,9 +21,9 @@ from engine.grid import Window
 from pipeline.commands import fit_to_file
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import RasterError, UsageError
-from pipeline.inputs import open_inputs
 from pipeline.plan import plan
-from pipeline.running import run
+from pipeline.running.inputs import open_inputs
+from pipeline.running.run import run
 from pipeline.source.gdal import handles
 from pipeline.source.joined import mosaic_building
 from pipeline.source.joined.mosaic import Mosaic

@@ -23,7 +23,7 @@ from pipeline.errors import RasterError, UsageError
 from pipeline.fitting.codebook import fit
 from pipeline.forecast import LABEL
 from pipeline.process.memory import Footprint
-from pipeline.running import job_of
+from pipeline.running.run import job_of
 from pipeline.samples import Grid, Samples
 from pipeline.source.opening import open_segmentable
 from pipeline.source.view import View

@@ -19,7 +19,7 @@ from pipeline.fitting.codebook import fit
 from pipeline.fitting.gathering import Sample
 from pipeline.fitting.sampling import Cell, CellSample
 from pipeline.kernels import as_fitted, faster, kernel_of, make_kernel
-from pipeline.running import run
+from pipeline.running.run import run
 from tests.engine import networks
 from tests.engine.test_network import Valid
 from tests.rasters import noise, write_geotiff

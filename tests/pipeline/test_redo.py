@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.grid import Window, tiles
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source.bad_blocks import BadBlock
 from pipeline.tasks.redo import affected, labels_of, open_labels
 from tests.rasters import noise, write_geotiff

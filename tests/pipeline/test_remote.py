@@ -21,7 +21,7 @@ from rasterio.transform import from_origin
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source.fingerprint import fingerprint
 from pipeline.source.gdal import handles
 from pipeline.source.gdal import remote as network

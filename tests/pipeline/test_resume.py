@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import codebooks, running
-from pipeline.assembly import ASSEMBLED, CHECKED
 from pipeline.check.labels import checksum
 from pipeline.config import RunConfig
 from pipeline.durable.sealed import seal_file
@@ -18,6 +16,9 @@ from pipeline.errors import StorageError, UnreachableError, UsageError
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.process import signals
+from pipeline.running import codebooks
+from pipeline.running import run as run_module
+from pipeline.running.assembly import ASSEMBLED, CHECKED
 from pipeline.sinks.sink import sink_of
 from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
@@ -48,7 +49,7 @@ def form(request):
 @pytest.fixture(scope="module")
 def undisturbed(source, form, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed")
-    running.run(config(source, out, format=form))
+    run_module.run(config(source, out, format=form))
     return labels_of(out)
 
 
@@ -72,7 +73,7 @@ def interrupted(source, out, form, after, monkeypatch, **options):
     with monkeypatch.context() as patch:
         calls = Calls(patch, after, StorageError("full"))
         with pytest.raises(StorageError, match="full"):
-            running.run(config(source, out, format=form, **options))
+            run_module.run(config(source, out, format=form, **options))
     return calls.units
 
 
@@ -83,7 +84,7 @@ def test_only_what_is_missing_is_done_and_the_bytes_are_the_same(
     before = interrupted(source, tmp_path, form, after, monkeypatch)
     assert not list(tmp_path.glob("scene.*"))
     calls = Calls(monkeypatch)
-    report = running.run(config(source, tmp_path, format=form))
+    report = run_module.run(config(source, tmp_path, format=form))
     assert report.done == ["scene"]
     # a window that was under way is done again, whole
     again = set(before) & set(calls.units)
@@ -108,7 +109,7 @@ def test_what_was_altered_since_is_done_again(source, form, undisturbed, tmp_pat
         shard = min(workspace.glob("scene.zarr/**/c/2/2"))
         shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
     calls = Calls(monkeypatch)
-    running.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=form))
     redone = [unit for stage, unit in calls.units if stage == 0]
     places = [parts[i] for i in (3, 7, 11)]
     wanted = {(int(p.parent.name), int(p.stem)) for p in places} | ({(2, 2)} if form == "zarr" else set())
@@ -134,13 +135,13 @@ def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, mo
 
         patch.setattr(owner, failing, fail)
         try:
-            running.run(config(source, tmp_path, format=form))
+            run_module.run(config(source, tmp_path, format=form))
         except StorageError:
             stopped = True
         else:
             stopped = False
     calls = Calls(monkeypatch)
-    running.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=form))
     if stopped and failing != "write_json":
         assert calls.units == []
     assert labels_of(tmp_path) == undisturbed
@@ -174,7 +175,7 @@ def stopped_at_a_check(source, form, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         steps = LastSteps(patch, form, stop_at=3)
         with pytest.raises(StorageError, match="full"):
-            running.run(config(source, tmp_path, format=form))
+            run_module.run(config(source, tmp_path, format=form))
     assert steps.assembled == 1
     return set(steps.checked)
 
@@ -188,13 +189,13 @@ def test_what_was_assembled_and_checked_is_not_done_again(
     source, form, undisturbed, stopped_at_a_check, tmp_path, tmp_path_factory, monkeypatch
 ):
     steps = LastSteps(monkeypatch, form)
-    running.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=form))
     assert steps.assembled == 0
     assert len(steps.checked) == 2
     assert not stopped_at_a_check & set(steps.checked)
     assert labels_of(tmp_path) == undisturbed
     whole = tmp_path_factory.mktemp("whole")
-    running.run(config(source, whole, format=form))
+    run_module.run(config(source, whole, format=form))
     assert seams_of(tmp_path) == pytest.approx(seams_of(whole), rel=1e-9)
 
 
@@ -233,7 +234,7 @@ def test_what_is_not_what_was_made_is_made_anew_where_something_is_made_of_it(
         labels = f"scene.{'tif' if form == 'cog' else 'vrt'}"
         flip(workspace / (labels if name == "labels" else name))
     calls, steps = Calls(monkeypatch), LastSteps(monkeypatch, form)
-    running.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=form))
     assert set(calls.units) == remade
     assert steps.assembled == (altered != [SOUND])
     assert len(steps.checked) == checked
@@ -249,7 +250,7 @@ def test_a_torn_record_of_checks_costs_checks_only(
     whole = path.read_bytes()
     path.write_bytes(whole[:end])
     steps = LastSteps(monkeypatch, form)
-    running.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=form))
     assert len(steps.checked) == (3 if end < 0 else 5)
     assert labels_of(tmp_path) == undisturbed
 
@@ -262,7 +263,7 @@ def test_other_chunks_begin_anew_and_other_workers_go_on(
 ):
     interrupted(source, tmp_path, form, 20, monkeypatch)
     plain = config(source, tmp_path, format=form)
-    running.run(plain.model_copy(update=change))
+    run_module.run(plain.model_copy(update=change))
     if "chunk_size" not in change or form == "cog":
         assert labels_of(tmp_path) == undisturbed
 
@@ -288,15 +289,15 @@ def test_what_is_done_waits_for_an_input_that_is_away(source, form, undisturbed,
         patch.setattr(tasks, "graph_labels", labels)
         if away == "when another run came":
             with pytest.raises(StorageError, match="full"):
-                running.run(config(mine, out, format=form))
+                run_module.run(config(mine, out, format=form))
             mine.unlink()
         else:
-            assert list(running.run(config(mine, out, format=form)).failed) == [mine.stem]
+            assert list(run_module.run(config(mine, out, format=form)).failed) == [mine.stem]
     mine.unlink(missing_ok=True)
-    assert list(running.run(config(mine, out, format=form)).failed) == [mine.stem]
+    assert list(run_module.run(config(mine, out, format=form)).failed) == [mine.stem]
     shutil.copy(source, mine)
     made = Calls(monkeypatch)
-    assert running.run(config(mine, out, format=form)).done == [mine.stem]
+    assert run_module.run(config(mine, out, format=form)).done == [mine.stem]
     assert len([unit for stage, unit in made.units if stage == 0]) < 30
     assert labels_of(out) == undisturbed
     assert not (out / ".partial").exists()
@@ -306,7 +307,7 @@ def test_the_codebook_stays(source, tmp_path, monkeypatch):
     interrupted(source, tmp_path, "cog", 3, monkeypatch)
     codebook = (tmp_path / "codebook.npz").read_bytes()
     monkeypatch.setattr(codebooks, "fit_as_asked", None)
-    running.run(config(source, tmp_path))
+    run_module.run(config(source, tmp_path))
     assert (tmp_path / "codebook.npz").read_bytes() == codebook
 
 
@@ -315,27 +316,27 @@ def test_an_input_that_changed_in_the_middle_is_refused(tmp_path, monkeypatch):
     interrupted(path, tmp_path / "out", "cog", 3, monkeypatch)
     write_geotiff(path, noise(3, 1100, 1100, seed=2))
     with pytest.raises(UsageError, match=r"scene.tif: the input has changed since the run in .* began"):
-        running.run(config(path, tmp_path / "out"))
+        run_module.run(config(path, tmp_path / "out"))
     calls = Calls(monkeypatch)
-    running.run(config(path, tmp_path / "out", overwrite=True))
+    run_module.run(config(path, tmp_path / "out", overwrite=True))
     assert len([u for s, u in calls.units if s == 0]) == 9
 
 
 def unpublished(tmp_path, monkeypatch):
     """A raster and the OUT of a run that could not publish it; "reference" is that of one that could."""
     path, out = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1)), tmp_path / "out"
-    running.run(config(path, tmp_path / "reference"))
+    run_module.run(config(path, tmp_path / "reference"))
     with monkeypatch.context() as patch:
         patch.setattr(tasks, "publish", _full)
         with pytest.raises(StorageError):
-            running.run(config(path, out))
+            run_module.run(config(path, out))
     return path, out
 
 
 def test_finished_files_that_were_altered_are_not_published(tmp_path, monkeypatch):
     path, out = unpublished(tmp_path, monkeypatch)
     (out / ".partial" / "scene" / "scene.tif").write_bytes(b"")
-    running.run(config(path, out))
+    run_module.run(config(path, out))
     assert labels_of(out) == labels_of(tmp_path / "reference")
 
 
@@ -362,7 +363,7 @@ def test_a_finished_record_that_was_altered_is_not_published(tmp_path, monkeypat
     value = json.loads(record.read_text())
     alter(value)
     record.write_text(json.dumps(value))
-    running.run(config(path, out))
+    run_module.run(config(path, out))
     assert labels_of(out) == labels_of(tmp_path / "reference")
     made, wanted = (
         json.loads((folder / "scene.json").read_text()) for folder in (out, tmp_path / "reference")
@@ -377,7 +378,7 @@ def test_a_workspace_cannot_name_what_lies_elsewhere(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tasks, "publish", _full)
         with pytest.raises(StorageError):
-            running.run(config(path, out))
+            run_module.run(config(path, out))
     record = out / ".partial" / "scene" / "record.json"
     value = json.loads(record.read_text())
     value["files"].insert(0, "../../evil")
@@ -388,7 +389,7 @@ def test_a_workspace_cannot_name_what_lies_elsewhere(tmp_path, monkeypatch):
         shutil.copy(path, name)
     before = (tmp_path / "evil").stat().st_mtime_ns
     (out / "evil").write_bytes(b"mine")
-    running.run(config(path, out))
+    run_module.run(config(path, out))
     assert (tmp_path / "evil").stat().st_mtime_ns == before
     assert (out.parent / "evil").read_bytes() == path.read_bytes()
 
@@ -404,7 +405,7 @@ def test_partial_that_is_a_link_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".partial").symlink_to(home)
     with pytest.raises(UsageError, match="a link"):
-        running.run(config(path, tmp_path / "out"))
+        run_module.run(config(path, tmp_path / "out"))
     assert (home / "docs").exists()
 
 
@@ -412,14 +413,14 @@ def test_rasters_that_are_done_are_known_by_their_records(tmp_path, monkeypatch)
     paths = [write_geotiff(tmp_path / f"r{i}.tif", noise(3, 600, 600, seed=i)) for i in range(3)]
     out = tmp_path / "out"
     settings = RunConfig(sources=tuple(map(str, paths)), out=str(out), chunk_size=SIDE, workers="1")
-    running.run(settings)
+    run_module.run(settings)
     wanted = labels_of(out)
     # as if the run had been killed before it could say what is done
     state = json.loads((out / "run.json").read_text())
     state["rasters"] = [{**r, "state": "waiting"} for r in state["rasters"]]
     (out / "run.json").write_text(json.dumps(state))
     (out / "r1.json").unlink()
-    report = running.run(settings)
+    report = run_module.run(settings)
     assert (report.done, report.skipped) == (["r1"], ["r0", "r2"])
     assert labels_of(out) == wanted
 
@@ -429,11 +430,11 @@ def test_an_asked_for_end_is_resumable(source, form, undisturbed, tmp_path, monk
         calls = Calls(patch)
         patch.setattr(signals, "requested", lambda: len(calls.units) >= 8)
         with pytest.raises(KeyboardInterrupt):
-            running.run(config(source, tmp_path, format=form))
+            run_module.run(config(source, tmp_path, format=form))
     assert not (tmp_path / ".partial" / ".owner").exists()
     before = len(calls.units)
     calls = Calls(monkeypatch)
-    running.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=form))
     assert len([u for s, u in calls.units if s == 0]) <= 30 - min(before, 30) + 1
     assert labels_of(tmp_path) == undisturbed
 
@@ -441,13 +442,13 @@ def test_an_asked_for_end_is_resumable(source, form, undisturbed, tmp_path, monk
 def test_the_second_run_on_one_out_is_refused(source, tmp_path, monkeypatch):
     def meanwhile(*_):
         with pytest.raises(UsageError, match="another run is at work there"):
-            running.run(config(source, tmp_path))
+            run_module.run(config(source, tmp_path))
         raise StorageError("full")
 
     with monkeypatch.context() as patch:
         patch.setattr(tasks, "write_unit", meanwhile)
         with pytest.raises(StorageError, match="full"):
-            running.run(config(source, tmp_path))
+            run_module.run(config(source, tmp_path))
     shutil.rmtree(tmp_path)
 
 
@@ -473,15 +474,15 @@ def test_a_fit_that_was_cut_short_goes_on(source, tmp_path, monkeypatch, options
         return real(*arguments)
 
     monkeypatch.setattr(owner, function, count)
-    running.run(config(source, tmp_path / "undisturbed", **options))
+    run_module.run(config(source, tmp_path / "undisturbed", **options))
     total = len(calls)
     calls.clear()
     limit = after
     with pytest.raises(StorageError, match="full"):
-        running.run(config(source, tmp_path / "out", **options))
+        run_module.run(config(source, tmp_path / "out", **options))
     calls.clear()
     limit = 10**9
-    running.run(config(source, tmp_path / "out", **options))
+    run_module.run(config(source, tmp_path / "out", **options))
     # of those under way when it was cut short, one or two were found and not kept
     assert total - after <= len(calls) <= total - after + 2
     assert labels_of(tmp_path / "out") == labels_of(tmp_path / "undisturbed")

@@ -11,7 +11,7 @@ from pipeline.cli import main
 from pipeline.config import RunConfig, build
 from pipeline.errors import UsageError
 from pipeline.kernels import kernel_for
-from pipeline.running import job_of
+from pipeline.running.run import job_of
 from pipeline.tasks.publishing import _block_px
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.grid import Window
-from pipeline import phases, schedule
-from pipeline.assembly import Assembled
 from pipeline.check.seams import Seams
 from pipeline.cost.effort import Effort
 from pipeline.errors import RasterError, StorageError
+from pipeline.running import raster_run, schedule
+from pipeline.running.assembly import Assembled
 from pipeline.tasks.publishing import UnitsDone
 from pipeline.workers import throttle
 from pipeline.workers.pool import Pool
@@ -133,7 +133,7 @@ class Record:
     def __init__(self, monkeypatch):
         self.events = []
         self.lock = threading.Lock()
-        work = phases.work
+        work = raster_run.work
         monkeypatch.setattr(work, "label_window", lambda job, w, _: self._task(job, "label", w))
         monkeypatch.setattr(work, "merge_unit", lambda job, _i, unit, _: self._task(job, "merge", unit))
         monkeypatch.setattr(work, "assemble", lambda job: self._task(job, "assemble", None))
@@ -141,7 +141,7 @@ class Record:
         monkeypatch.setattr(work, "check", lambda job, stage, w: self._task(job, "check", (stage, w)))
         monkeypatch.setattr(work, "finish", lambda job, record, *_: self._task(job, "finish", record))
         monkeypatch.setattr(work, "publish", lambda job: self._task(job, "publish", None))
-        monkeypatch.setattr(phases, "Workspace", FakeWorkspace)
+        monkeypatch.setattr(raster_run, "Workspace", FakeWorkspace)
 
     def _task(self, job, kind, what):
         with self.lock:
@@ -297,7 +297,7 @@ class KilledWorker(Exception):  # noqa: N818  (what Dask calls it)
 
 @pytest.fixture
 def no_delay(monkeypatch):
-    monkeypatch.setattr(phases, "_LOST_TWICE_S", (0.0, 0.0))
+    monkeypatch.setattr(raster_run, "_LOST_TWICE_S", (0.0, 0.0))
 
 
 @pytest.mark.parametrize("losses", [1, 2])
@@ -310,7 +310,7 @@ def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, 
             raise KilledWorker
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
-    monkeypatch.setattr(phases.work, "label_window", label)
+    monkeypatch.setattr(raster_run.work, "label_window", label)
     (outcome,) = record.drive([FakeJob("a", 3, (1,))], at_once(1))
     assert outcome.error is None
     assert outcome.tally.chunks_done == 3
@@ -338,8 +338,8 @@ def test_a_chunk_that_kills_worker_after_worker_becomes_nodata_where_that_is_ask
         blank.append((window, reason))
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED, 1)
 
-    monkeypatch.setattr(phases.work, "label_window", label)
-    monkeypatch.setattr(phases.work, "blank_window", blanked)
+    monkeypatch.setattr(raster_run.work, "label_window", label)
+    monkeypatch.setattr(raster_run.work, "blank_window", blanked)
     (outcome,) = record.drive([FakeJob("a", 3, tolerant=True)], at_once(1))
     assert outcome.error is None
     assert outcome.tally.chunks_done == 3
@@ -361,7 +361,7 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
         asked.set()
         release.set()
 
-    monkeypatch.setattr(phases.work, "label_window", label)
+    monkeypatch.setattr(raster_run.work, "label_window", label)
     threading.Thread(target=ask).start()
     with ThreadPoolExecutor(2) as executor, pytest.raises(KeyboardInterrupt):
         record.drive([FakeJob("a", 1000)], Pool(executor, 2))
@@ -371,7 +371,7 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
 def test_an_end_that_is_asked_for_does_not_wait_for_ever(record, monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(schedule.stopping, "GRACE_S", 0.1)
-    monkeypatch.setattr(phases.work, "label_window", lambda *_: release.wait(20))
+    monkeypatch.setattr(raster_run.work, "label_window", lambda *_: release.wait(20))
     asked = iter([False, False, True])
     monkeypatch.setattr(schedule.stopping, "requested", lambda: next(asked))
     with ThreadPoolExecutor(2) as executor:
@@ -429,7 +429,7 @@ def test_the_last_tasks_of_one_raster_overlap_with_the_first_of_the_next(record)
             release.set()
         return UnitsDone(0, {}, 1, HUNDRED)
 
-    phases.work.label_window = label  # the fixture puts it back
+    raster_run.work.label_window = label  # the fixture puts it back
     with ThreadPoolExecutor(2) as executor:
         outcomes = record.drive([FakeJob("a", 1), FakeJob("b", 1)], Pool(executor, 2))
     assert [o.error for o in outcomes] == [None, None]
@@ -470,7 +470,7 @@ def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypat
         record.events.append((None, "warning", message))
         release.set()
 
-    monkeypatch.setattr(phases.work, "label_window", label)
+    monkeypatch.setattr(raster_run.work, "label_window", label)
     with ThreadPoolExecutor(2) as executor:
         jobs = [FakeJob("a", 3)]
         outcomes = list(

@@ -13,7 +13,7 @@ from pipeline.config import build
 from pipeline.cost import disk
 from pipeline.cost.disk import Extent, Need, check, estimate
 from pipeline.errors import UsageError
-from pipeline.running import run
+from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
 
 MPX = 1_000_000

@@ -18,7 +18,7 @@ from pipeline.commands import fit_to_file
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import UsageError
 from pipeline.plan import plan
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source.joined.stack import build as stack_up
 from pipeline.source.opening import open_numbered
 from tests.rasters import level_arrays, noise, write_geotiff

@@ -22,7 +22,7 @@ from pipeline.durable.ledger import Ledger
 from pipeline.errors import UsageError
 from pipeline.events.journal import Journal
 from pipeline.events.progress import Silent
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.status import status, watch
 from pipeline.status_text import status_text
 from tests.rasters import noise, write_geotiff

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from engine.grid import Window
-from pipeline import running
 from pipeline.config import RunConfig
 from pipeline.kernels import kernel_for
-from pipeline.running import job_of
+from pipeline.running import run as run_module
+from pipeline.running.run import job_of
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.opening import open_segmentable
 from pipeline.source.view import View
@@ -39,7 +39,7 @@ def tiled(pixels, tmp_path_factory):
 
 def labels(source, out, **options):
     options = {"chunk_size": 512, "workers": "2", "resolution": 3, **options}
-    running.run(RunConfig(sources=(str(source),), out=str(out), **options))
+    run_module.run(RunConfig(sources=(str(source),), out=str(out), **options))
     return (out / "scene.tif").read_bytes()
 
 
@@ -50,7 +50,7 @@ def test_strips_and_tiles_give_the_same_labels(striped, tiled, tmp_path, options
 
 def test_a_row_of_chunks_is_one_read(striped, tmp_path, monkeypatch):
     config = RunConfig(sources=(str(striped),), out=str(tmp_path / "a"))
-    running.run(config)
+    run_module.run(config)
     reads = Counter()
     real = FileRaster.read_masked
 
@@ -60,7 +60,7 @@ def test_a_row_of_chunks_is_one_read(striped, tmp_path, monkeypatch):
 
     monkeypatch.setattr(FileRaster, "read_masked", counted)
     again = {"codebook": str(tmp_path / "a" / "codebook.npz"), "chunk_size": 512, "workers": "1"}
-    running.run(RunConfig(sources=(str(striped),), out=str(tmp_path / "b"), **again))
+    run_module.run(RunConfig(sources=(str(striped),), out=str(tmp_path / "b"), **again))
     assert reads == {True: 2}
 
 

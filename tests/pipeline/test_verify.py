@@ -24,7 +24,7 @@ from pipeline.durable.lock import Owner
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
 from pipeline.graph import labels as graph_labels
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source.gdal import handles as raster_module
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.view import View

@@ -25,13 +25,13 @@ from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-from pipeline import codebooks
 from pipeline.api.arrays import labels_like, open_raster
 from pipeline.api.writing import write
 from pipeline.config import RunConfig
 from pipeline.durable import files as durable
 from pipeline.errors import StorageError, UsageError
-from pipeline.running import run
+from pipeline.running import codebooks
+from pipeline.running.run import run
 from pipeline.sinks.pyramid import level_shapes, stages
 from pipeline.sinks.sink import sink_of
 from pipeline.sinks.zarr_store import shard_px

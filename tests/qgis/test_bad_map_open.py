@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.out.bad_map import geojson
-from pipeline.running import run
+from pipeline.running.run import run
 from pipeline.source.bad_blocks import BadBlock
 from pipeline.source.opening import open_any
 from tests.rasters import noise, spoil, write_geotiff

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from pipeline import phases, running
 from pipeline.config import RunConfig
+from pipeline.running import raster_run
+from pipeline.running import run as run_module
 from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 from tests.survive.commands import Command, outputs
@@ -65,12 +66,12 @@ def test_a_task_that_kills_every_worker_fails_its_raster_and_no_other(tmp_path, 
     config = RunConfig(
         sources=tuple(map(str, sources)), out=str(tmp_path / "out"), segments=3, workers="processes:2"
     )
-    monkeypatch.setattr(phases, "_LOST_TWICE_S", (0.0, 0.0))
+    monkeypatch.setattr(raster_run, "_LOST_TWICE_S", (0.0, 0.0))
     with monkeypatch.context() as patch:
         patch.setattr(tasks, "label_window", Deadly("r1"))
-        report = running.run(config)
+        report = run_module.run(config)
     assert sorted(report.done) == ["r0", "r2"]
     assert "took its worker with it 3 times" in report.failed["r1"]
     assert report.exit_code == 1
     # mended, it is done by the same command
-    assert running.run(config).done == ["r1"]
+    assert run_module.run(config).done == ["r1"]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamageError, StorageError, UnreachableError
-from pipeline.phases import Running, Tally, Task
 from pipeline.process import signals
+from pipeline.running.raster_run import Running, Tally, Task
 from pipeline.source.gdal.remote import is_remote
 from pipeline.tasks.job import Job
 from pipeline.tasks.publishing import UnitsDone

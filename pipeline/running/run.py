@@ -11,13 +11,10 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
-from pipeline import schedule
-from pipeline.codebooks import Codebooks
 from pipeline.config import RunConfig
 from pipeline.cost import disk
 from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.durable.files import patiently, remove
-from pipeline.ending import Report
 from pipeline.errors import (
     AlteredError,
     DamageError,
@@ -31,12 +28,15 @@ from pipeline.errors import (
 from pipeline.events.journal import Journal
 from pipeline.events.progress import Progress, Silent
 from pipeline.fitting.codebook import NO_VALID_PIXEL, check_alike
-from pipeline.inputs import Input, Opened, open_inputs
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
 from pipeline.out.run_folder import Folder
-from pipeline.pace import Pace
-from pipeline.phases import Tally
-from pipeline.record import raster_record
+from pipeline.running import schedule
+from pipeline.running.codebooks import Codebooks
+from pipeline.running.inputs import Input, Opened, open_inputs
+from pipeline.running.raster_run import Tally
+from pipeline.running.record import raster_record
+from pipeline.running.report import Report
+from pipeline.running.tally import Pace
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.source.arguments import Source
 from pipeline.source.gdal.remote import is_remote

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.grid import Window, tiles
-from pipeline.assembly import Assembly
 from pipeline.check.labels import checksum
 from pipeline.durable import files as durable
 from pipeline.durable.bounded_json import read_object
 from pipeline.durable.checksums import Written
 from pipeline.durable.ledger import Ledger, Unit
 from pipeline.durable.sealed import is_sound
+from pipeline.running.assembly import Assembly
 from pipeline.tasks.job import Job, Outputs
 
 FORMAT = "tilewright-work-1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pipeline.phases import Tally
+from pipeline.running.raster_run import Tally
 
 
 class Pace:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.phases import Tally
+from pipeline.running.raster_run import Tally
 from pipeline.tasks.job import device_of
 from pipeline.versions import versions
 

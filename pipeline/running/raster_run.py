@@ -14,18 +14,18 @@ from itertools import chain
 from typing import Any
 
 from engine.grid import Window
-from pipeline.assembly import Assembled, Assembly
 from pipeline.check.seams import Seams
 from pipeline.cost.effort import Effort
 from pipeline.durable.files import patiently
 from pipeline.errors import DamageError
 from pipeline.process import startup
+from pipeline.running.assembly import Assembled, Assembly
+from pipeline.running.workspace import Workspace
 from pipeline.sinks.pyramid import Stage
 from pipeline.tasks import publishing as tasks
 from pipeline.tasks.job import Job
 from pipeline.tasks.publishing import UnitsDone
 from pipeline.workers.pool import is_lost
-from pipeline.workspace import Workspace
 
 _LOST_TWICE_S = (0.5, 2.0)
 

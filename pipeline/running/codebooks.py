@@ -16,10 +16,10 @@ from pipeline.errors import RasterError, one_line
 from pipeline.events.progress import Progress
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
-from pipeline.inputs import Input, sampled
 from pipeline.kernels import load_codebook, on_cpu
 from pipeline.out.run_folder import Folder
 from pipeline.process import startup
+from pipeline.running.inputs import Input, sampled
 from pipeline.source.arguments import Source
 from pipeline.tasks.job import device_of
 from pipeline.versions import versions
