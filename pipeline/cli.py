@@ -222,7 +222,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    from pipeline.commands import fit_to_file
+    from pipeline.commands.fit import fit_to_file
 
     config = _config(arguments)
     if said := fit_to_file(config, Path(arguments.output)):
@@ -231,7 +231,7 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from pipeline.inspect import describe
+    from pipeline.commands.inspect import describe
 
     print(describe(arguments.path))
     return 0

@@ -21,9 +21,9 @@ from rasterio.errors import RasterioError
 from rasterio.transform import from_origin
 
 from engine.grid import Window
+from pipeline.commands.inspect import describe
 from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, RasterError
-from pipeline.inspect import describe
 from pipeline.running.run import run
 from pipeline.source.arguments import resolve
 from pipeline.source.gdal.palette import PaletteRaster

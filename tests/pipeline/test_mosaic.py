@@ -18,7 +18,7 @@ from rasterio.windows import Window as FileWindow
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline.commands import fit_to_file
+from pipeline.commands.fit import fit_to_file
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import RasterError, UsageError
 from pipeline.plan import plan

@@ -13,8 +13,8 @@ from rasterio.shutil import copy
 from rasterio.vrt import WarpedVRT
 
 from pipeline import errors
+from pipeline.commands.inspect import describe
 from pipeline.errors import RasterError, UsageError
-from pipeline.inspect import describe
 from pipeline.source.gdal import references, remote
 from pipeline.source.opening import open_segmentable
 from tests.rasters import from_file, noise, write_geotiff, write_vrt

@@ -14,7 +14,7 @@ from rasterio.transform import Affine, from_origin
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline.commands import fit_to_file
+from pipeline.commands.fit import fit_to_file
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import UsageError
 from pipeline.plan import plan

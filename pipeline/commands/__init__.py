@@ -1,0 +1,1 @@
+"""One room or module for each command but `run`; none knows another."""
