@@ -212,7 +212,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from pipeline.plan import plan
+    from pipeline.commands.plan.plan import plan
 
     config = _config(arguments)
     arguments.debug = config.debug

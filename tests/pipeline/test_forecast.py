@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.forecast import (
+from pipeline.commands.plan.forecast import (
     ASSEMBLE,
     CHECK,
     FINISH,

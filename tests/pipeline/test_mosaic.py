@@ -19,9 +19,9 @@ from rasterio.windows import Window as FileWindow
 from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline.commands.fit import fit_to_file
+from pipeline.commands.plan.plan import plan
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import RasterError, UsageError
-from pipeline.plan import plan
 from pipeline.running.inputs import open_inputs
 from pipeline.running.run import run
 from pipeline.source.gdal import handles

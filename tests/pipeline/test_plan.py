@@ -17,14 +17,14 @@ import pytest
 
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
-from pipeline import calibration, plan, trial_fit
+from pipeline.commands.plan import calibration, plan, trial_fit
+from pipeline.commands.plan.forecast import LABEL
+from pipeline.commands.plan.measured_parts import Grid, Samples
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
 from pipeline.fitting.codebook import fit
-from pipeline.forecast import LABEL
 from pipeline.process.memory import Footprint
 from pipeline.running.run import job_of
-from pipeline.samples import Grid, Samples
 from pipeline.source.opening import open_segmentable
 from pipeline.source.view import View
 from pipeline.workers.pool import Pool

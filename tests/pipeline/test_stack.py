@@ -15,9 +15,9 @@ from rasterio.transform import Affine, from_origin
 from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline.commands.fit import fit_to_file
+from pipeline.commands.plan.plan import plan
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import UsageError
-from pipeline.plan import plan
 from pipeline.running.run import run
 from pipeline.source.joined.stack import build as stack_up
 from pipeline.source.opening import open_numbered

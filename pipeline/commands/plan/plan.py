@@ -16,23 +16,23 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from pipeline.calibration import Calibration, calibrate, work_of
+from pipeline.commands.plan.calibration import Calibration, calibrate, work_of
+from pipeline.commands.plan.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
+from pipeline.commands.plan.measured_parts import Grid
+from pipeline.commands.plan.trial_fit import Fits, trial_fits
 from pipeline.config import RunConfig
 from pipeline.cost import disk
 from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.cost.effort import Effort
 from pipeline.cost.text import bytes_text
 from pipeline.fitting.codebook import check_alike
-from pipeline.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
 from pipeline.kernels import as_fitted, kernel_for, load_codebook
 from pipeline.process import signals, startup
 from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, open_inputs
 from pipeline.running.run import job_of
-from pipeline.samples import Grid
 from pipeline.source.gdal.remote import is_remote
 from pipeline.tasks.job import Job, device_of
-from pipeline.trial_fit import Fits, trial_fits
 from pipeline.workers import pool as workers
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts

@@ -17,9 +17,20 @@ from functools import partial
 from typing import Any
 
 from engine.grid import Window
-from pipeline.forecast import ASSEMBLE, CHECK, FINISH, LABEL, MERGE, PUBLISH, Phase, Rates, Taken, Work
+from pipeline.commands.plan.forecast import (
+    ASSEMBLE,
+    CHECK,
+    FINISH,
+    LABEL,
+    MERGE,
+    PUBLISH,
+    Phase,
+    Rates,
+    Taken,
+    Work,
+)
+from pipeline.commands.plan.measured_parts import Grid, Samples
 from pipeline.running import schedule
-from pipeline.samples import Grid, Samples
 from pipeline.tasks import publishing as tasks
 from pipeline.tasks.job import Job
 from pipeline.tasks.publishing import UnitsDone

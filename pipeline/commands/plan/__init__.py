@@ -1,0 +1,1 @@
+"""`plan`: what a run would take, measured on parts."""
