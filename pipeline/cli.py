@@ -260,8 +260,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.verify.verify import Verification, summary
     from pipeline.events import progress
-    from pipeline.verify import Verification, summary
     from pipeline.workers import pool as workers
 
     config = _config(arguments)

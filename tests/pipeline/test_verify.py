@@ -19,6 +19,7 @@ from pipeline.check import recomputed
 from pipeline.check.labels import checksum
 from pipeline.check.recomputed import Recipe
 from pipeline.check.seams import Seams
+from pipeline.commands.verify.verify import Verdict, Verification
 from pipeline.config import RunConfig
 from pipeline.durable.lock import Owner
 from pipeline.errors import RasterError
@@ -28,7 +29,6 @@ from pipeline.running.run import run
 from pipeline.source.gdal import handles as raster_module
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.view import View
-from pipeline.verify import Verdict, Verification
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import noise, write_geotiff
 

@@ -12,11 +12,18 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline import provenance
 from pipeline.check import label_file
 from pipeline.check.labels import checksum
 from pipeline.check.recomputed import Recipe, differences
 from pipeline.check.seams import Borders, Seams
+from pipeline.commands.verify.record import (
+    DAMAGED,
+    expected_labels,
+    load_codebook,
+    problems,
+    read_record,
+    steps,
+)
 from pipeline.config import RunConfig, build
 from pipeline.durable.bounded_json import read_object
 from pipeline.durable.lock import alive
@@ -136,9 +143,9 @@ class Verification:
             self._area = value.get("area")
             self._rasters = [(str(r["name"]), str(r["source"]), dict(r)) for r in value["rasters"]]
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
-            raise RasterError(str(path), f"damaged ({one_line(error)}); {provenance.DAMAGED}") from None
+            raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
         if other:
-            raise RasterError(str(path), f"not of this version; {provenance.DAMAGED}")
+            raise RasterError(str(path), f"not of this version; {DAMAGED}")
 
     def verdicts(self) -> Iterator[Verdict]:
         """The verdict on each raster, in order."""
@@ -163,13 +170,13 @@ class Verification:
             verdict.wrong.append(f"{source}: {what}; {todo}")
             return
         place = self._outputs(verdict.name)
-        record = provenance.read_record(place.json)
+        record = read_record(place.json)
         codebook = self._codebook(place)
-        verdict.wrong += provenance.problems(place.json, record, noted, codebook, self._config)
+        verdict.wrong += problems(place.json, record, noted, codebook, self._config)
         verdict.wrong += self._file_problems(place, record)
         if verdict.wrong:
             return  # what is altered need not be decoded to say so
-        expected, region = provenance.expected_labels(place.json, record, codebook)
+        expected, region = expected_labels(place.json, record, codebook)
         labels = place.out / place.sink.raster
         verdict.wrong += label_file.header_problems(labels, expected)
         if verdict.wrong:
@@ -177,7 +184,7 @@ class Verification:
         wrong, verdict.seams = label_file.label_problems(
             labels,
             expected,
-            Borders.of(*provenance.steps(codebook)),
+            Borders.of(*steps(codebook)),
             self._pool,
             self._advance(verdict.name, region, index),
         )
@@ -191,7 +198,7 @@ class Verification:
     def _outputs(self, name: str) -> Outputs:
         if Path(name).name != name:
             raise RasterError(
-                str(self._out / "run.json"), f"{name!r} is not the name of an output; {provenance.DAMAGED}"
+                str(self._out / "run.json"), f"{name!r} is not the name of an output; {DAMAGED}"
             )
         config = self._config
         return Outputs(self._out, name, sink_of(name + SUFFIXES[config.format], config.zarr_version))
@@ -203,11 +210,11 @@ class Verification:
     def _codebook(self, place: Outputs) -> Codebook:
         if not self._own_codebooks:
             return self._batch_codebook
-        return provenance.load_codebook(place.codebook)
+        return load_codebook(place.codebook)
 
     @cached_property
     def _batch_codebook(self) -> Codebook:
-        return provenance.load_codebook(self._out / "codebook.npz")
+        return load_codebook(self._out / "codebook.npz")
 
     def _file_problems(self, place: Outputs, record: dict[str, Any]) -> Iterator[str]:
         known = record["checksums"]
@@ -218,13 +225,13 @@ class Verification:
                 continue
             try:
                 if not path.exists():
-                    yield f"{path}: missing; {provenance.DAMAGED}"
+                    yield f"{path}: missing; {DAMAGED}"
                 elif known.get(path.name) is None:
-                    yield f"{place.json}: holds no checksum of {path.name}; {provenance.DAMAGED}"
+                    yield f"{place.json}: holds no checksum of {path.name}; {DAMAGED}"
                 elif checksum(path) != known[path.name]:
-                    yield f"{path}: not what was written (its checksum differs); {provenance.DAMAGED}"
+                    yield f"{path}: not what was written (its checksum differs); {DAMAGED}"
             except OSError as error:
-                yield f"{path}: cannot be read ({error.strerror}); {provenance.DAMAGED}"
+                yield f"{path}: cannot be read ({error.strerror}); {DAMAGED}"
 
     def _unlabelled(self, name: str) -> tuple[Window, ...]:
         """The chunks of a raster that killed their workers: nobody makes them anew."""
@@ -262,7 +269,7 @@ class Verification:
             opened = open_inputs(
                 self._config,
                 self._pool,
-                provenance.steps(codebook)[0] if codebook else kernel_for(self._config).cell_px,
+                steps(codebook)[0] if codebook else kernel_for(self._config).cell_px,
                 codebook.bands if codebook else None,
                 lambda done, total: self._progress.event("open", done=done, total=total),
             )
@@ -338,7 +345,7 @@ def _score_problems(path: Path, record: dict[str, Any], seams: Seams) -> Iterato
             else said is found
         )
         if not alike:
-            yield f"{path}: says {key} {printable(str(said))[:40]}, not {found}; {provenance.DAMAGED}"
+            yield f"{path}: says {key} {printable(str(said))[:40]}, not {found}; {DAMAGED}"
 
 
 def _seam_note(seams: Seams) -> list[str]:

@@ -1,0 +1,1 @@
+"""`verify`: whether all that a run left is whole and right."""
