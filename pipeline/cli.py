@@ -240,8 +240,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from itertools import islice
 
-    from pipeline.status import watch
-    from pipeline.status_text import status_text
+    from pipeline.commands.status.status import watch
+    from pipeline.commands.status.text import status_text
 
     count = None if arguments.watch else 1
     try:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
+from pipeline.commands.status.status import status, watch
+from pipeline.commands.status.text import status_text
 from pipeline.config import build
 from pipeline.cost.text import bytes_text, seconds_text
 from pipeline.durable import lock
@@ -23,8 +25,6 @@ from pipeline.errors import UsageError
 from pipeline.events.journal import Journal
 from pipeline.events.progress import Silent
 from pipeline.running.run import run
-from pipeline.status import status, watch
-from pipeline.status_text import status_text
 from tests.rasters import noise, write_geotiff
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -40,7 +40,7 @@ class Out:
         self.live(alive=False)
 
     def live(self, *, alive=True):
-        self._patch.setattr("pipeline.status.owner.alive", lambda out: alive)
+        self._patch.setattr("pipeline.commands.status.status.owner.alive", lambda out: alive)
 
     def write(self, name, text):
         path = self.path / name
@@ -376,7 +376,7 @@ def test_watching_ends_with_the_run(out, monkeypatch):
         naps.append(1)
         out.live(alive=len(naps) < 3)
 
-    monkeypatch.setattr("pipeline.status.time.sleep", sleep)
+    monkeypatch.setattr("pipeline.commands.status.status.time.sleep", sleep)
     states = [found.state for found in watch(out.path)]
     assert states == ["running", "running", "running", "interrupted"]
 

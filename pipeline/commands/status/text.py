@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.commands.status.status import RasterStatus, RunStatus
 from pipeline.cost.text import bytes_text, seconds_text
 from pipeline.errors import printable
-from pipeline.status import RasterStatus, RunStatus
 
 _FEW = 20
 _FEW_DAMAGED = 5

@@ -1,0 +1,1 @@
+"""`status`: where a run stands."""
