@@ -14,7 +14,7 @@ import numpy.typing as npt
 import rasterio
 from rasterio.windows import Window
 
-from pipeline import scene
+from pipeline.commands.demo import scene
 
 WORK = Path(__file__).resolve().parent / "work"
 """Where rasters and outputs lie; git ignores it."""

@@ -283,7 +283,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from pipeline.demo import demo
+    from pipeline.commands.demo.demo import demo
 
     print(demo(_config(arguments), Path(arguments.out)))
     return 0

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.scene import CLASS_NAMES, Scene, write_scene
-from pipeline.truth import picture, score
+from pipeline.commands.demo.scene import CLASS_NAMES, Scene, write_scene
+from pipeline.commands.demo.score import picture, score
 
 SMALL = Scene(600, 500)
 LARGE = Scene(4000, 3600, seed=3)

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from pipeline import scene
+from pipeline.commands.demo import scene
 
 pytestmark = pytest.mark.qgis
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pipeline import scene, truth
+from pipeline.commands.demo import scene
+from pipeline.commands.demo import score as truth
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.events import progress

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.grid import CELL_PX
+from pipeline.commands.demo.scene import CLASS_NAMES, NODATA, PALETTE
 from pipeline.durable.files import write_bytes
-from pipeline.scene import CLASS_NAMES, NODATA, PALETTE
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""`demo`: the built-in scene, segmented and compared with its truth."""
