@@ -28,11 +28,12 @@ from engine.kmeans import BlockKMeans
 from pipeline.check.seams import Seams
 from pipeline.durable.checksums import DIGEST_BYTES, Written
 from pipeline.durable.ledger import Unit
+from pipeline.grid.georeference import Georeference
 from pipeline.running import raster_run
 from pipeline.running.assembly import Assembled
 from pipeline.running.raster_run import Tally
 from pipeline.sinks.sink import sink_of
-from pipeline.source.raster import Georeference, SingleRaster, Stack
+from pipeline.source.raster import SingleRaster, Stack
 from pipeline.source.view import View
 from pipeline.tasks import publishing as tasks
 from pipeline.tasks.job import Job

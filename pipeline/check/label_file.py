@@ -18,9 +18,10 @@ from engine.kernel import NODATA
 from pipeline.check.labels import at_step, read_labels
 from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
+from pipeline.grid.georeference import Georeference
 from pipeline.sinks.pyramid import count_labels, halve, level_shapes
 from pipeline.source.gdal import handles
-from pipeline.source.raster import Georeference, described
+from pipeline.source.raster import described
 from pipeline.workers.pool import Pool
 
 _WINDOW_PX = 2048

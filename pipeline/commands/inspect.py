@@ -7,11 +7,12 @@ from pathlib import Path
 
 from engine.codebook import Codebook
 from pipeline.errors import printable
+from pipeline.grid.georeference import Georeference
 from pipeline.kernels import load_codebook
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.opening import open_any
-from pipeline.source.raster import Georeference, Raster
+from pipeline.source.raster import Raster
 
 
 def describe(path: str) -> str:

@@ -24,9 +24,10 @@ from pipeline.source import bad_blocks
 from pipeline.source.gdal import shared_blocks
 
 if TYPE_CHECKING:
+    from pipeline.grid.area import Area
     from pipeline.source.bad_blocks import BadBlock
     from pipeline.source.raster import Raster
-    from pipeline.source.view import Area, View
+    from pipeline.source.view import View
 
 DEFAULT_CHUNK_PX = 2048
 

@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from engine.grid import Window
+from pipeline.grid.georeference import Georeference
 from pipeline.source.bad_blocks import BadBlock, to_json
-from pipeline.source.raster import Georeference
 
 # a CRS of its own, which is not reprojected, like a raster without one; none at all would be WGS 84
 _NO_CRS = 'LOCAL_CS["none of the raster",UNIT["unit",1]]'

@@ -25,8 +25,8 @@ from pipeline.source.limits import refuse_region
 from pipeline.source.opening import open_numbered
 from pipeline.source.raster import Raster, SingleRaster
 from pipeline.source.unchanged import Mark
-from pipeline.source.vector import crop, interest
-from pipeline.source.view import View
+from pipeline.source.vector import interest
+from pipeline.source.view import View, crop
 from pipeline.workers.pool import Pool
 
 _COORDINATES = re.compile(

@@ -15,8 +15,8 @@ import json
 from typing import Any
 
 from engine.kernel import NODATA
+from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.sinks.label_info import Labelled
-from pipeline.source.raster import Georeference, GroundControlPoint
 
 LABELS = "labels"
 GRID_MAPPING = "spatial_ref"

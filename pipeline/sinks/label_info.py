@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.codebook import Codebook
+from pipeline.grid.georeference import Georeference
 from pipeline.sinks.style import LabelStyle
-from pipeline.source.raster import Georeference
 
 
 @dataclass(frozen=True)

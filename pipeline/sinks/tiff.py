@@ -10,7 +10,7 @@ import warnings
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from pipeline.source.raster import Georeference
+from pipeline.grid.georeference import Georeference
 
 SHORT, LONG, LONG8, ASCII = 3, 4, 16, 2
 _SIZES = {

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from engine.kernel import NODATA
+from pipeline.grid.georeference import Georeference
 from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.pyramid import TILE_PX
 from pipeline.sinks.style import statistics
-from pipeline.source.raster import Georeference
 
 
 def labels_vrt(

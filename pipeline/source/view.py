@@ -6,52 +6,22 @@ raster; they only get no label, and no fit samples them.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 
 from engine.codebook import Band
 from engine.grid import Window
+from pipeline.errors import RasterError, one_line
+from pipeline.grid.area import Area, Interest, cells_around, reprojected, ring_in_pixels
+from pipeline.grid.georeference import Georeference
 from pipeline.source import bad_blocks
-from pipeline.source.raster import Georeference, Raster
-
-Ring = tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class Area:
-    """Polygons in absolute pixel coordinates (column, row), of which a pixel is inside by its centre.
-
-    Parameters
-    ----------
-    polygons
-        Of each polygon its outer ring, then its holes.
-    """
-
-    polygons: tuple[tuple[Ring, ...], ...]
-
-    @property
-    def digest(self) -> str:
-        """Tells one area from another."""
-        return hashlib.sha256(repr(self.polygons).encode()).hexdigest()
-
-    def mask(self, window: Window) -> npt.NDArray[np.bool_]:
-        """True where a pixel of the window is inside; shape (height, width)."""
-        from rasterio.features import geometry_mask
-        from rasterio.transform import Affine
-
-        shapes = [{"type": "Polygon", "coordinates": p} for p in self.polygons]
-        inside: npt.NDArray[np.bool_] = geometry_mask(
-            shapes,
-            out_shape=(window.height, window.width),
-            transform=Affine.translation(window.col, window.row),
-            invert=True,
-        )
-        return inside
+from pipeline.source.raster import Raster
 
 
 @dataclass(frozen=True)
@@ -118,3 +88,34 @@ class View:
     def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """True where labels are wanted, shape of the window; None for everywhere."""
         return None if self.area is None else self.area.mask(window)
+
+
+def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
+    """A view's part that an interest covers: whole cells of the raster's grid, and the area in them.
+
+    Raises
+    ------
+    RasterError
+        If the raster has no transform, or the interest misses it.
+    """
+    if wanted is None:
+        return view
+    place = view.raster.georeference
+    if place.transform is None:
+        raise RasterError(view.path, f"has no transform to place {wanted.what} on it; warp it first")
+    polygons = wanted.polygons
+    if wanted.crs_wkt and not place.crs_wkt:
+        raise RasterError(
+            view.path, f"has no CRS to place {wanted.what} on it; assign one (gdal_edit -a_srs)"
+        )
+    if wanted.crs_wkt and place.crs_wkt:
+        try:
+            polygons = tuple(reprojected(p, wanted.crs_wkt, place.crs_wkt) for p in polygons)
+        except (CPLE_BaseError, RasterioError) as error:
+            said = f"{wanted.what} cannot be brought into its CRS ({one_line(error)}); check its coordinates"
+            raise RasterError(view.path, said) from error
+    area = Area(tuple(tuple(ring_in_pixels(r, place.transform) for r in p) for p in polygons))
+    region = cells_around(area, view.bounds, cell_px)
+    if region is None:
+        raise RasterError(view.path, f"{wanted.what} misses this raster; check its coordinates and CRS")
+    return replace(view, region=region, area=area)

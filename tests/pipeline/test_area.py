@@ -11,10 +11,11 @@ from rasterio.warp import transform
 from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, StorageError, UsageError
+from pipeline.grid.area import Interest
 from pipeline.running.run import run
 from pipeline.source.gdal.raster import open_header
-from pipeline.source.vector import Interest, crop, interest
-from pipeline.source.view import View
+from pipeline.source.vector import interest
+from pipeline.source.view import View, crop
 from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 

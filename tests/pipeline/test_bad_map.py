@@ -13,9 +13,9 @@ from rasterio.crs import CRS
 from rasterio.transform import GCPTransformer
 
 from engine.grid import Window
+from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.out.bad_map import geojson
 from pipeline.source.bad_blocks import BadBlock
-from pipeline.source.raster import Georeference, GroundControlPoint
 
 WINDOW = Window(20, 30, 40, 50)
 BLOCK = BadBlock(WINDOW, "r.tif", "why")

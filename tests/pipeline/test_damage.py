@@ -28,8 +28,8 @@ from pipeline.source.bad_blocks import UNIT_PX, BadBlock
 from pipeline.source.gdal import handles
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.opening import open_any, open_segmentable
-from pipeline.source.vector import crop, interest
-from pipeline.source.view import View
+from pipeline.source.vector import interest
+from pipeline.source.view import View, crop
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import PLACE, from_file, noise, spoil, write_geotiff, write_vrt
 from tests.strategies import windows_in

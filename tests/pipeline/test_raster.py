@@ -19,10 +19,10 @@ from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window, tiles
 from pipeline.errors import RasterError
+from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source.gdal import handles as module
 from pipeline.source.gdal.raster import FileRaster, open_header
 from pipeline.source.opening import open_segmentable
-from pipeline.source.raster import Georeference, GroundControlPoint
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 from tests.strategies import windows_in
 

@@ -14,8 +14,8 @@ from pipeline.check.label_file import Expected
 from pipeline.config import RunConfig
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
+from pipeline.grid.georeference import Georeference
 from pipeline.sinks.label_info import Labelled
-from pipeline.source.raster import Georeference
 
 DAMAGED = "run again with --overwrite, or fetch it again"
 """What to do about a file of OUT that is not what was written."""

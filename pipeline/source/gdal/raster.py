@@ -14,6 +14,7 @@ from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window
 from pipeline.errors import ContainerError, DamageError, RasterError
+from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source import bad_blocks
 from pipeline.source.fingerprint import combined
 from pipeline.source.gdal import handles, shared_blocks
@@ -21,7 +22,7 @@ from pipeline.source.gdal.dataset import files_of, state_of
 from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
 from pipeline.source.gdal.shared_blocks import UndecodableError
 from pipeline.source.limits import refuse_block, refuse_claim
-from pipeline.source.raster import Georeference, GroundControlPoint, SingleRaster, Stack, described
+from pipeline.source.raster import SingleRaster, Stack, described
 
 _HDF4 = b"\x0e\x03\x13\x01"
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come

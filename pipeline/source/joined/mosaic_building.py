@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
+from pipeline.grid.georeference import Transform
 from pipeline.source.joined.mosaic import Mosaic, Numbers, Tiles
-from pipeline.source.raster import Raster, SingleRaster, Transform
+from pipeline.source.raster import Raster, SingleRaster
 
 _SIDE_LIMIT = 2**31 - 1
 _SPARSE_PIXELS = 10**10

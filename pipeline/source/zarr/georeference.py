@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.source.raster import Georeference, Transform
+from pipeline.grid.georeference import Georeference, Transform
 
 _TOLERANCE = 1e-3  # of a pixel: what coordinates may stray from even spacing
 

@@ -1,0 +1,120 @@
+"""The area of interest: polygons, on the ground and in pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.grid import Window
+
+Ring = tuple[tuple[float, float], ...]
+
+_RING_POINTS = 4096  # edges are cut so that a ring has about as many when it is reprojected
+
+
+@dataclass(frozen=True)
+class Area:
+    """Polygons in absolute pixel coordinates (column, row), of which a pixel is inside by its centre.
+
+    Parameters
+    ----------
+    polygons
+        Of each polygon its outer ring, then its holes.
+    """
+
+    polygons: tuple[tuple[Ring, ...], ...]
+
+    @property
+    def digest(self) -> str:
+        """Tells one area from another."""
+        return hashlib.sha256(repr(self.polygons).encode()).hexdigest()
+
+    def mask(self, window: Window) -> npt.NDArray[np.bool_]:
+        """True where a pixel of the window is inside; shape (height, width)."""
+        from rasterio.features import geometry_mask
+        from rasterio.transform import Affine
+
+        shapes = [{"type": "Polygon", "coordinates": p} for p in self.polygons]
+        inside: npt.NDArray[np.bool_] = geometry_mask(
+            shapes,
+            out_shape=(window.height, window.width),
+            transform=Affine.translation(window.col, window.row),
+            invert=True,
+        )
+        return inside
+
+
+@dataclass(frozen=True)
+class Interest:
+    """Where labels are wanted, on the ground.
+
+    Parameters
+    ----------
+    polygons
+        GeoJSON-like polygons: of each its rings, of (x, y).
+    crs_wkt
+        Their CRS, or None for that of each raster.
+    what
+        The option that gave them, for messages.
+    """
+
+    polygons: tuple[tuple[Ring, ...], ...]
+    crs_wkt: str | None
+    what: str
+
+    @property
+    def digest(self) -> str:
+        """Tells one interest from another."""
+        return hashlib.sha256(repr((self.polygons, self.crs_wkt)).encode()).hexdigest()
+
+
+def cells_around(area: Area, bounds: Window, cell_px: int) -> Window | None:
+    """The whole cells that hold every pixel of an area, as far as the raster has them."""
+    points = [p for polygon in area.polygons for p in polygon[0]]
+    first_col, last_col = min(p[0] for p in points), max(p[0] for p in points)
+    first_row, last_row = min(p[1] for p in points), max(p[1] for p in points)
+    if not all(map(math.isfinite, (first_col, last_col, first_row, last_row))):
+        return None
+    row, col = max(bounds.row, math.floor(first_row)), max(bounds.col, math.floor(first_col))
+    row_end, col_end = min(bounds.row_end, math.ceil(last_row)), min(bounds.col_end, math.ceil(last_col))
+    if row >= row_end or col >= col_end:
+        return None
+    row, col = row // cell_px * cell_px, col // cell_px * cell_px
+    row_end = min(bounds.row_end, -(-row_end // cell_px) * cell_px)
+    col_end = min(bounds.col_end, -(-col_end // cell_px) * cell_px)
+    return Window(row, col, row_end - row, col_end - col)
+
+
+def ring_in_pixels(ring: Ring, transform: Sequence[float]) -> Ring:
+    """A ring of (x, y) as (column, row)."""
+    a, b, c, d, e, f = transform
+    scale = a * e - b * d
+    return tuple(((e * (x - c) - b * (y - f)) / scale, (a * (y - f) - d * (x - c)) / scale) for x, y in ring)
+
+
+def reprojected(polygon: tuple[Ring, ...], source: str, target: str) -> tuple[Ring, ...]:
+    from rasterio.crs import CRS
+    from rasterio.warp import transform
+
+    rings = []
+    for ring in polygon:
+        points = _densified(ring)
+        xs, ys = transform(CRS.from_wkt(source), CRS.from_wkt(target), *zip(*points, strict=True))
+        rings.append(tuple(zip(xs, ys, strict=True)))
+    return tuple(rings)
+
+
+def _densified(ring: Ring) -> list[tuple[float, float]]:
+    """A ring with points along its edges: an edge that is straight in one CRS is bent in another."""
+    pieces = max(1, -(-_RING_POINTS // len(ring)))
+    return [
+        (x0 + (x1 - x0) * i / pieces, y0 + (y1 - y0) * i / pieces)
+        for (x0, y0), (x1, y1) in pairwise(ring)
+        for i in range(pieces)
+    ] + [ring[-1]]
