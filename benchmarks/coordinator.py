@@ -30,14 +30,14 @@ from pipeline.durable.checksums import DIGEST_BYTES, Written
 from pipeline.durable.ledger import Unit
 from pipeline.grid.georeference import Georeference
 from pipeline.running import raster_run
-from pipeline.running.assembly import Assembled
-from pipeline.running.raster_run import Tally
+from pipeline.running.tally import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.raster import SingleRaster, Stack
 from pipeline.source.view import View
 from pipeline.tasks import publishing as tasks
+from pipeline.tasks.assembling import Assembled
 from pipeline.tasks.job import Job
-from pipeline.tasks.publishing import UnitsDone
+from pipeline.tasks.units import UnitsDone
 
 CHUNKS = 100_000
 _CHUNK_PX = 2048

@@ -55,7 +55,7 @@ def assign(source: Path, threads: int, segments: int, resolution: int) -> Work:
 
     from engine.grid import tiles
     from engine.kernel import Patch
-    from pipeline.fitting.codebook import fit
+    from pipeline.api.fitting import fit
     from pipeline.kernels import make_kernel
     from pipeline.source.gdal.raster import open_header
 

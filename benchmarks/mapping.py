@@ -21,11 +21,11 @@ from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
 from pipeline.running import schedule
-from pipeline.running.raster_run import Tally
+from pipeline.running.tally import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
 from pipeline.tasks.job import Job
-from pipeline.tasks.publishing import UnitsDone
+from pipeline.tasks.units import UnitsDone
 from pipeline.workers.pool import Pool
 
 _CHUNK_PX = 2048
@@ -74,7 +74,7 @@ def drive(job: Job, workers: int, advanced: Callable[[Tally, UnitsDone], None] =
 
 def with_halo(source: Path, segments: int, halo_px: int) -> tuple[Kernel, Codebook]:
     """K-Means that is told to need a halo, and its codebook of a raster."""
-    from pipeline.fitting.codebook import fit
+    from pipeline.api.fitting import fit
 
     kernel = Haloed(BlockKMeans(1), halo_px)
     assert isinstance(kernel, Kernel)
@@ -83,7 +83,7 @@ def with_halo(source: Path, segments: int, halo_px: int) -> tuple[Kernel, Codebo
 
 def with_network(source: Path, segments: int, model: str) -> tuple[Kernel, Codebook]:
     """The kernel of a network in the form of a run, and its codebook of a raster."""
-    from pipeline.fitting.codebook import fit
+    from pipeline.api.fitting import fit
     from pipeline.kernels import kernel_of
 
     codebook = fit([str(source)], segments=segments, method="cnn", model=model, device="cpu")

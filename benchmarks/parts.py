@@ -18,7 +18,7 @@ from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import Labels, Patch
 from engine.kmeans import BlockKMeans
-from pipeline.fitting.codebook import fit
+from pipeline.api.fitting import fit
 from pipeline.sinks import cog
 from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.parts import merged_remnants

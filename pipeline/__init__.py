@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from engine.codebook import Codebook
     from pipeline.api.arrays import open_raster, segment
+    from pipeline.api.fitting import fit
     from pipeline.api.writing import write
     from pipeline.config import RunConfig
-    from pipeline.fitting.codebook import fit
     from pipeline.running.run import run
 
 __all__ = ["Codebook", "RunConfig", "fit", "open_raster", "run", "segment", "write"]

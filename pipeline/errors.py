@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+NO_VALID_PIXEL = "no valid pixel (all is nodata); there is nothing to segment"
+
 
 class TilewrightError(Exception):
     """An error with a message for people; shown without a traceback unless --debug."""

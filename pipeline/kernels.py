@@ -128,7 +128,8 @@ def faster(kernel: Kernel) -> Kernel | None:
     if isinstance(kernel, BlockKMeans):
         return None
     from engine.networks.kernel import CnnKernel
-    from engine.networks.network import STRAIGHT, network
+    from engine.networks.loading import network
+    from engine.networks.network import STRAIGHT
 
     if not isinstance(kernel, CnnKernel) or kernel.device != "cpu" or kernel.form == STRAIGHT:
         return None
@@ -137,16 +138,10 @@ def faster(kernel: Kernel) -> Kernel | None:
 
 
 def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Kernel:
+    from engine.networks.geometry import verify
     from engine.networks.kernel import CnnKernel
-    from engine.networks.network import (
-        STRAIGHT,
-        TORCHSCRIPT,
-        choose_device,
-        digest,
-        geometry,
-        network,
-        verify,
-    )
+    from engine.networks.loading import choose_device, geometry, network
+    from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest
 
     if form not in (None, TORCHSCRIPT, STRAIGHT):
         raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")
@@ -193,3 +188,8 @@ def load_codebook(path: str | Path) -> Codebook:
     except CodebookError as error:
         raise UsageError(str(error)) from None
     return codebook
+
+
+def device_of(kernel: Kernel) -> str:
+    """Where a kernel computes."""
+    return str(getattr(kernel, "device", "cpu"))

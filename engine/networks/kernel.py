@@ -26,7 +26,9 @@ from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
 from engine.networks import simd
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, Geometry, NetworkError, network
+from engine.networks.geometry import Geometry
+from engine.networks.loading import network
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, NetworkError
 from engine.networks.surroundings import image
 
 F32 = npt.NDArray[np.float32]

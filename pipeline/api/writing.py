@@ -16,7 +16,7 @@ from engine.kernel import NODATA
 from pipeline.api.arrays import bounds_of, georeference_of
 from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
-from pipeline.graph.labels import DEFAULT_CHUNK_PX
+from pipeline.graph.overlap import DEFAULT_CHUNK_PX
 from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import Labelled
 from pipeline.sinks.pyramid import Stage, stages

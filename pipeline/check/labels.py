@@ -7,7 +7,6 @@ row by row.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from engine.kernel import Labels
 from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
 from pipeline.sinks.pyramid import Stage
-from pipeline.source.fingerprint import walk
 from pipeline.source.gdal import handles
 from pipeline.source.raster import described
 
@@ -122,24 +120,3 @@ def at_step(window: Window, step: int) -> Window:
     """A window of whole units at a level that is `step` halvings coarser."""
     height, width = (-(-side >> step) for side in (window.height, window.width))
     return Window(window.row >> step, window.col >> step, height, width)
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of a folder's: the names and bytes of all files below it, in order.
-
-    Raises
-    ------
-    OSError
-        If something cannot be read.
-    """
-    if not path.is_dir():
-        return f"sha256:{_digest(path)}"
-    whole = hashlib.sha256()
-    for name in walk(path):
-        whole.update(f"{_digest(path / name)} {name}\0".encode(errors="surrogateescape"))
-    return f"sha256:{whole.hexdigest()}"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.cost.effort import Effort
+from pipeline.cost.timing import Effort
 
 _MANY = 0.4  # a share that bounds a run; below, no one thing does
 _LARGE_CHUNK_PX = 2048  # smaller chunks go into one task, so they make no more tasks

@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from dataclasses import asdict, dataclass
+from typing import Self
 
 READ, LABEL, WRITE = "read", "label", "write"
 
@@ -60,9 +58,24 @@ def measure(what: str) -> Iterator[None]:
             watch.add(what, time.perf_counter() - start)
 
 
-class CarryingThreads(ThreadPoolExecutor):
-    """Threads shared by several tasks, where each piece of work belongs to the task that submitted it."""
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Seconds of reading, labelling, encoding and writing."""
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Submit a call in the submitter's context."""
-        return super().submit(contextvars.copy_context().run, fn, *args, **kwargs)
+    read_s: float = 0.0
+    label_s: float = 0.0
+    encode_s: float = 0.0
+    write_s: float = 0.0
+
+    def __add__(self, other: Self) -> Self:
+        """The seconds of both."""
+        return type(self)(
+            self.read_s + other.read_s,
+            self.label_s + other.label_s,
+            self.encode_s + other.encode_s,
+            self.write_s + other.write_s,
+        )
+
+    def rounded(self, digits: int) -> dict[str, float]:
+        """Each by its name."""
+        return {name: round(seconds, digits) for name, seconds in asdict(self).items()}

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.durable.checksums import DIGEST_BYTES, Written
+from pipeline.durable.checksums import DIGEST_BYTES, Written, seal, sound_records
 from pipeline.durable.files import storage_error
-from pipeline.durable.sealed import seal, sound_records
 
 Unit = tuple[int, int]
 

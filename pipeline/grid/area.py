@@ -99,6 +99,7 @@ def ring_in_pixels(ring: Ring, transform: Sequence[float]) -> Ring:
 
 
 def reprojected(polygon: tuple[Ring, ...], source: str, target: str) -> tuple[Ring, ...]:
+    """Return the rings of a polygon in another CRS; both CRS are WKT."""
     from rasterio.crs import CRS
     from rasterio.warp import transform
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from engine.grid import Window
+from pipeline.durable.bounded_json import read_object
+from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference
 from pipeline.source.bad_blocks import BadBlock, to_json
 
@@ -99,3 +102,26 @@ def _crs(georeference: Georeference) -> dict[str, Any]:
     if authority is not None and CRS.from_authority(*authority) == crs:
         name = "urn:ogc:def:crs:{}::{}".format(*authority)
     return {"type": "name", "properties": {"name": name}}
+
+
+def bad_of(path: Path) -> list[BadBlock]:
+    """What a raster's map of bad blocks holds.
+
+    Raises
+    ------
+    RasterError
+        If it is no such map.
+    """
+    try:
+        found = [f["properties"] for f in read_object(path)["features"]]
+        return [
+            BadBlock(
+                Window(*(int(p[key]) for key in ("row", "col", "height", "width"))),
+                str(p["path"]),
+                str(p["reason"]),
+                "chunk" if p["kind"] == "chunk" else "source block",
+            )
+            for p in found
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RasterError(str(path), f"is no map of bad blocks ({one_line(error)})") from None

@@ -14,9 +14,9 @@ from pipeline.durable.bounded_json import read_object
 from pipeline.durable.files import patiently, remove, write_json
 from pipeline.durable.lock import Owner
 from pipeline.errors import UsageError
+from pipeline.out.outputs import Outputs
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.source.arguments import Source
-from pipeline.tasks.job import Outputs
 
 FORMAT = "tilewright-run-1"
 _SAVE_EVERY_S = 15.0

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
 
 _EVERY_S = 0.05
+
+_SHARE = 0.8
+_CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Footprint:
@@ -50,3 +54,21 @@ def held() -> int:
             memory = one.memory_full_info()
             used += getattr(memory, "pss", memory.rss)
     return int(used)
+
+
+def memory_in_use() -> int:
+    """Bytes that this process and those below it hold in memory."""
+    process, used = psutil.Process(), 0
+    for one in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            used += one.memory_info().rss
+    return used
+
+
+def available_memory() -> int:
+    """What may be taken of this machine's memory, or of this container's."""
+    free = psutil.virtual_memory().available
+    for name in _CGROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):
+            free = min(free, int(Path(name).read_text()))
+    return int(free * _SHARE)

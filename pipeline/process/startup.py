@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import importlib
 import os
 import sys
 import threading
@@ -22,7 +21,7 @@ from pathlib import Path
 import psutil
 
 _ours = False
-_importing = threading.RLock()  # modules of one package may be seen half made by two threads that import them
+importing = threading.RLock()  # modules of one package may be seen half made by two threads that import them
 
 
 def claim() -> None:
@@ -52,34 +51,10 @@ def load_compiled() -> None:
     """Import what compiled functions need."""
     import numpy as np
 
-    with _importing, _without("scipy.linalg"):
+    with importing, without("scipy.linalg"):
         from engine import hashing
 
         hashing.mix(np.zeros(1, np.uint64))
-
-
-@contextlib.contextmanager
-def graph_beside() -> Iterator[None]:
-    """Import the chunk graph beside a block, which is a fit, that needs none of it.
-
-    Modules that a fit needs too are imported before.
-    """
-    load_compiled()
-    # no daemon: Python may not take itself apart in the middle of an import
-    thread = threading.Thread(target=load_graph)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-
-
-@functools.cache
-def load_graph() -> None:
-    """Import the chunk graph."""
-    load_compiled()
-    with _importing, _without("xarray", "scipy.fftpack", "scipy.sparse"):
-        importlib.import_module("pipeline.graph.labels")
 
 
 def leave() -> None:
@@ -88,7 +63,7 @@ def leave() -> None:
 
 
 @contextlib.contextmanager
-def _without(*modules: str) -> Iterator[None]:
+def without(*modules: str) -> Iterator[None]:
     """Hide modules from imports (of all threads) for a block, if the process is ours and has them not yet."""
     hidden = [name for name in modules if _ours and name not in sys.modules]
     # Python documents that None fails an import

@@ -12,15 +12,16 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.check.seams import Seams
+from pipeline.durable.checksums import seal, sound_records
 from pipeline.durable.files import storage_error, write_bytes
-from pipeline.durable.sealed import seal, sound_records
+from pipeline.tasks.assembling import Assembled
 
 ASSEMBLED = "assembled"
 CHECKED = "checked"
@@ -37,25 +38,6 @@ _DTYPE = np.dtype(
     ]
 )
 _DIGEST_BYTES = 16
-
-
-@dataclass(frozen=True)
-class Assembled:
-    """Assembled labels.
-
-    Parameters
-    ----------
-    histogram
-        Pixels of each label, 256 counts.
-    checksums
-        SHA-256 of each of the sink's files, by name.
-    seconds
-        That it took this run; not a part of what they are.
-    """
-
-    histogram: list[int]
-    checksums: dict[str, str]
-    seconds: float = field(default=0.0, compare=False)
 
 
 class Assembly:

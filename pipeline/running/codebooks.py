@@ -16,12 +16,11 @@ from pipeline.errors import RasterError, one_line
 from pipeline.events.progress import Progress
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
-from pipeline.kernels import load_codebook, on_cpu
+from pipeline.graph.loading import graph_beside
+from pipeline.kernels import device_of, load_codebook, on_cpu
 from pipeline.out.run_folder import Folder
-from pipeline.process import startup
 from pipeline.running.inputs import Input, sampled
 from pipeline.source.arguments import Source
-from pipeline.tasks.job import device_of
 from pipeline.versions import versions
 from pipeline.workers.pool import Pool
 
@@ -123,7 +122,7 @@ class Codebooks:
             self._progress.event("fit", done=done, total=total, raster=name)
 
         def fit(by: Kernel) -> Codebook:
-            with startup.graph_beside():
+            with graph_beside():
                 return fit_as_asked(config, sampled(inputs), by, self._pool, heard, memory)
 
         try:

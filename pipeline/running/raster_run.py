@@ -9,22 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from engine.grid import Window
 from pipeline.check.seams import Seams
-from pipeline.cost.effort import Effort
 from pipeline.durable.files import patiently
 from pipeline.errors import DamageError
 from pipeline.process import startup
-from pipeline.running.assembly import Assembled, Assembly
+from pipeline.running.assembly import Assembly
+from pipeline.running.tally import Tally
 from pipeline.running.workspace import Workspace
 from pipeline.sinks.pyramid import Stage
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import assembling, labelling, publishing
 from pipeline.tasks.job import Job
-from pipeline.tasks.publishing import UnitsDone
+from pipeline.tasks.units import UnitsDone
 from pipeline.workers.pool import is_lost
 
 _LOST_TWICE_S = (0.5, 2.0)
@@ -41,45 +41,6 @@ class Task:
     not_before: float = 0.0
 
 
-@dataclass
-class Tally:
-    """How far one raster is.
-
-    Parameters
-    ----------
-    job
-        The raster's job.
-    chunks_done, pixels_done
-        What is durable.
-    pixels_made
-        Of these, what this run made.
-    windows
-        Tasks of labelling done.
-    effort
-        Seconds of work of all workers.
-    """
-
-    job: Job
-    chunks_done: int = 0
-    pixels_done: int = 0
-    pixels_made: int = 0
-    windows: int = 0
-    effort: Effort = field(default_factory=Effort)
-    started: float = field(default_factory=time.monotonic)
-
-    def add(self, done: UnitsDone) -> None:
-        """Count a window."""
-        self.chunks_done += done.chunks
-        self.pixels_done += done.pixels
-        self.pixels_made += done.pixels if done.written else 0
-        self.windows += 1
-        self.effort += done.effort
-
-    def all_done(self) -> None:
-        """Count all chunks as durable."""
-        self.chunks_done, self.pixels_done = self.job.chunks, self.job.view.region.pixels
-
-
 class Running:
     """A raster under way: its phases, of which each waits for the one before."""
 
@@ -91,7 +52,7 @@ class Running:
         self.workspace = patiently(Workspace, job)
         self._again: list[Task] = []
         self._as_known = False
-        self._assembled: Assembled | None = None
+        self._assembled: assembling.Assembled | None = None
         self._seams = Seams()
         self._phases = self._plan(job, record)
         self._tasks: Iterator[Task] | None = next(self._phases)
@@ -115,29 +76,29 @@ class Running:
                 yield self._label(job, todo)
                 for stage in job.stages[1:]:
                     yield self._merge(job, stage)
-                yield iter([Task(tasks.assemble, (job,))])
+                yield iter([Task(assembling.assemble, (job,))])
             self._seams = assembly.seams
-            checks = enumerate(tasks.checks(job))
-            yield (Task(tasks.check, (job, *what), i) for i, what in checks if not assembly.sound(i))
-            yield iter([Task(tasks.finish, (job, record(self.tally), self._assembled, self._seams))])
-        yield iter([Task(tasks.publish, (job,))])
+            checks = enumerate(assembling.checks(job))
+            yield (Task(assembling.check, (job, *what), i) for i, what in checks if not assembly.sound(i))
+            yield iter([Task(publishing.finish, (job, record(self.tally), self._assembled, self._seams))])
+        yield iter([Task(publishing.publish, (job,))])
 
-    def _of_known(self, job: Job, known: Assembled) -> Iterator[Task]:
+    def _of_known(self, job: Job, known: assembling.Assembled) -> Iterator[Task]:
         """Tasks that tell whether the assembled labels, and the units of later stages, are as they were."""
-        yield Task(tasks.is_there, (job, known))
+        yield Task(assembling.is_there, (job, known))
         startup.load_compiled()  # for the checks, while that is under way
         for stage in job.stages[1:]:
             for unit in stage.units():
                 written = self.workspace.ledger.done(stage.index, unit)
-                yield Task(tasks.is_intact, (job, stage.index, unit, written))
+                yield Task(assembling.is_intact, (job, stage.index, unit, written))
 
     def _label(self, job: Job, windows: Iterable[Window]) -> Iterator[Task]:
-        return (Task(tasks.label_window, (job, w, self.workspace.recorded(w))) for w in windows)
+        return (Task(labelling.label_window, (job, w, self.workspace.recorded(w))) for w in windows)
 
     def _merge(self, job: Job, stage: Stage) -> Iterator[Task]:
         for unit in stage.units():
             written = self.workspace.ledger.done(stage.index, unit)
-            yield Task(tasks.merge_unit, (job, stage.index, unit, written))
+            yield Task(assembling.merge_unit, (job, stage.index, unit, written))
 
     def next_task(self) -> Task | None:
         """The next task that may start now, or None."""
@@ -191,7 +152,7 @@ class Running:
             self.workspace.add(result.stage, result.written)
         elif isinstance(result, bool):
             self._as_known = self._as_known and result
-        elif isinstance(result, Assembled):
+        elif isinstance(result, assembling.Assembled):
             self._assembled = result
             patiently(self.workspace.assembly.begin, result)
         elif isinstance(result, Seams):
@@ -206,13 +167,13 @@ class Running:
                 f"{task.function.__name__} took its worker with it {task.losses + 1} times "
                 f"{task.arguments[1:2]}; give it more memory, or a smaller --chunk-size"
             )
-            if job.view.tolerant and task.function is tasks.label_window:
-                self._again.append(Task(tasks.blank_window, (job, task.arguments[1], reason)))
+            if job.view.tolerant and task.function is labelling.label_window:
+                self._again.append(Task(labelling.blank_window, (job, task.arguments[1], reason)))
             else:
                 self.error = self.error or DamageError(job.view.path, reason)
             return
         at = time.monotonic() + _LOST_TWICE_S[task.losses]
-        for arguments in tasks.smaller(*task.arguments):
+        for arguments in labelling.smaller(*task.arguments):
             self._again.append(Task(task.function, arguments, task.number, task.losses + 1, at))
 
 
@@ -223,4 +184,4 @@ def _unneeded(job: Job, assembly: Assembly) -> Callable[[Window], bool]:
     end, and are looked at with their units.
     """
     sound = assembly.found()
-    return lambda window: not job.view.tolerant and all(map(sound, tasks.checks_of(job, window)))
+    return lambda window: not job.view.tolerant and all(map(sound, assembling.checks_of(job, window)))

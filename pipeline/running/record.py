@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.running.raster_run import Tally
-from pipeline.tasks.job import device_of
+from pipeline.kernels import device_of
+from pipeline.running.tally import Tally
 from pipeline.versions import versions
 
 

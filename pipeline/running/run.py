@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
@@ -16,6 +15,7 @@ from pipeline.cost import disk
 from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.durable.files import patiently, remove
 from pipeline.errors import (
+    NO_VALID_PIXEL,
     AlteredError,
     DamageError,
     NoRasterError,
@@ -27,23 +27,20 @@ from pipeline.errors import (
 )
 from pipeline.events.journal import Journal
 from pipeline.events.progress import Progress, Silent
-from pipeline.fitting.codebook import NO_VALID_PIXEL, check_alike
+from pipeline.fitting.codebook import check_alike
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
 from pipeline.out.run_folder import Folder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks
 from pipeline.running.inputs import Input, Opened, open_inputs
-from pipeline.running.raster_run import Tally
 from pipeline.running.record import raster_record
 from pipeline.running.report import Report
-from pipeline.running.tally import Pace
-from pipeline.sinks.sink import SUFFIXES, sink_of
+from pipeline.running.tally import Pace, Tally
 from pipeline.source.arguments import Source
 from pipeline.source.gdal.remote import is_remote
-from pipeline.source.view import View
-from pipeline.tasks.job import Job
-from pipeline.tasks.publishing import UnitsDone
-from pipeline.tasks.retry import kept
+from pipeline.tasks.job import Job, job_of
+from pipeline.tasks.redo import kept
+from pipeline.tasks.units import UnitsDone
 from pipeline.versions import versions
 from pipeline.workers import pool as workers
 
@@ -378,10 +375,3 @@ class _Run:
                 refitted=config.codebook is None,
             ),
         )
-
-
-def job_of(config: RunConfig, name: str, view: View, kernel: Kernel, codebook: Codebook, out: Path) -> Job:
-    """The job of one raster in a run."""
-    sink = sink_of(name + SUFFIXES[config.format], config.zarr_version)
-    side = chunk_side(config.chunk_size, kernel.cell_px)
-    return Job(name, view, kernel, codebook, side, out, sink)

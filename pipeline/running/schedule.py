@@ -16,10 +16,11 @@ from typing import Any
 
 from pipeline.errors import DamageError, StorageError, UnreachableError
 from pipeline.process import signals
-from pipeline.running.raster_run import Running, Tally, Task
+from pipeline.running.raster_run import Running, Task
+from pipeline.running.tally import Tally
 from pipeline.source.gdal.remote import is_remote
 from pipeline.tasks.job import Job
-from pipeline.tasks.publishing import UnitsDone
+from pipeline.tasks.units import UnitsDone
 from pipeline.workers.pool import Pool, finished
 from pipeline.workers.throttle import Throttle
 

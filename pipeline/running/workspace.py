@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.grid import Window, tiles
-from pipeline.check.labels import checksum
 from pipeline.durable import files as durable
 from pipeline.durable.bounded_json import read_object
-from pipeline.durable.checksums import Written
+from pipeline.durable.checksums import Written, checksum, is_sound
 from pipeline.durable.ledger import Ledger, Unit
-from pipeline.durable.sealed import is_sound
+from pipeline.out.names import LEDGER, RECORD
+from pipeline.out.outputs import Outputs
 from pipeline.running.assembly import Assembly
-from pipeline.tasks.job import Job, Outputs
+from pipeline.tasks.job import Job
 
 FORMAT = "tilewright-work-1"
-LEDGER = "ledger"
-RECORD = "record.json"
-"""The record of a raster all of whose files are whole in the workspace, and may have been moved already."""
 
 _IDENTITY = "work.json"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UsageError
+from pipeline.source.zarr.names import is_store
 
 SUFFIXES = frozenset({
     ".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".j2k", ".img", ".png", ".jpg", ".jpeg", ".webp", ".gif",
@@ -23,7 +24,6 @@ SUFFIXES = frozenset({
 _LIST_LIMIT_BYTES = 64 << 20
 # run.json is the batch's, and the others stand beside the rasters' folders of work in progress
 _OWN_FILES = frozenset({"run", "status.json", "owner.json"})
-STORE_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 
 
@@ -186,11 +186,3 @@ def numbered(names: Iterable[str]) -> list[str]:
         seen.add(unique.casefold())
         result.append(unique)
     return result
-
-
-def is_store(path: str) -> bool:
-    """True for a folder that is a Zarr group or array."""
-    try:
-        return any((Path(path) / name).is_file() for name in STORE_METADATA)
-    except (OSError, ValueError):
-        return False

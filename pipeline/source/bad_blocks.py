@@ -21,13 +21,15 @@ import numpy as np
 
 from engine.grid import Window
 from pipeline.errors import DamageError, LostError, RasterError, cause, one_line
-from pipeline.source.gdal.handles import RETRY_AFTER_S
 from pipeline.source.raster import Stack
 
 UNIT_PX = 64
 """Side of the squares in which a raster is read whose own blocks are not known; it divides cells."""
 
 Shape = tuple[int, int]
+
+RETRY_AFTER_S = (0.05, 0.25)
+"""Pauses before a local read that failed is tried again: drives of a network fail for a moment."""
 
 
 @dataclass(frozen=True, order=True)

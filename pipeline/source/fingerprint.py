@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from pipeline.durable.checksums import walk
 
 _EDGE_BYTES = 64 << 10
 _PROBES = 48
@@ -71,14 +72,6 @@ def _folder(path: Path) -> str:
         content = _file(path / name) if i % step == 0 else str((path / name).stat().st_size)
         digest.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def walk(path: Path) -> Iterator[str]:
-    """Names of all files below a folder, in an order that does not depend on the file system."""
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            yield os.path.relpath(Path(folder) / name, path)
 
 
 def _remote(url: str) -> str:

@@ -11,6 +11,7 @@ from pipeline.source.gdal.palette import open_intensities
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.raster import Raster, SingleRaster
 from pipeline.source.zarr import raster as zarr_raster
+from pipeline.source.zarr.names import store_of
 
 
 def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:
@@ -29,14 +30,14 @@ def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:
         If it cannot be opened, has no grid of real numbers, or lacks a band.
     """
     path = str(path)
-    if zarr_raster.store_of(path) is not None:
+    if store_of(path) is not None:
         return zarr_raster.open_store(path, numbers)
     return open_header(path, numbers)
 
 
 def open_numbered(path: str, numbers: Sequence[int] | None = None) -> SingleRaster:
     """`open_any` of a raster that is to be segmented: its values are intensities."""
-    if zarr_raster.store_of(path) is not None:
+    if store_of(path) is not None:
         return zarr_raster.open_store(path, numbers)
     return open_intensities(path, numbers)
 

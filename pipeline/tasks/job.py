@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
-from engine.grid import Window, tiles
+from engine.grid import Window, chunk_side, tiles
 from engine.kernel import Kernel
+from pipeline.config import RunConfig
 from pipeline.durable.ledger import Unit
-from pipeline.errors import one_line
+from pipeline.errors import (
+    one_line,
+)
+from pipeline.kernels import device_of
 from pipeline.sinks.pyramid import Stage, stages
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 from pipeline.source.view import View
 from pipeline.versions import versions
 
@@ -21,11 +25,6 @@ from pipeline.versions import versions
 _WINDOW_PX = 2048
 # and of at most about this where it follows strips
 _WINDOW_BYTES = 64 << 20
-
-
-def device_of(kernel: Kernel) -> str:
-    """Where a kernel computes."""
-    return str(getattr(kernel, "device", "cpu"))
 
 
 @dataclass(frozen=True)
@@ -148,45 +147,8 @@ class Job:
         return tiles(region, side, -(-strip // (pieces * self.chunk_px)) * self.chunk_px)
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Names of a raster's outputs in OUT."""
-
-    out: Path
-    name: str
-    sink: Sink
-
-    @property
-    def labels(self) -> Path:
-        """The labels: a file, or a Zarr store."""
-        return self.out / self.sink.files[-1]
-
-    @property
-    def qml(self) -> Path:
-        """QGIS style."""
-        return self.out / f"{self.name}.qml"
-
-    @property
-    def png(self) -> Path:
-        """Quicklook."""
-        return self.out / f"{self.name}.png"
-
-    @property
-    def json(self) -> Path:
-        """Record."""
-        return self.out / f"{self.name}.json"
-
-    @property
-    def bad(self) -> Path:
-        """Map of what could not be labelled, where there is such."""
-        return self.out / f"{self.name}.bad.geojson"
-
-    @property
-    def codebook(self) -> Path:
-        """The raster's own codebook, where the scope is a raster."""
-        return self.out / f"{self.name}.codebook.npz"
-
-    def all(self) -> tuple[Path, ...]:
-        """Every file or folder of the raster, the record last."""
-        made = (self.out / name for name in self.sink.files)
-        return *made, self.qml, self.png, self.bad, self.codebook, self.json
+def job_of(config: RunConfig, name: str, view: View, kernel: Kernel, codebook: Codebook, out: Path) -> Job:
+    """The job of one raster in a run."""
+    sink = sink_of(name + SUFFIXES[config.format], config.zarr_version)
+    side = chunk_side(config.chunk_size, kernel.cell_px)
+    return Job(name, view, kernel, codebook, side, out, sink)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.grid import Window
-from pipeline.check.labels import checksum
+from engine.grid import Window, tiles
 from pipeline.durable.bounded_json import read_object
-from pipeline.errors import RasterError, one_line
+from pipeline.durable.checksums import checksum
+from pipeline.errors import RasterError
+from pipeline.out.bad_map import bad_of
+from pipeline.out.outputs import Outputs
 from pipeline.source.bad_blocks import BadBlock
 from pipeline.source.opening import open_any
 from pipeline.source.raster import Raster
-from pipeline.tasks.job import Job, Outputs, Redo
+from pipeline.tasks.job import Job, Redo
+from pipeline.workers.pool import Pool
+
+_WINDOWS = 24
 
 
 def redo_of(job: Job) -> Redo | None:
@@ -79,29 +84,6 @@ def _reached(start: int, end: int, first: int, last: int, side: int) -> range:
     return range(start // side * side, end, side) if start < end else range(0)
 
 
-def bad_of(path: Path) -> list[BadBlock]:
-    """What a raster's map of bad blocks holds.
-
-    Raises
-    ------
-    RasterError
-        If it is no such map.
-    """
-    try:
-        found = [f["properties"] for f in read_object(path)["features"]]
-        return [
-            BadBlock(
-                Window(*(int(p[key]) for key in ("row", "col", "height", "width"))),
-                str(p["path"]),
-                str(p["reason"]),
-                "chunk" if p["kind"] == "chunk" else "source block",
-            )
-            for p in found
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RasterError(str(path), f"is no map of bad blocks ({one_line(error)})") from None
-
-
 def open_labels(path: Path, region: Window) -> Raster:
     """The finished labels of a region.
 
@@ -132,3 +114,42 @@ def labels_of(labels: Raster, window: Window) -> npt.NDArray[np.uint8]:
         If they cannot be read.
     """
     return np.ascontiguousarray(labels.read(window)[0][0])
+
+
+def kept(job: Job, pool: Pool, warn: Callable[[str], None]) -> Redo | None:
+    """What can be kept of a job's finished labels; None where all is made anew.
+
+    Of an input that has another fingerprint than that of the labels, some windows of what would be kept are
+    made anew first. If one differs, or none can be compared, nothing is kept.
+
+    Parameters
+    ----------
+    job
+        The raster's job.
+    pool
+        Makes the windows.
+    warn
+        Hears why labels are not kept.
+    """
+    redo = redo_of(job)
+    place = Outputs(job.out, job.name, job.sink)
+    if redo is None or read_object(place.json)["input"]["fingerprint"] == job.fingerprint:
+        return redo
+    from pipeline.check.recomputed import Recipe, differences
+
+    region = job.view.region
+    again = tuple(
+        Window(chunk.row + region.row, chunk.col + region.col, chunk.height, chunk.width)
+        for chunk in tiles(Window(0, 0, region.height, region.width), job.chunk_px)
+        if job.unit(chunk) in redo.units
+    )
+    recipe = Recipe(job.out / job.sink.raster, job.view, job.kernel, job.codebook, job.chunk_px, again)
+    try:
+        compared, wrong = differences(recipe, _WINDOWS, f"{job.name} {job.fingerprint}", pool)
+    except RasterError:
+        return redo  # what cannot be read is told of when it is labelled
+    if not wrong and compared:
+        return redo
+    if wrong:
+        warn(f"{wrong[0]}; the input is another one now, and all of its labels are made anew")
+    return None

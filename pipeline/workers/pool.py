@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,9 +17,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pipeline.cost.timing import CarryingThreads
 from pipeline.errors import UsageError
 from pipeline.process import signals
+from pipeline.workers.threads import end_cell_threads
 
 T = TypeVar("T")
 
@@ -127,24 +126,6 @@ class Pool:
         return future.result()
 
 
-_cell_pools: dict[int, ThreadPoolExecutor] = {}
-_cell_lock = threading.Lock()
-
-
-def cell_threads(count: int) -> ThreadPoolExecutor:
-    """Threads that all windows of this process share, so that the last window keeps all of them busy."""
-    with _cell_lock:
-        if count not in _cell_pools:
-            _cell_pools[count] = CarryingThreads(count, thread_name_prefix="tilewright-cells")
-        return _cell_pools[count]
-
-
-def _end_cell_threads() -> None:
-    with _cell_lock:
-        while _cell_pools:
-            _cell_pools.popitem()[1].shutdown()
-
-
 def finished(futures: Iterable[Future[Any]], timeout_s: float) -> set[Future[Any]]:
     """Wait for some futures, or a while; gives those that are done."""
     if not (several := set(futures)):
@@ -169,7 +150,7 @@ def open_pool(workers: Workers, *, dashboard: bool = False) -> Iterator[Pool]:
                 executor.shutdown(wait=True, cancel_futures=True)
                 raise
             finally:
-                _end_cell_threads()
+                end_cell_threads()
         return
     from pipeline.workers import local_cluster
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from pathlib import Path
 
-import psutil
+from pipeline.process import memory
+from pipeline.process.memory import available_memory
 
 _LOOK_EVERY_S = 0.5
-_SHARE = 0.8
-_CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Throttle:
@@ -27,14 +24,14 @@ class Throttle:
     def __init__(self, workers: int, limit: int | None) -> None:
         self._most = 2 * workers
         self._room = self._most
-        self._limit = _available() if limit is None else limit
+        self._limit = available_memory() if limit is None else limit
         self._looked = float("-inf")
 
     def room(self, under_way: int) -> int:
         """How many tasks may be under way now; at least one."""
         if (now := time.monotonic()) - self._looked >= _LOOK_EVERY_S:
             self._looked = now
-            if memory_in_use() > self._limit:
+            if memory.memory_in_use() > self._limit:
                 self._room = max(1, min(self._room, under_way) - 1)
             elif self._room < self._most:
                 self._room += 1
@@ -43,21 +40,3 @@ class Throttle:
     def worker_lost(self) -> None:
         """Have fewer tasks under way for a while: it may be memory that workers die of."""
         self._room = max(1, self._room // 2)
-
-
-def memory_in_use() -> int:
-    """Bytes that this process and those below it hold in memory."""
-    process, used = psutil.Process(), 0
-    for one in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):
-            used += one.memory_info().rss
-    return used
-
-
-def _available() -> int:
-    """What may be taken of this machine's memory, or of this container's."""
-    free = psutil.virtual_memory().available
-    for name in _CGROUP_FILES:
-        with contextlib.suppress(OSError, ValueError):
-            free = min(free, int(Path(name).read_text()))
-    return int(free * _SHARE)

@@ -10,7 +10,8 @@ from engine.grid import Window, tiles
 from engine.kernel import BandStatistics, Patch
 from engine.networks import straight
 from engine.networks.kernel import CnnKernel
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest, geometry, network
+from engine.networks.loading import geometry, network
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest
 from engine.networks.surroundings import _reflected, image
 from tests.conftest import DATA
 from tests.engine import networks

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from engine.networks import filters
-from engine.networks.network import Geometry, Network, NetworkError, choose_device, digest, geometry, probe
+from engine.networks.geometry import Geometry, probe
+from engine.networks.loading import choose_device, geometry
+from engine.networks.network import Network, NetworkError, digest
 from pipeline.errors import UsageError
 from pipeline.kernels import make_kernel
 from tests.conftest import DATA

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.networks import simd, straight
+from engine.networks.geometry import Geometry, probe
 from engine.networks.kernel import _distances
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, Geometry, Network, NetworkError, probe
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network, NetworkError
 from tests.conftest import DATA
 from tests.engine import networks
 

@@ -20,7 +20,7 @@ from pipeline.running.inputs import open_inputs
 from pipeline.running.run import run
 from pipeline.source import unchanged
 from pipeline.source.opening import open_numbered
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import assembling
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
@@ -215,14 +215,14 @@ def settings(out, *sources, **options):
 
 def meanwhile(monkeypatch, change, name):
     """Have something happen when all of a raster is labelled and nothing of it is published."""
-    real = tasks.assemble
+    real = assembling.assemble
 
     def assemble(job):
         if job.name == name:
             change()
         return real(job)
 
-    monkeypatch.setattr(tasks, "assemble", assemble)
+    monkeypatch.setattr(assembling, "assemble", assemble)
     monkeypatch.setattr(unchanged, "_AGAIN_S", (0.0, 0.0))
 
 

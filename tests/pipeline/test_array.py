@@ -18,10 +18,10 @@ import pipeline
 from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline.api.arrays import bounds_of, georeference_of, open_raster, segment
+from pipeline.api.fitting import fit
 from pipeline.api.writing import write
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
-from pipeline.fitting.codebook import fit
 from pipeline.running.run import run
 from tests.rasters import PLACE, level_arrays, noise, write_geotiff
 from tests.strategies import codebook

@@ -17,6 +17,7 @@ from pipeline import cli
 from pipeline.config import RunConfig
 from pipeline.errors import StorageError
 from pipeline.running import run as run_module
+from pipeline.tasks import assembling, labelling
 from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 
@@ -100,13 +101,13 @@ def test_bad_blocks_are_nodata_and_are_made_good_when_the_file_is(
     assert (out / "scene.bad.geojson").exists()
 
     shutil.copy(sound, source)
-    written, real = [], tasks.graph_labels
+    written, real = [], labelling.graph_labels
 
     def count(job, window):
         written.append(window)
         return real(job, window)
 
-    monkeypatch.setattr(tasks, "graph_labels", count)
+    monkeypatch.setattr(labelling, "graph_labels", count)
     assert cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "none"]) == 0
     assert len(written) == 1  # of 12 chunks
     assert not (out / "scene.bad.geojson").exists()
@@ -290,8 +291,8 @@ def test_a_chunk_whose_note_of_what_is_bad_was_altered_is_done_again(
         def full(*_):
             raise StorageError("full")
 
-        patch.setattr(tasks, "merge_unit", full)
-        patch.setattr(tasks, "assemble", full)
+        patch.setattr(assembling, "merge_unit", full)
+        patch.setattr(assembling, "assemble", full)
         with pytest.raises(StorageError, match="full"):
             run(source, out, **options)
     (note,) = (out / ".partial" / "scene" / "bad").iterdir()

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.check import labels as check_labels
 from pipeline.config import build
 from pipeline.cost import timing
 from pipeline.cost.budget import Setting, Spent, budget
-from pipeline.cost.effort import Effort
-from pipeline.cost.timing import LABEL, READ, CarryingThreads
+from pipeline.cost.timing import LABEL, READ, Effort
+from pipeline.durable import checksums
 from pipeline.events.progress import Plain, Silent
 from pipeline.running.run import run
+from pipeline.workers.threads import CarryingThreads
 from tests.rasters import noise, write_geotiff
 
 SETTING = Setting(
@@ -216,13 +216,13 @@ def test_plain_lines_end_with_the_verdict(tmp_path, capsys):
 
 
 def test_joining_counts_the_checksums_of_the_labels_too(tmp_path, monkeypatch):
-    usual = check_labels.checksum
+    usual = checksums.checksum
 
     def slow(path):
         time.sleep(0.5 if path.suffix == ".tif" else 0)
         return usual(path)
 
-    monkeypatch.setattr(check_labels, "checksum", slow)
+    monkeypatch.setattr(checksums, "checksum", slow)
     source = write_geotiff(tmp_path / "a.tif", noise(3, 60, 70))
     out = tmp_path / "out"
     run(build({"sources": [str(source)], "out": str(out), "workers": "1"}))

@@ -11,10 +11,12 @@ import rasterio
 from engine.grid import Window, tiles
 from pipeline.api.writing import write
 from pipeline.check import labels as check_labels
-from pipeline.check.labels import at_step, check_window, checksum, labels_crc
+from pipeline.check.labels import at_step, check_window, labels_crc
 from pipeline.check.seams import Borders, Seams, count_seams
+from pipeline.durable.checksums import checksum
 from pipeline.errors import RasterError
 from pipeline.sinks.pyramid import stages
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles
 from tests.rasters import label_array, naive_halves, patchy_labels
 
@@ -41,7 +43,7 @@ def made(request, labels, tmp_path_factory):
 @pytest.fixture
 def copy(made, tmp_path, monkeypatch):
     """A copy of it that a test may spoil."""
-    monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0,))
     shutil.copytree(made[0].parent, tmp_path / "copy")
     return tmp_path / "copy" / made[0].name, tmp_path / "copy" / made[1].name
 

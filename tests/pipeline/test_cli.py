@@ -19,7 +19,7 @@ from engine.codebook import Codebook
 from pipeline import cli
 from pipeline.events import progress
 from pipeline.running import run as run_module
-from pipeline.source.gdal import handles as raster_module
+from pipeline.source import bad_blocks
 from tests.disk import files_no_larger_than
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt
 
@@ -46,7 +46,7 @@ class Ended:
 @pytest.fixture
 def command(capsys, monkeypatch):
     """Runs a command in this process."""
-    monkeypatch.setattr(raster_module, "RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0,))
 
     def call(*arguments):
         capsys.readouterr()

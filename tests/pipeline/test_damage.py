@@ -24,6 +24,7 @@ from pipeline.graph.labels import label_window
 from pipeline.kernels import make_kernel
 from pipeline.running.run import run
 from pipeline.source import bad_blocks
+from pipeline.source import bad_blocks as source_bad_blocks
 from pipeline.source.bad_blocks import UNIT_PX, BadBlock
 from pipeline.source.gdal import handles
 from pipeline.source.joined import mosaic_building, stack
@@ -43,7 +44,7 @@ MIDDLE = Window(64, 64, 64, 64)
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
     monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0, 0.0))
-    monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.0, 0.0))
+    monkeypatch.setattr(source_bad_blocks, "RETRY_AFTER_S", (0.0, 0.0))
 
 
 def tolerated(raster, window):

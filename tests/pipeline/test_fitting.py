@@ -17,9 +17,10 @@ from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline.api.arrays import open_raster, segment
+from pipeline.api.fitting import fit
 from pipeline.errors import RasterError, UsageError
 from pipeline.fitting import sampling
-from pipeline.fitting.codebook import fit, fit_codebook
+from pipeline.fitting.codebook import fit_codebook
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import noise, pixel_array, write_geotiff
 from tests.strategies import windows

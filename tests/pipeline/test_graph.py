@@ -16,7 +16,8 @@ from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline.api import arrays as array_module
 from pipeline.api.arrays import segment
-from pipeline.graph.labels import Layout, overlap, read_arrays
+from pipeline.graph.labels import read_arrays
+from pipeline.graph.overlap import Layout, overlap
 from tests.rasters import noise, pixel_array
 from tests.strategies import codebook, windows, windows_in
 

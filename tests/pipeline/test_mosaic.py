@@ -24,6 +24,7 @@ from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import RasterError, UsageError
 from pipeline.running.inputs import open_inputs
 from pipeline.running.run import run
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles
 from pipeline.source.joined import mosaic_building
 from pipeline.source.joined.mosaic import Mosaic
@@ -320,7 +321,7 @@ def test_a_tile_that_cannot_be_read_fails_the_mosaic_and_is_named(scene, tmp_pat
 
 
 def test_a_tile_that_goes_away_during_a_run_is_named(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0,))
     source, _ = scene
     tiles = cut(source, tmp_path / "t", 2, 2)
     joined = mosaic_of(tiles)

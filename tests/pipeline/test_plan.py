@@ -17,16 +17,16 @@ import pytest
 
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
+from pipeline.api.fitting import fit
 from pipeline.commands.plan import calibration, plan, trial_fit
 from pipeline.commands.plan.forecast import LABEL
 from pipeline.commands.plan.measured_parts import Grid, Samples
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
-from pipeline.fitting.codebook import fit
 from pipeline.process.memory import Footprint
-from pipeline.running.run import job_of
 from pipeline.source.opening import open_segmentable
 from pipeline.source.view import View
+from pipeline.tasks.job import job_of
 from pipeline.workers.pool import Pool
 from tests.rasters import noise, spoil, write_geotiff
 

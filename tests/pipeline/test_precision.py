@@ -11,11 +11,11 @@ from engine.clustering import Clustering
 from engine.codebook import Codebook
 from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from pipeline.api.arrays import open_raster, segment
+from pipeline.api.fitting import fit
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.fitting import certificate
 from pipeline.fitting.certificate import fitted
-from pipeline.fitting.codebook import fit
 from pipeline.fitting.gathering import Sample
 from pipeline.fitting.sampling import Cell, CellSample
 from pipeline.kernels import as_fitted, faster, kernel_of, make_kernel

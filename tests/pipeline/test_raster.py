@@ -20,6 +20,7 @@ from rasterio.windows import Window as FileWindow
 from engine.grid import Window, tiles
 from pipeline.errors import RasterError
 from pipeline.grid.georeference import Georeference, GroundControlPoint
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles as module
 from pipeline.source.gdal.raster import FileRaster, open_header
 from pipeline.source.opening import open_segmentable
@@ -34,7 +35,7 @@ DTYPES = [
 @pytest.fixture(autouse=True)
 def afresh(monkeypatch):
     """No handle is left of the test before; reads are tried as often as ever, but nobody waits between."""
-    monkeypatch.setattr(module, "RETRY_AFTER_S", (0.0, 0.0))
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0, 0.0))
     for handle in getattr(module._local, "handles", {}).values():
         handle.close()
     module._local.__dict__.clear()

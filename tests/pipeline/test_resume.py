@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.check.labels import checksum
 from pipeline.config import RunConfig
-from pipeline.durable.sealed import seal_file
+from pipeline.durable.checksums import checksum, seal_file
 from pipeline.errors import StorageError, UnreachableError, UsageError
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.checkpoint import FitMemory
@@ -20,6 +19,7 @@ from pipeline.running import codebooks
 from pipeline.running import run as run_module
 from pipeline.running.assembly import ASSEMBLED, CHECKED
 from pipeline.sinks.sink import sink_of
+from pipeline.tasks import assembling, labelling, units
 from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 
@@ -58,7 +58,7 @@ class Calls:
 
     def __init__(self, monkeypatch, stop_after=None, error=None):
         self.units = []
-        real = tasks.write_unit
+        real = units.write_unit
 
         def write(job, stage, unit, labels, beside=()):
             if stop_after is not None and len(self.units) >= stop_after:
@@ -66,7 +66,7 @@ class Calls:
             self.units.append((stage, unit))
             return real(job, stage, unit, labels, beside)
 
-        monkeypatch.setattr(tasks, "write_unit", write)
+        monkeypatch.setattr(units, "write_unit", write)
 
 
 def interrupted(source, out, form, after, monkeypatch, **options):
@@ -153,7 +153,7 @@ class LastSteps:
 
     def __init__(self, monkeypatch, form, stop_at=None):
         self.assembled, self.checked = 0, []
-        sink, check = type(sink_of(f"scene.{'tif' if form == 'cog' else 'zarr'}")), tasks.check
+        sink, check = type(sink_of(f"scene.{'tif' if form == 'cog' else 'zarr'}")), assembling.check
         assemble = sink.assemble
 
         def counted(*arguments):
@@ -167,7 +167,7 @@ class LastSteps:
             return check(job, index, window)
 
         monkeypatch.setattr(sink, "assemble", counted)
-        monkeypatch.setattr(tasks, "check", checked)
+        monkeypatch.setattr(assembling, "check", checked)
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_other_chunks_begin_anew_and_other_workers_go_on(
 def test_what_is_done_waits_for_an_input_that_is_away(source, form, undisturbed, tmp_path, monkeypatch, away):
     mine, out = tmp_path / source.name, tmp_path / "out"
     shutil.copy(source, mine)
-    calls, real = [], tasks.graph_labels
+    calls, real = [], labelling.graph_labels
 
     def labels(job, window):
         calls.append(window)
@@ -286,7 +286,7 @@ def test_what_is_done_waits_for_an_input_that_is_away(source, form, undisturbed,
         return real(job, window)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "graph_labels", labels)
+        patch.setattr(labelling, "graph_labels", labels)
         if away == "when another run came":
             with pytest.raises(StorageError, match="full"):
                 run_module.run(config(mine, out, format=form))
@@ -446,7 +446,7 @@ def test_the_second_run_on_one_out_is_refused(source, tmp_path, monkeypatch):
         raise StorageError("full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "write_unit", meanwhile)
+        patch.setattr(units, "write_unit", meanwhile)
         with pytest.raises(StorageError, match="full"):
             run_module.run(config(source, tmp_path))
     shutil.rmtree(tmp_path)

@@ -11,8 +11,8 @@ from pipeline.cli import main
 from pipeline.config import RunConfig, build
 from pipeline.errors import UsageError
 from pipeline.kernels import kernel_for
-from pipeline.running.run import job_of
-from pipeline.tasks.publishing import _block_px
+from pipeline.tasks.job import job_of
+from pipeline.tasks.labelling import _block_px
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook
 

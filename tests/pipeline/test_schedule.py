@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from engine.grid import Window
 from pipeline.check.seams import Seams
-from pipeline.cost.effort import Effort
+from pipeline.cost.timing import Effort
 from pipeline.errors import RasterError, StorageError
+from pipeline.process import memory
 from pipeline.running import raster_run, schedule
-from pipeline.running.assembly import Assembled
-from pipeline.tasks.publishing import UnitsDone
+from pipeline.tasks.assembling import Assembled
+from pipeline.tasks.units import UnitsDone
 from pipeline.workers import throttle
 from pipeline.workers.pool import Pool
 
@@ -133,14 +134,16 @@ class Record:
     def __init__(self, monkeypatch):
         self.events = []
         self.lock = threading.Lock()
-        work = raster_run.work
-        monkeypatch.setattr(work, "label_window", lambda job, w, _: self._task(job, "label", w))
-        monkeypatch.setattr(work, "merge_unit", lambda job, _i, unit, _: self._task(job, "merge", unit))
-        monkeypatch.setattr(work, "assemble", lambda job: self._task(job, "assemble", None))
-        monkeypatch.setattr(work, "checks", lambda job: [(s.index, i) for s in job.stages for i in range(2)])
-        monkeypatch.setattr(work, "check", lambda job, stage, w: self._task(job, "check", (stage, w)))
-        monkeypatch.setattr(work, "finish", lambda job, record, *_: self._task(job, "finish", record))
-        monkeypatch.setattr(work, "publish", lambda job: self._task(job, "publish", None))
+        labelling, assembling, publishing = raster_run.labelling, raster_run.assembling, raster_run.publishing
+        monkeypatch.setattr(labelling, "label_window", lambda job, w, _: self._task(job, "label", w))
+        monkeypatch.setattr(assembling, "merge_unit", lambda job, _i, unit, _: self._task(job, "merge", unit))
+        monkeypatch.setattr(assembling, "assemble", lambda job: self._task(job, "assemble", None))
+        monkeypatch.setattr(
+            assembling, "checks", lambda job: [(s.index, i) for s in job.stages for i in range(2)]
+        )
+        monkeypatch.setattr(assembling, "check", lambda job, stage, w: self._task(job, "check", (stage, w)))
+        monkeypatch.setattr(publishing, "finish", lambda job, record, *_: self._task(job, "finish", record))
+        monkeypatch.setattr(publishing, "publish", lambda job: self._task(job, "publish", None))
         monkeypatch.setattr(raster_run, "Workspace", FakeWorkspace)
 
     def _task(self, job, kind, what):
@@ -484,7 +487,7 @@ def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypat
 @pytest.mark.parametrize("replaced", [False, True])
 def test_fewer_tasks_are_under_way_while_memory_is_short(monkeypatch, replaced):
     used, now = 100, 0.0
-    monkeypatch.setattr(throttle, "memory_in_use", lambda: used)
+    monkeypatch.setattr(memory, "memory_in_use", lambda: used)
     monkeypatch.setattr(throttle.time, "monotonic", lambda: now)
     measure = throttle.Throttle(4, 1000)
     assert measure.room(0) == 8
@@ -503,7 +506,7 @@ def test_fewer_tasks_are_under_way_while_memory_is_short(monkeypatch, replaced):
 
 def test_without_a_limit_most_of_what_is_free_may_be_taken():
     free = throttle.psutil.virtual_memory().available
-    assert 0 < throttle._available() <= free
+    assert 0 < memory.available_memory() <= free
 
 
 def test_the_coordinator_never_waits_for_nothing(record, monkeypatch):

@@ -18,6 +18,7 @@ from engine.grid import Window, tiles
 from pipeline.errors import DamageError
 from pipeline.graph import labels as graph_labels
 from pipeline.source import bad_blocks
+from pipeline.source import bad_blocks as source_bad_blocks
 from pipeline.source.gdal import handles, shared_blocks
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.gdal.shared_blocks import SharedBlocks, Source, UndecodableError, within_halo
@@ -238,7 +239,7 @@ def test_a_file_that_was_replaced_is_read_anew(source, pixels):
 
 @pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 2), (2, 0)], ids=str)
 def test_a_block_that_cannot_be_decoded_fails_as_without_it(source, monkeypatch, place):
-    monkeypatch.setattr(handles, "RETRY_AFTER_S", ())
+    monkeypatch.setattr(source_bad_blocks, "RETRY_AFTER_S", ())
     monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", ())
     spoil(source, *place)
     raster = open_header(source)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
+from pipeline.out.outputs import Outputs
 from pipeline.sinks.sink import sink_of
 from pipeline.source import arguments as module
 from pipeline.source.arguments import resolve
-from pipeline.tasks.job import Outputs
 
 RESERVED = set('/\\:*?"<>|') | {chr(c) for c in range(32)} | {"\x7f"}
 

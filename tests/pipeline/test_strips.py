@@ -11,10 +11,10 @@ from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.kernels import kernel_for
 from pipeline.running import run as run_module
-from pipeline.running.run import job_of
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.opening import open_segmentable
 from pipeline.source.view import View
+from pipeline.tasks.job import job_of
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook
 

@@ -16,17 +16,17 @@ from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline import cli
 from pipeline.check import recomputed
-from pipeline.check.labels import checksum
 from pipeline.check.recomputed import Recipe
 from pipeline.check.seams import Seams
 from pipeline.commands.verify.verify import Verdict, Verification
 from pipeline.config import RunConfig
+from pipeline.durable.checksums import checksum
 from pipeline.durable.lock import Owner
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
 from pipeline.graph import labels as graph_labels
 from pipeline.running.run import run
-from pipeline.source.gdal import handles as raster_module
+from pipeline.source import bad_blocks
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.view import View
 from pipeline.workers.pool import Workers, open_pool
@@ -56,7 +56,7 @@ def make(sources, out, **options):
 @pytest.fixture
 def verify(capsys, monkeypatch):
     """Runs the command in this process; gives its exit code, stdout and stderr."""
-    monkeypatch.setattr(raster_module, "RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0,))
 
     def call(*arguments):
         capsys.readouterr()

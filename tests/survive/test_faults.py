@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.durable import files
-from pipeline.source.gdal import handles
+from pipeline.source import bad_blocks
 from tests.rasters import noise, write_geotiff
 from tests.survive.commands import outputs
 from tests.survive.faults import KINDS, Fault, Faults
@@ -36,7 +36,7 @@ _MANNERS = (
 def no_delay(monkeypatch):
     """Patience without the waiting."""
     monkeypatch.setattr(files, "_PATIENCE_S", (0.001, 0.001, 0.001))
-    monkeypatch.setattr(handles, "RETRY_AFTER_S", (0.001, 0.001))
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.001, 0.001))
 
 
 class Small:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.config import RunConfig
 from pipeline.running import raster_run
 from pipeline.running import run as run_module
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import labelling
 from tests.rasters import noise, write_geotiff
 from tests.survive.commands import Command, outputs
 
@@ -53,7 +53,7 @@ class Deadly:
 
     def __init__(self, name):
         self.name = name
-        self.real = tasks.label_window
+        self.real = labelling.label_window
 
     def __call__(self, job, *arguments):
         if job.name == self.name:
@@ -68,7 +68,7 @@ def test_a_task_that_kills_every_worker_fails_its_raster_and_no_other(tmp_path, 
     )
     monkeypatch.setattr(raster_run, "_LOST_TWICE_S", (0.0, 0.0))
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "label_window", Deadly("r1"))
+        patch.setattr(labelling, "label_window", Deadly("r1"))
         report = run_module.run(config)
     assert sorted(report.done) == ["r0", "r2"]
     assert "took its worker with it 3 times" in report.failed["r1"]

@@ -31,9 +31,10 @@ from pipeline.commands.plan.forecast import (
 )
 from pipeline.commands.plan.measured_parts import Grid, Samples
 from pipeline.running import schedule
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import assembling
 from pipeline.tasks.job import Job
-from pipeline.tasks.publishing import UnitsDone
+from pipeline.tasks.labelling import label_window
+from pipeline.tasks.units import UnitsDone
 from pipeline.workers.pool import Pool
 
 LIMIT_S = 10.0
@@ -84,7 +85,7 @@ class Calibration:
 def phases(job: Job) -> list[Phase]:
     """What there is to do of a raster, by phases that wait for each other."""
     pixels = job.view.region.pixels
-    checks = [window.pixels for _, window in tasks.checks(job)]
+    checks = [window.pixels for _, window in assembling.checks(job)]
     return [
         Phase(LABEL, Grid.of(job).count, pixels),
         *(Phase(MERGE, s.rows * s.cols, s.height * s.width) for s in job.stages[1:]),
@@ -191,7 +192,7 @@ class _Heard:
         if isinstance(result, UnitsDone):
             parts = astuple(result.effort)
             # windows that share their threads last as long as each other; what was done for each is known
-            seconds = sum(parts) if self.shared and function is tasks.label_window else seconds
+            seconds = sum(parts) if self.shared and function is label_window else seconds
         with self._lock:
             self.taken.append(Taken(function.__name__, ended.worker, window.pixels, seconds, parts))
 

@@ -23,16 +23,16 @@ from pipeline.commands.plan.trial_fit import Fits, trial_fits
 from pipeline.config import RunConfig
 from pipeline.cost import disk
 from pipeline.cost.budget import Setting, Spent, budget
-from pipeline.cost.effort import Effort
 from pipeline.cost.text import bytes_text
+from pipeline.cost.timing import Effort
 from pipeline.fitting.codebook import check_alike
-from pipeline.kernels import as_fitted, kernel_for, load_codebook
+from pipeline.graph.loading import graph_beside
+from pipeline.kernels import as_fitted, device_of, kernel_for, load_codebook
 from pipeline.process import signals, startup
 from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, open_inputs
-from pipeline.running.run import job_of
 from pipeline.source.gdal.remote import is_remote
-from pipeline.tasks.job import Job, device_of
+from pipeline.tasks.job import Job, job_of
 from pipeline.workers import pool as workers
 
 # what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
@@ -245,7 +245,7 @@ def _fits(
     config: RunConfig, kernel: Kernel, inputs: Sequence[Input], saved: Codebook | None, pool: workers.Pool
 ) -> Fits:
     """Fits, while the chunk graph is imported beside them as in a run."""
-    with startup.graph_beside():
+    with graph_beside():
         return trial_fits(config, kernel, inputs, saved, pool)
 
 

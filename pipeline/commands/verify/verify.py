@@ -13,7 +13,6 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline.check import label_file
-from pipeline.check.labels import checksum
 from pipeline.check.recomputed import Recipe, differences
 from pipeline.check.seams import Borders, Seams
 from pipeline.commands.verify.record import (
@@ -26,15 +25,16 @@ from pipeline.commands.verify.record import (
 )
 from pipeline.config import RunConfig, build
 from pipeline.durable.bounded_json import read_object
+from pipeline.durable.checksums import checksum
 from pipeline.durable.lock import alive
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line, printable
 from pipeline.events.progress import Progress
 from pipeline.kernels import kernel_for
+from pipeline.out.bad_map import bad_of
+from pipeline.out.outputs import Outputs
 from pipeline.out.run_folder import FORMAT
 from pipeline.running.inputs import Input, open_inputs
 from pipeline.sinks.sink import SUFFIXES, sink_of
-from pipeline.tasks.job import Outputs
-from pipeline.tasks.redo import bad_of
 from pipeline.versions import versions
 from pipeline.workers.pool import Pool
 

@@ -22,6 +22,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipeline.errors import DamageError, UnreachableError, one_line
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import remote as network
 
 os.environ.update(
@@ -63,8 +64,6 @@ READ_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 
 T = TypeVar("T")
 
-RETRY_AFTER_S = (0.05, 0.25)
-"""Pauses before a local read that failed is tried again: drives of a network fail for a moment."""
 
 _PER_THREAD = 16
 _NETWORK_RETRY_S = (0.25, 1.0, 3.0)
@@ -113,7 +112,7 @@ def read(path: str, function: Callable[[Any], T], what: str, *, again: bool = Tr
         `UnreachableError`.
     """
     reason = f"cannot read {what} ({{}}); the file is damaged or gone: repair or fetch it again"
-    retry_s = _NETWORK_RETRY_S if network.is_remote(path) else RETRY_AFTER_S
+    retry_s = _NETWORK_RETRY_S if network.is_remote(path) else bad_blocks.RETRY_AFTER_S
     return _attempt(path, lambda: function(_handle(path, level)), reason, retry_s if again else ())
 
 

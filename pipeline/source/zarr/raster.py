@@ -26,12 +26,11 @@ import numpy.typing as npt
 from engine.grid import Window
 from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
 from pipeline.source import bad_blocks
-from pipeline.source.arguments import STORE_METADATA, is_store
 from pipeline.source.limits import refuse_block, refuse_claim
 from pipeline.source.raster import SingleRaster, Stack, described
 from pipeline.source.zarr.georeference import georeference
+from pipeline.source.zarr.names import STORE_METADATA, store_of
 
-_NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
 _ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projection_y_coordinate"})
 _COLUMNS = frozenset({"x", "lon", "longitude", "easting", "col", "cols", "projection_x_coordinate"})
 _DEPTH = 4
@@ -115,16 +114,6 @@ class ZarrRaster(SingleRaster):
                 place[band_axis] = number - 1
             part = np.asarray(array[tuple(place)])
             plane[...] = part.T if row_axis > column_axis else part
-
-
-def store_of(path: str) -> tuple[str, str] | None:
-    """Folder and array path of a local Zarr store; None for what is none."""
-    if is_store(path):
-        return path, ""
-    match = _NAMED.fullmatch(path)
-    if match is None or not is_store(match["store"]):
-        return None
-    return match["store"], (match["array"] or "").strip("/")
 
 
 def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:

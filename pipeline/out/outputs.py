@@ -1,0 +1,52 @@
+"""Names of a raster's outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.sinks.sink import Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Names of a raster's outputs in OUT."""
+
+    out: Path
+    name: str
+    sink: Sink
+
+    @property
+    def labels(self) -> Path:
+        """The labels: a file, or a Zarr store."""
+        return self.out / self.sink.files[-1]
+
+    @property
+    def qml(self) -> Path:
+        """QGIS style."""
+        return self.out / f"{self.name}.qml"
+
+    @property
+    def png(self) -> Path:
+        """Quicklook."""
+        return self.out / f"{self.name}.png"
+
+    @property
+    def json(self) -> Path:
+        """Record."""
+        return self.out / f"{self.name}.json"
+
+    @property
+    def bad(self) -> Path:
+        """Map of what could not be labelled, where there is such."""
+        return self.out / f"{self.name}.bad.geojson"
+
+    @property
+    def codebook(self) -> Path:
+        """The raster's own codebook, where the scope is a raster."""
+        return self.out / f"{self.name}.codebook.npz"
+
+    def all(self) -> tuple[Path, ...]:
+        """Every file or folder of the raster, the record last."""
+        made = (self.out / name for name in self.sink.files)
+        return *made, self.qml, self.png, self.bad, self.codebook, self.json
