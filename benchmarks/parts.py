@@ -20,7 +20,7 @@ from engine.kernel import Labels, Patch
 from engine.kmeans import BlockKMeans
 from pipeline.api.fitting import fit
 from pipeline.sinks import cog
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.parts import merged_remnants
 from pipeline.sinks.pyramid import halve, stages
 from pipeline.source.gdal.raster import open_header
@@ -128,7 +128,7 @@ class Assembling(Part):
         """All parts of the raster, durable in a folder."""
         raster, book = self.raster(), self.codebook(1)
         self.temporary = tempfile.TemporaryDirectory(dir=data.WORK)
-        self.folder, self.meaning = Path(self.temporary.name), Labelled.of(book, raster.georeference)
+        self.folder, self.meaning = Path(self.temporary.name), LabelInfo.of(book, raster.georeference)
         self.stages = stages(raster.height, raster.width, _CHUNK_PX)
         self.pixels = raster.bounds.pixels
         first = self.stages[0]

@@ -24,14 +24,14 @@ def ours(source: Path, out: Path, threads: int) -> None:
     """Time our sink, in a folder beside the file that it makes."""
     from engine.kernel import NODATA
     from pipeline.sinks import parts, style
-    from pipeline.sinks.label_info import Labelled
+    from pipeline.sinks.label_info import LabelInfo
     from pipeline.sinks.pyramid import stages
     from pipeline.sinks.sink import sink_of
     from pipeline.source.gdal.raster import open_header
 
     labels = resident(source)
     place = open_header(source).georeference
-    meaning = Labelled(place, "", "", style.LabelStyle.of(int(labels[labels != NODATA].max()) + 1))
+    meaning = LabelInfo(place, "", "", style.LabelStyle.of(int(labels[labels != NODATA].max()) + 1))
     sink, plan = sink_of(out.name), stages(*labels.shape, _CHUNK_PX)
     first = plan[0]
 

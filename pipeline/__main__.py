@@ -3,15 +3,15 @@
 from pipeline.process import first_signals
 
 if __name__ == "__main__":
-    first_signals.at_once()  # before whatever takes long to import
+    first_signals.install()  # before whatever takes long to import
     import sys
 
     from pipeline.process import signals, startup
 
-    signals.at_once()
+    signals.install()
     startup.claim()
     from pipeline.cli import main
 
     code = main()
-    startup.leave()
+    startup.freeze_for_exit()
     sys.exit(code)

@@ -18,7 +18,7 @@ from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
 from pipeline.graph.overlap import DEFAULT_CHUNK_PX
 from pipeline.sinks import parts, style
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 from pipeline.workers.pool import Workers, open_pool, usable_cores
@@ -70,7 +70,7 @@ def write(
     folder = path.parent / ".partial" / f"{path.name}.write"
     plan = stages(bounds.height, bounds.width, chunk_side(chunk_size))
     segments = int(labels.attrs.get("segments", NODATA))
-    meaning = Labelled(
+    meaning = LabelInfo(
         georeference_of(labels),
         str(labels.attrs.get("codebook_hash", "")),
         "",

@@ -21,7 +21,7 @@ Damaged = dict[Path, str]
 
 
 @dataclass(frozen=True)
-class Said:
+class LooseJson:
     """An object in a JSON file that may hold anything.
 
     Parameters
@@ -66,14 +66,14 @@ class Said:
         """Names of files."""
         return self._of(key, lambda v: isinstance(v, list) and all(map(is_name, v))) or []
 
-    def object(self, key: str) -> Said:
+    def object(self, key: str) -> LooseJson:
         """An object; an empty one where there is none."""
-        return Said(self.path, self.damaged, self._of(key, lambda v: isinstance(v, dict)) or {})
+        return LooseJson(self.path, self.damaged, self._of(key, lambda v: isinstance(v, dict)) or {})
 
-    def objects(self, key: str) -> list[Said]:
+    def objects(self, key: str) -> list[LooseJson]:
         """The objects of a list."""
         found = self._of(key, lambda v: isinstance(v, list)) or []
-        good = [Said(self.path, self.damaged, one) for one in found if isinstance(one, dict)]
+        good = [LooseJson(self.path, self.damaged, one) for one in found if isinstance(one, dict)]
         if len(good) < len(found):
             self._note(key)
         return good
@@ -90,17 +90,17 @@ class Said:
         self.damaged.setdefault(self.path, f"strange {key}")
 
 
-def read(path: Path, damaged: Damaged) -> Said:
+def read(path: Path, damaged: Damaged) -> LooseJson:
     """What a file says: nothing where there is none, and where it is damaged, which is noted."""
     try:
-        return Said(path, damaged, read_object(path))
+        return LooseJson(path, damaged, read_object(path))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         damaged.setdefault(path, f"cannot be read ({error.strerror})")
     except ValueError as error:
         damaged.setdefault(path, one_line(error))
-    return Said(path, damaged)
+    return LooseJson(path, damaged)
 
 
 def is_name(value: object) -> bool:

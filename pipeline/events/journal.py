@@ -15,7 +15,7 @@ from typing import Any, Self
 import psutil
 
 from pipeline.errors import TilewrightError, one_line
-from pipeline.events.live_state import Standing
+from pipeline.events.live_state import LiveState
 from pipeline.events.progress import Progress
 from pipeline.events.run_log import RunLog
 
@@ -44,7 +44,7 @@ class Journal:
         self._display = display
         self._log = RunLog(out, run)
         self._path = out / ".partial" / STATUS
-        self._standing = Standing(run)
+        self._standing = LiveState(run)
         self._lock = threading.Lock()
         self._logged = dict.fromkeys(_NOW_AND_THEN, float("-inf"))
         self._chunk_px: dict[str, int] = {}

@@ -17,7 +17,7 @@ _FAILED_KEPT = 1000  # run.json has all
 _SECONDS = ("read_s", "label_s", "encode_s", "write_s")
 
 
-class Standing:
+class LiveState:
     """Hears of events, from any thread; gives the run's standing at any moment.
 
     Parameters

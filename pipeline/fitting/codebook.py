@@ -83,7 +83,7 @@ def fit_codebook(
     heard = gathering.Hands(pool, advance, memory)
 
     def sample(by: Kernel, known: BandStatistics | None, by_whom: gathering.Hands) -> gathering.Sample:
-        places = gathering.Places(rasters, seed, kernel.sample_px, kernel.sample_vectors)
+        places = gathering.SampledCells(rasters, seed, kernel.sample_px, kernel.sample_vectors)
         return gathering.sample(places, by, known, by_whom)
 
     def clusters(vectors: Vectors, weights: Any = None) -> Clustering:

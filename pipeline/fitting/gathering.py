@@ -25,7 +25,7 @@ _REMEMBER_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
-class Places:
+class SampledCells:
     """Where a sample is taken: cells of some side of some rasters, and how many vectors of them."""
 
     rasters: Sequence[sampling.Pixels]
@@ -60,7 +60,7 @@ class Sample:
         The cells that were looked at, in ascending order of hash, and what each gave.
     """
 
-    places: Places
+    places: SampledCells
     cells: list[tuple[sampling.Cell, sampling.CellSample]]
 
     @functools.cached_property
@@ -92,7 +92,7 @@ class Sample:
         return Sample(self.places, list(_samples(self.places, cells, kernel, statistics, hands)))
 
 
-def sample(places: Places, kernel: Kernel, statistics: BandStatistics | None, hands: Hands) -> Sample:
+def sample(places: SampledCells, kernel: Kernel, statistics: BandStatistics | None, hands: Hands) -> Sample:
     """Take the hash sample."""
     total = places.cells_total
     found: list[tuple[sampling.Cell, sampling.CellSample]] = []
@@ -114,7 +114,7 @@ def sample(places: Places, kernel: Kernel, statistics: BandStatistics | None, ha
 
 
 def _samples(
-    places: Places,
+    places: SampledCells,
     cells: Sequence[sampling.Cell],
     kernel: Kernel,
     statistics: BandStatistics | None,

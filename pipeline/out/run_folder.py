@@ -22,7 +22,7 @@ FORMAT = "tilewright-run-1"
 _SAVE_EVERY_S = 15.0
 
 
-class Folder:
+class RunFolder:
     """The folder of a run's outputs.
 
     Parameters

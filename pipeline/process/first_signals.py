@@ -10,7 +10,7 @@ HINT = "interrupted; run the same command again to finish"
 SIGNALS = [s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None)) is not None]
 
 
-def at_once() -> None:
+def install() -> None:
     """From now on the signals that nobody ignores end the process in a line: nothing is begun yet."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

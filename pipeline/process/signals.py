@@ -46,7 +46,7 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
-def at_once() -> None:
+def install() -> None:
     """From now on SIGINT, SIGTERM and SIGHUP end the process in a line: nothing is begun, or all is done."""
     _handled_by(lambda _number, _frame: end_now())
     # as the last thing, when Python takes itself apart and would give the signals back to the system

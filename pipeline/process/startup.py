@@ -57,7 +57,7 @@ def load_compiled() -> None:
         hashing.mix(np.zeros(1, np.uint64))
 
 
-def leave() -> None:
+def freeze_for_exit() -> None:
     """Make the end of the process short: of what there is nothing is looked through for what is dead."""
     gc.freeze()
 

@@ -18,7 +18,7 @@ from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.graph.loading import graph_beside
 from pipeline.kernels import device_of, load_codebook, on_cpu
-from pipeline.out.run_folder import Folder
+from pipeline.out.run_folder import RunFolder
 from pipeline.running.inputs import Input, sampled
 from pipeline.source.arguments import Source
 from pipeline.versions import versions
@@ -52,7 +52,7 @@ class Codebooks:
     """
 
     def __init__(
-        self, config: RunConfig, folder: Folder, pool: Pool, progress: Progress, spent: Spent, fail: Fail
+        self, config: RunConfig, folder: RunFolder, pool: Pool, progress: Progress, spent: Spent, fail: Fail
     ) -> None:
         self._config = config
         self._folder = folder

@@ -41,7 +41,7 @@ class Task:
     not_before: float = 0.0
 
 
-class Running:
+class RasterRun:
     """A raster under way: its phases, of which each waits for the one before."""
 
     def __init__(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> None:

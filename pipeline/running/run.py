@@ -29,7 +29,7 @@ from pipeline.events.journal import Journal
 from pipeline.events.progress import Progress, Silent
 from pipeline.fitting.codebook import check_alike
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
-from pipeline.out.run_folder import Folder
+from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks
 from pipeline.running.inputs import Input, Opened, open_inputs
@@ -81,7 +81,7 @@ def run(config: RunConfig, progress: Progress | None = None, *, retry_bad: bool 
         kernel = kernel_for(config, named)
         opened = open_inputs(config, pool, kernel.cell_px, bands, _Opening(progress))
         # the folder comes last: with --overwrite it deletes, which has to be right by then
-        folder = Folder(config, opened.sources, opened.area)
+        folder = RunFolder(config, opened.sources, opened.area)
         spent = Spent(open_s=time.monotonic() - start)
         try:
             with Journal(progress, folder.path) as journal:
@@ -116,7 +116,7 @@ class _Run:
         opened: Opened,
         named: Codebook | None,
         kernel: Kernel,
-        folder: Folder,
+        folder: RunFolder,
         pool: workers.Pool,
         progress: Progress,
         spent: Spent,

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.errors import DamageError, StorageError, UnreachableError
 from pipeline.process import signals
-from pipeline.running.raster_run import Running, Task
+from pipeline.running.raster_run import RasterRun, Task
 from pipeline.running.tally import Tally
 from pipeline.source.gdal.remote import is_remote
 from pipeline.tasks.job import Job
@@ -90,7 +90,7 @@ def drive(
         batch.close()
 
 
-def _ended(one: Running) -> Outcome:
+def _ended(one: RasterRun) -> Outcome:
     """The outcome of a raster that is over; its work stays where storage failed or its input is away."""
     if isinstance(one.error, StorageError):
         one.workspace.close()
@@ -126,7 +126,7 @@ class _Flight:
         self._throttle = throttle
         self._advanced = advanced
         self._warn = warn
-        self._tasks: dict[Future[Any], tuple[Running, Task, float]] = {}
+        self._tasks: dict[Future[Any], tuple[RasterRun, Task, float]] = {}
         self._longest = 0.0
         self._ended = time.monotonic()
 
@@ -198,7 +198,7 @@ class _Batch:
         self._record = record
         self._started = started
         self._warn = warn
-        self._running: list[Running] = []
+        self._running: list[RasterRun] = []
         self._exhausted = False
 
     @property
@@ -211,30 +211,30 @@ class _Batch:
         for one in self._running:
             one.workspace.close()
 
-    def next_task(self) -> tuple[Task, Running] | None:
+    def next_task(self) -> tuple[Task, RasterRun] | None:
         """The next task of the first raster that has one; begins another where none has."""
         for one in self._running:
             if (task := one.next_task()) is not None:
                 return task, one
         while (job := next(self._jobs, None)) is not None:
             self._started(job)
-            self._running.append(Running(job, self._record))
+            self._running.append(RasterRun(job, self._record))
             if (task := self._running[-1].next_task()) is not None:
                 return task, self._running[-1]
         self._exhausted = True
         return None
 
-    def ended(self) -> list[Running]:
+    def ended(self) -> list[RasterRun]:
         """The rasters that are over, which are under way no more."""
         over = [one for one in self._running if one.over]
         self._running = [one for one in self._running if not one.over]
         return [one for one in over if not self._begun_anew(one)]
 
-    def _begun_anew(self, one: Running) -> bool:
+    def _begun_anew(self, one: RasterRun) -> bool:
         """Whether a raster whose device failed is under way again, on its fallback."""
         if (job := one.tally.job.after(one.error)) is None:
             return False
         self._warn(f"{job.view.path}: begun anew on the CPU, for its device failed ({job.device_failure})")
         one.workspace.remove()
-        self._running.append(Running(job, self._record))
+        self._running.append(RasterRun(job, self._record))
         return True

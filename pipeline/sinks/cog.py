@@ -22,7 +22,7 @@ from engine.kernel import NODATA
 from pipeline.durable.checksums import Beside, Written
 from pipeline.durable.files import whole_file, write_bytes
 from pipeline.sinks import tiff
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
 from pipeline.sinks.style import LabelStyle, aux_xml, statistics
@@ -74,7 +74,7 @@ class Cog:
         """Make a unit durable: its tiles, encoded, in its part."""
         return write_unit(folder, stage, unit, labels, beside)
 
-    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: Labelled) -> npt.NDArray[np.int64]:
+    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: LabelInfo) -> npt.NDArray[np.int64]:
         """Join the parts and write the sidecar; gives the pixels of each label."""
         counts = assemble(folder, stages, meaning, folder / self.file)
         place = meaning.georeference
@@ -116,7 +116,9 @@ def encode_tile(tile: Labels) -> bytes:
     return struct.pack("<I", len(data)) + data + data[-4:]
 
 
-def assemble(folder: Path, stages: tuple[Stage, ...], meaning: Labelled, path: Path) -> npt.NDArray[np.int64]:
+def assemble(
+    folder: Path, stages: tuple[Stage, ...], meaning: LabelInfo, path: Path
+) -> npt.NDArray[np.int64]:
     """Join the parts of a raster into a COG at `path`, which appears whole.
 
     Parameters
@@ -185,7 +187,7 @@ def _lines(index: PartIndex) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def _header(
-    stages: tuple[Stage, ...], sizes: Sizes, counts: npt.NDArray[np.int64], meaning: Labelled
+    stages: tuple[Stage, ...], sizes: Sizes, counts: npt.NDArray[np.int64], meaning: LabelInfo
 ) -> tuple[bytes, list[npt.NDArray[np.int64]]]:
     """Everything before the tiles, and where each tile (with its leader) begins."""
     tile_bytes = int(sum(s.sum(dtype=np.int64) for s in sizes))
@@ -208,7 +210,7 @@ def _directories(
     sizes: Sizes,
     starts: list[npt.NDArray[np.int64]],
     counts: npt.NDArray[np.int64],
-    meaning: Labelled,
+    meaning: LabelInfo,
     *,
     big: bool,
 ) -> bytes:
@@ -269,7 +271,7 @@ def _colour_map(style: LabelStyle) -> bytes:
     return table.tobytes()
 
 
-def _metadata(counts: npt.NDArray[np.int64], meaning: Labelled) -> str:
+def _metadata(counts: npt.NDArray[np.int64], meaning: LabelInfo) -> str:
     items = {"TILEWRIGHT_CODEBOOK": meaning.codebook_hash, "TILEWRIGHT_KERNEL": meaning.kernel}
     return tiff.gdal_metadata(items, statistics(counts))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.kernel import NODATA
 from pipeline.grid.georeference import Georeference, GroundControlPoint
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 
 LABELS = "labels"
 GRID_MAPPING = "spatial_ref"
@@ -67,7 +67,7 @@ def at_level(place: Georeference, level: int) -> Georeference:
     return Georeference(place.crs_wkt, transform, gcps, place.area_or_point)
 
 
-def root_attributes(meaning: Labelled, shapes: list[tuple[int, int]]) -> Attributes:
+def root_attributes(meaning: LabelInfo, shapes: list[tuple[int, int]]) -> Attributes:
     """Attributes of the root group: what wrote the labels, and the layout of the pyramid."""
     place = meaning.georeference
     layout = []
@@ -89,7 +89,7 @@ def root_attributes(meaning: Labelled, shapes: list[tuple[int, int]]) -> Attribu
     }
 
 
-def label_attributes(meaning: Labelled, level: int, shape: tuple[int, int]) -> Attributes:
+def label_attributes(meaning: LabelInfo, level: int, shape: tuple[int, int]) -> Attributes:
     """Attributes of the labels of a level."""
     style, place = meaning.style, at_level(meaning.georeference, level)
     found: Attributes = {
@@ -110,7 +110,7 @@ def label_attributes(meaning: Labelled, level: int, shape: tuple[int, int]) -> A
     return found
 
 
-def _provenance(meaning: Labelled) -> Attributes:
+def _provenance(meaning: LabelInfo) -> Attributes:
     return {"tilewright_codebook": meaning.codebook_hash, "tilewright_kernel": meaning.kernel}
 
 

@@ -10,7 +10,7 @@ from pipeline.sinks.style import LabelStyle
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelInfo:
     """What the labels of a file mean and where they lie.
 
     Parameters
@@ -29,7 +29,7 @@ class Labelled:
     style: LabelStyle
 
     @classmethod
-    def of(cls, codebook: Codebook, georeference: Georeference) -> Labelled:
+    def of(cls, codebook: Codebook, georeference: Georeference) -> LabelInfo:
         """Of a codebook's labels."""
         kernel = " ".join(f"{k}={v}" for k, v in sorted(codebook.kernel.items()))
         return cls(georeference, codebook.content_hash, kernel, LabelStyle.of(codebook.segments))

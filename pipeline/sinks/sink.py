@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.durable.checksums import Beside, Written
 from pipeline.sinks.cog import Cog
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage
 from pipeline.sinks.zarr_store import ZarrStore
 
@@ -61,7 +61,7 @@ class Sink(Protocol):
             What the part is, by which `parts.intact` tells later whether the unit is still whole.
         """
 
-    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: Labelled) -> npt.NDArray[np.int64]:
+    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: LabelInfo) -> npt.NDArray[np.int64]:
         """Make `files` in the workspace, whole and synced, from the units; gives `parts.histogram`."""
 
 

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from engine.grid import Window
 from engine.kernel import NODATA
 from pipeline.grid.georeference import Georeference
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import TILE_PX
 from pipeline.sinks.style import statistics
 
 
 def labels_vrt(
-    meaning: Labelled, shape: tuple[int, int], counts: npt.NDArray[np.int64], levels: list[str]
+    meaning: LabelInfo, shape: tuple[int, int], counts: npt.NDArray[np.int64], levels: list[str]
 ) -> str:
     """The labels as QGIS shows them by themselves: a palette with names, statistics, overviews.
 

@@ -20,7 +20,7 @@ from engine.kernel import NODATA
 from pipeline.durable.checksums import Beside, Written
 from pipeline.durable.files import sync_tree, whole_file, write_bytes, write_synced
 from pipeline.sinks import geozarr
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.parts import histogram, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
 from pipeline.sinks.vrt import labels_vrt, mosaic_vrt
@@ -91,7 +91,7 @@ class ZarrStore:
                 if data:
                     yield chunk_key(array, (row + i, col + j), 2), data
 
-    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: Labelled) -> npt.NDArray[np.int64]:
+    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: LabelInfo) -> npt.NDArray[np.int64]:
         """Complete the store with metadata, coordinates and VRTs; gives the pixels of each label."""
         counts, *_ = [histogram(folder, stage) for stage in stages]  # all: a missing unit is an error
         store = folder / self.file
@@ -119,7 +119,7 @@ class ZarrStore:
         array = f"{self.file}/{geozarr.path_of(level, geozarr.LABELS)}"
         return f"{array}/{_LEVEL_VRT}" if self.version == 3 else array
 
-    def _level_nodes(self, meaning: Labelled, level: int, shape: tuple[int, int], side: int) -> list[Node]:
+    def _level_nodes(self, meaning: LabelInfo, level: int, shape: tuple[int, int], side: int) -> list[Node]:
         """The group of a level and its arrays."""
         place = geozarr.at_level(meaning.georeference, level)
         shards = (side, side) if self.version == 3 else None
@@ -140,7 +140,7 @@ class ZarrStore:
         return nodes
 
     def _coordinates(
-        self, store: Path, meaning: Labelled, level: int, shape: tuple[int, int]
+        self, store: Path, meaning: LabelInfo, level: int, shape: tuple[int, int]
     ) -> Iterator[tuple[Path, bytes]]:
         """Name and bytes of each chunk of a level's x and y."""
         place = geozarr.at_level(meaning.georeference, level)

@@ -16,7 +16,7 @@ from pipeline.durable.ledger import Unit
 from pipeline.errors import NO_VALID_PIXEL, RasterError
 from pipeline.process import startup
 from pipeline.sinks import parts
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage
 from pipeline.tasks import units
 from pipeline.tasks.job import Job
@@ -64,7 +64,7 @@ def assemble(job: Job) -> Assembled:
         If no pixel got a label.
     """
     start = time.perf_counter()
-    histogram = job.sink.assemble(job.folder, job.stages, Labelled.of(job.codebook, job.view.georeference))
+    histogram = job.sink.assemble(job.folder, job.stages, LabelInfo.of(job.codebook, job.view.georeference))
     if histogram[:NODATA].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
     checksums = {name: checksums.checksum(job.folder / name) for name in job.sink.files}

@@ -26,7 +26,7 @@ from pipeline.out import bad_map
 from pipeline.out.names import RECORD
 from pipeline.out.outputs import Outputs
 from pipeline.sinks import style
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.source import bad_blocks, unchanged
 from pipeline.source.bad_blocks import BadBlock
@@ -51,7 +51,7 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
     """
     start = time.perf_counter()
     histogram = assembled.histogram
-    meaning = Labelled.of(job.codebook, job.view.georeference)
+    meaning = LabelInfo.of(job.codebook, job.view.georeference)
     place = Outputs(job.folder, job.name, job.sink)
     write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
     write_bytes(place.qml, style.qml(meaning.style).encode())

@@ -13,7 +13,7 @@ from pipeline.config import build
 from pipeline.errors import StorageError
 from pipeline.events import journal, run_log
 from pipeline.events.journal import Journal, chunk_ids
-from pipeline.events.live_state import Standing
+from pipeline.events.live_state import LiveState
 from pipeline.events.progress import Silent
 from pipeline.events.run_log import RunLog
 from pipeline.running.run import run
@@ -261,7 +261,7 @@ def test_what_ends_a_run_early_is_logged(out):
 def test_the_rate_is_that_of_late_and_falls_while_nothing_happens(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("pipeline.events.live_state.time.monotonic", lambda: now[0])
-    standing = Standing("r")
+    standing = LiveState("r")
     for second in range(200):
         now[0] = float(second)
         done = second * (1_000_000 if second >= 100 else 10_000)
@@ -274,7 +274,7 @@ def test_the_rate_is_that_of_late_and_falls_while_nothing_happens(monkeypatch):
 
 
 def test_failures_by_the_thousand_do_not_grow_the_status_without_bound():
-    standing = Standing("r")
+    standing = LiveState("r")
     for number in range(3000):
         standing.event("failed", {"raster": f"r{number}", "error": "damaged"})
     found = standing.snapshot()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pipeline.config import build
-from pipeline.events.live_state import Standing
+from pipeline.events.live_state import LiveState
 from pipeline.events.metrics import metrics_of
 from pipeline.events.progress import Silent
 from pipeline.running.run import run
@@ -19,7 +19,7 @@ SECONDS = {"read_s": 0.5, "label_s": 1.0, "encode_s": 0.25, "write_s": 0.125}
 
 
 def test_metrics_tell_chunks_pixels_rasters_failures_memory_and_seconds():
-    standing = Standing("r")
+    standing = LiveState("r")
     standing.event("start", {"rasters": 5, "workers": 2, "dashboard": "http://x"})
     standing.event("raster", {"raster": "a", "chunks": 4, "pixels": 100, "chunk_px": 512})
     for stage in (0, 0, 1):

@@ -313,7 +313,7 @@ def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, 
             raise KilledWorker
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
-    monkeypatch.setattr(raster_run.work, "label_window", label)
+    monkeypatch.setattr(raster_run.labelling, "label_window", label)
     (outcome,) = record.drive([FakeJob("a", 3, (1,))], at_once(1))
     assert outcome.error is None
     assert outcome.tally.chunks_done == 3
@@ -341,8 +341,8 @@ def test_a_chunk_that_kills_worker_after_worker_becomes_nodata_where_that_is_ask
         blank.append((window, reason))
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED, 1)
 
-    monkeypatch.setattr(raster_run.work, "label_window", label)
-    monkeypatch.setattr(raster_run.work, "blank_window", blanked)
+    monkeypatch.setattr(raster_run.labelling, "label_window", label)
+    monkeypatch.setattr(raster_run.labelling, "blank_window", blanked)
     (outcome,) = record.drive([FakeJob("a", 3, tolerant=True)], at_once(1))
     assert outcome.error is None
     assert outcome.tally.chunks_done == 3
@@ -364,7 +364,7 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
         asked.set()
         release.set()
 
-    monkeypatch.setattr(raster_run.work, "label_window", label)
+    monkeypatch.setattr(raster_run.labelling, "label_window", label)
     threading.Thread(target=ask).start()
     with ThreadPoolExecutor(2) as executor, pytest.raises(KeyboardInterrupt):
         record.drive([FakeJob("a", 1000)], Pool(executor, 2))
@@ -374,7 +374,7 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
 def test_an_end_that_is_asked_for_does_not_wait_for_ever(record, monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(schedule.stopping, "GRACE_S", 0.1)
-    monkeypatch.setattr(raster_run.work, "label_window", lambda *_: release.wait(20))
+    monkeypatch.setattr(raster_run.labelling, "label_window", lambda *_: release.wait(20))
     asked = iter([False, False, True])
     monkeypatch.setattr(schedule.stopping, "requested", lambda: next(asked))
     with ThreadPoolExecutor(2) as executor:
@@ -432,7 +432,7 @@ def test_the_last_tasks_of_one_raster_overlap_with_the_first_of_the_next(record)
             release.set()
         return UnitsDone(0, {}, 1, HUNDRED)
 
-    raster_run.work.label_window = label  # the fixture puts it back
+    raster_run.labelling.label_window = label  # the fixture puts it back
     with ThreadPoolExecutor(2) as executor:
         outcomes = record.drive([FakeJob("a", 1), FakeJob("b", 1)], Pool(executor, 2))
     assert [o.error for o in outcomes] == [None, None]
@@ -473,7 +473,7 @@ def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypat
         record.events.append((None, "warning", message))
         release.set()
 
-    monkeypatch.setattr(raster_run.work, "label_window", label)
+    monkeypatch.setattr(raster_run.labelling, "label_window", label)
     with ThreadPoolExecutor(2) as executor:
         jobs = [FakeJob("a", 3)]
         outcomes = list(

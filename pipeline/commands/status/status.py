@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.durable import ledger, lock, loose_json
-from pipeline.durable.loose_json import Damaged, Said
+from pipeline.durable.loose_json import Damaged, LooseJson
 from pipeline.errors import UsageError
 from pipeline.events.journal import STATUS
 
@@ -169,15 +169,15 @@ def status(out: Path) -> RunStatus:
 class _Looker:
     """Tells each raster's state from its files and from what the run says."""
 
-    def __init__(self, out: Path, heard: Said, damaged: Damaged, *, live: bool) -> None:
+    def __init__(self, out: Path, heard: LooseJson, damaged: Damaged, *, live: bool) -> None:
         self._out = out
         self._damaged = damaged
         self._live = live
         self._rows = {name: row for row, name in _named(heard)}
-        self._nothing = Said(heard.path, damaged)
+        self._nothing = LooseJson(heard.path, damaged)
         self._failed = heard.object("failed")
 
-    def raster(self, entry: Said, name: str) -> RasterStatus:
+    def raster(self, entry: LooseJson, name: str) -> RasterStatus:
         """The state of a raster of `run.json`."""
         row = self._rows.get(name, self._nothing)
         found = RasterStatus(
@@ -205,7 +205,7 @@ class _Looker:
             found.state = "interrupted"
         return found
 
-    def _is_done(self, entry: Said, found: RasterStatus, kept: str | None, *, under_way: bool) -> bool:
+    def _is_done(self, entry: LooseJson, found: RasterStatus, kept: str | None, *, under_way: bool) -> bool:
         """True if record and labels are there; fills in what the record knows."""
         path = self._out / f"{found.name}.json"
         if kept == "done" and found.chunks is not None and (output := entry.name("output")) and path.exists():
@@ -234,7 +234,7 @@ class _Looker:
             self._damaged[path] = f"cannot be read ({error.strerror})"
         return 0
 
-    def _bad_chunks(self, name: str, row: Said) -> int:
+    def _bad_chunks(self, name: str, row: LooseJson) -> int:
         listed = loose_json.read(self._out / f"{name}.bad.geojson", self._damaged).objects("features")
         noted = 0
         with suppress(OSError), os.scandir(self._out / ".partial" / name / "bad") as notes:
@@ -259,7 +259,7 @@ def watch(out: Path, every_s: float = 2.0) -> Iterator[RunStatus]:
         time.sleep(every_s)
 
 
-def _add_heard(found: RunStatus, heard: Said, *, live: bool) -> None:
+def _add_heard(found: RunStatus, heard: LooseJson, *, live: bool) -> None:
     found.phase, found.host, found.run = heard.text("phase"), heard.text("host"), heard.text("run")
     found.started, found.pid = heard.text("started"), heard.count("pid")
     found.workers = heard.count("workers")
@@ -270,7 +270,7 @@ def _add_heard(found: RunStatus, heard: Said, *, live: bool) -> None:
         found.mpx_per_s, found.eta_s = batch.number("mpx_per_s"), batch.number("eta_s")
 
 
-def _named(file: Said) -> list[tuple[Said, str]]:
+def _named(file: LooseJson) -> list[tuple[LooseJson, str]]:
     """The rasters of a file, with their names."""
     return [(one, name) for one in file.objects("rasters") if (name := one.name("name")) is not None]
 

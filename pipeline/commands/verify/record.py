@@ -15,7 +15,7 @@ from pipeline.config import RunConfig
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference
-from pipeline.sinks.label_info import Labelled
+from pipeline.sinks.label_info import LabelInfo
 
 DAMAGED = "run again with --overwrite, or fetch it again"
 """What to do about a file of OUT that is not what was written."""
@@ -114,12 +114,12 @@ def expected_labels(path: Path, record: dict[str, Any], codebook: Codebook) -> t
         raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
     if counts.sum() != region.pixels:
         raise RasterError(str(path), f"counts {counts.sum()} pixels of {region.pixels}; {DAMAGED}")
-    meaning = Labelled.of(codebook, place)
+    meaning = LabelInfo.of(codebook, place)
     shape = region.height, region.width
     return Expected(shape, place, codebook.segments, counts, meaning.codebook_hash, meaning.kernel), region
 
 
-def load_codebook(path: Path) -> Codebook:
+def recorded_codebook(path: Path) -> Codebook:
     """A codebook that a run left.
 
     Raises

@@ -18,9 +18,9 @@ from pipeline.check.seams import Borders, Seams
 from pipeline.commands.verify.record import (
     DAMAGED,
     expected_labels,
-    load_codebook,
     problems,
     read_record,
+    recorded_codebook,
     steps,
 )
 from pipeline.config import RunConfig, build
@@ -210,11 +210,11 @@ class Verification:
     def _codebook(self, place: Outputs) -> Codebook:
         if not self._own_codebooks:
             return self._batch_codebook
-        return load_codebook(place.codebook)
+        return recorded_codebook(place.codebook)
 
     @cached_property
     def _batch_codebook(self) -> Codebook:
-        return load_codebook(self._out / "codebook.npz")
+        return recorded_codebook(self._out / "codebook.npz")
 
     def _file_problems(self, place: Outputs, record: dict[str, Any]) -> Iterator[str]:
         known = record["checksums"]

@@ -17,7 +17,7 @@ _LOOKED_AT = (".aux.xml", ".aux", ".ovr", ".rrd")
 """Endings of files that hold statistics, overviews, and what an open dataset tells of itself."""
 
 
-def state_of(dataset: Any) -> str:
+def reading_digest(dataset: Any) -> str:
     """Tells how a dataset's pixels are read and where they lie from how others are."""
     colours = dataset.colorinterp
     gcps, gcp_crs = dataset.gcps

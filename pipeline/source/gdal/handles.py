@@ -188,7 +188,7 @@ def _handle(path: str, level: int) -> Any:
     return handles[key]
 
 
-def state_of(path: str, dataset: Any) -> _Key | None:
+def handle_key(path: str, dataset: Any) -> _Key | None:
     """What tells the state of a local file that a handle of this thread was opened of from others."""
     handles: OrderedDict[_Key, Any] = getattr(_local, "handles", None) or OrderedDict()
     return next((k for k, d in handles.items() if d is dataset and k[0] == path and any(k[2:])), None)

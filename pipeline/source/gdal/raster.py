@@ -18,7 +18,7 @@ from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source import bad_blocks
 from pipeline.source.fingerprint import combined
 from pipeline.source.gdal import handles, shared_blocks
-from pipeline.source.gdal.dataset import files_of, state_of
+from pipeline.source.gdal.dataset import files_of, reading_digest
 from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
 from pipeline.source.gdal.shared_blocks import UndecodableError
 from pipeline.source.limits import refuse_block, refuse_claim
@@ -126,7 +126,11 @@ class FileRaster(SingleRaster):
                 raise UndecodableError from error
 
         halo_px = shared_blocks.halo()
-        if halo_px and self.driver == "GTiff" and (state := handles.state_of(self.path, dataset)) is not None:
+        if (
+            halo_px
+            and self.driver == "GTiff"
+            and (state := handles.handle_key(self.path, dataset)) is not None
+        ):
             shape, key = dataset.block_shapes[0], (state, *numbers)
             source = shared_blocks.Source(key, self.bounds, shape, len(numbers), self.dtype, decode)
             if source.shares(window):
@@ -242,7 +246,7 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None, beneath: st
         palette=any(colours[b - 1] == ColorInterp.palette for b in numbers),
         # of a description what it says counts and not its bytes: GDAL writes statistics into it
         files=files[1:] if beneath else files,
-        state=combined((state_of(dataset), beneath)) if beneath else state_of(dataset),
+        state=combined((reading_digest(dataset), beneath)) if beneath else reading_digest(dataset),
     )
 
 

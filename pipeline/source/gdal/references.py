@@ -18,7 +18,7 @@ from rasterio.enums import Interleaving
 from pipeline.errors import RasterError
 from pipeline.source.fingerprint import combined, fingerprint
 from pipeline.source.gdal import handles, remote
-from pipeline.source.gdal.dataset import files_of, state_of
+from pipeline.source.gdal.dataset import files_of, reading_digest
 from pipeline.source.gdal.reference_xml import Description, NotUnderstoodError, described
 from pipeline.source.limits import item_bytes, refuse_block
 
@@ -185,7 +185,7 @@ def _plain_mark(file: str, dataset: Any) -> str:
     _refuse_files(file, dataset.driver, dataset.files)
     if dataset.count:
         refuse_block(file, dataset.block_shapes[0], block_pixel_bytes(dataset))
-    return combined((*map(fingerprint, files_of(file, dataset)), state_of(dataset)))
+    return combined((*map(fingerprint, files_of(file, dataset)), reading_digest(dataset)))
 
 
 def block_pixel_bytes(dataset: Any) -> int:
