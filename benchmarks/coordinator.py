@@ -34,7 +34,7 @@ from pipeline.running.tally import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.raster import SingleRaster, Stack
 from pipeline.source.view import View
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import publishing
 from pipeline.tasks.assembling import Assembled
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone
@@ -134,8 +134,10 @@ def _job(side_px: int, out: Path) -> Job:
 def _tasks_that_do_nothing() -> Iterator[None]:
     """Tasks that report what real ones do, and a workspace that stays for the second time."""
     with (
-        mock.patch.multiple(tasks, label_window=_label, merge_unit=_merge, assemble=_assembled, check=_seams),
-        mock.patch.multiple(tasks, finish=_record, publish=_record),
+        mock.patch.multiple(
+            publishing, label_window=_label, merge_unit=_merge, assemble=_assembled, check=_seams
+        ),
+        mock.patch.multiple(publishing, finish=_record, publish=_record),
         mock.patch.object(raster_run.Workspace, "remove", raster_run.Workspace.close),
     ):
         yield

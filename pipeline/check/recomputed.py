@@ -16,7 +16,7 @@ from engine.grid import Window
 from engine.kernel import Kernel
 from pipeline.check.labels import read_labels
 from pipeline.errors import RasterError
-from pipeline.graph.labels import label_window
+from pipeline.graph import labels as graph_labels
 from pipeline.source.raster import described
 from pipeline.source.view import View
 from pipeline.workers.pool import Pool
@@ -115,7 +115,7 @@ def _difference(recipe: Recipe, window: Window) -> str:
     """A window whose labels come out otherwise, in words; "" where they are the same bytes."""
     region = recipe.view.region
     inside = Window(window.row - region.row, window.col - region.col, window.height, window.width)
-    lazy = label_window(recipe.view, recipe.kernel, recipe.codebook, window, recipe.side_px)
+    lazy = graph_labels.label_window(recipe.view, recipe.kernel, recipe.codebook, window, recipe.side_px)
     # a function and not its name: a name has Dask import all of distributed first
     again = lazy.compute(scheduler=get_sync)
     try:

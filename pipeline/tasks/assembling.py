@@ -67,8 +67,8 @@ def assemble(job: Job) -> Assembled:
     histogram = job.sink.assemble(job.folder, job.stages, LabelInfo.of(job.codebook, job.view.georeference))
     if histogram[:NODATA].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
-    checksums = {name: checksums.checksum(job.folder / name) for name in job.sink.files}
-    return Assembled([int(n) for n in histogram], checksums, time.perf_counter() - start)
+    sums = {name: checksums.checksum(job.folder / name) for name in job.sink.files}
+    return Assembled([int(n) for n in histogram], sums, time.perf_counter() - start)
 
 
 @patient
@@ -118,7 +118,7 @@ def check(job: Job, index: int, window: Window) -> Seams:
     """
     startup.load_compiled()
     stage = job.stages[index]
-    units = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
-    expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in units}
+    in_window = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
+    expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in in_window}
     borders = Borders.of(job.kernel.cell_px, job.kernel.stride_px) if index == 0 else None
     return check_window(job.folder / job.sink.raster, stage, window, expected, borders)

@@ -13,15 +13,9 @@ from typing import Any
 
 from engine.kernel import NODATA
 from pipeline.check.seams import Seams
+from pipeline.durable import files
 from pipeline.durable.bounded_json import read_list, read_object
 from pipeline.durable.checksums import checksum, seal_file
-from pipeline.durable.files import (
-    move,
-    remove,
-    sync_folder,
-    write_bytes,
-    write_json,
-)
 from pipeline.out import bad_map
 from pipeline.out.names import RECORD
 from pipeline.out.outputs import Outputs
@@ -53,12 +47,12 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
     histogram = assembled.histogram
     meaning = LabelInfo.of(job.codebook, job.view.georeference)
     place = Outputs(job.folder, job.name, job.sink)
-    write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
-    write_bytes(place.qml, style.qml(meaning.style).encode())
+    files.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
+    files.write_bytes(place.qml, style.qml(meaning.style).encode())
     # the labels take their name last of what shows them; what is bad in them is known when they are there
     before, after = [place.png.name, place.qml.name], []
     if bad := list(_bad_blocks(job)):
-        write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
+        files.write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
         after.append(place.bad.name)
     checksums = {name: checksum(job.folder / name) for name in before + after}
     checksums |= assembled.checksums
@@ -78,7 +72,7 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
     }
     mark = unchanged.Mark(job.fingerprint, job.stamp)
     unchanged.refuse(job.view.raster, mark, tolerant=job.view.tolerant)
-    write_json(job.folder / RECORD, record)
+    files.write_json(job.folder / RECORD, record)
     seal_file(job.folder / RECORD)
     return record
 
@@ -90,17 +84,17 @@ def publish(job: Job) -> dict[str, Any]:
     record = read_object(path)
     place = Outputs(job.out, job.name, job.sink)
     for former in _in_other_formats(place):  # while the record that names them is there
-        remove(former)
+        files.remove(former)
     # labels that are half replaced do not pass for done with the record of the former ones
     if place.json.exists():
         place.json.unlink()
-        sync_folder(job.out)
+        files.sync_folder(job.out)
     for name in record["files"]:
         if (job.folder / name).exists():
-            move(job.folder / name, job.out / name)
+            files.move(job.folder / name, job.out / name)
     if place.bad.name not in record["files"]:
         place.bad.unlink(missing_ok=True)  # of what has been made good since
-    move(path, place.json)
+    files.move(path, place.json)
     return record
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 from pipeline.cli import main
 from pipeline.errors import StorageError
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import publishing
 from tests.hostile.changes import damaged, reworded
 from tests.hostile.common import RUN, made
 from tests.hostile.judge import Case
@@ -31,7 +31,9 @@ def stopped(folder, step):
     os.chdir(place)
     try:
         _scene(place)
-        stop = mock.patch.object(tasks, step, side_effect=StorageError("full")) if step else nullcontext()
+        stop = (
+            mock.patch.object(publishing, step, side_effect=StorageError("full")) if step else nullcontext()
+        )
         with stop:
             assert main(["run", "scene.tif", *_OPTIONS]) == (1 if step else 0)
     finally:
