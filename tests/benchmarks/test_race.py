@@ -11,10 +11,12 @@ import psutil
 import pytest
 import rasterio
 
-from benchmarks import clock, coordinator, data, race, report, suite
-from benchmarks.command import CommandError, Cost, cost, peak_bytes
-from benchmarks.contenders import Contender, Pair
-from benchmarks.events import EVENTS, Event
+from benchmarks import clock, data, report
+from benchmarks.parts import coordinator, suite
+from benchmarks.races import race
+from benchmarks.races.catalogue import EVENTS, Event
+from benchmarks.races.command import CommandError, Cost, cost, peak_bytes
+from benchmarks.races.contenders import Contender, Pair
 from benchmarks.report import Result
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 
 from benchmarks import data
-from benchmarks.mapping import drive
+from benchmarks.parts.mapping import drive
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans

@@ -1,7 +1,7 @@
 """The map of a run by itself: from a frozen codebook to the finished file, with any kernel.
 
-`python -m benchmarks.mapping RASTER OUT --halo PX` maps by K-Means that says it needs a halo. It gives the
-same labels with and without, so that what the time differs by is what a halo costs. `--model` maps by a
+`python -m benchmarks.parts.mapping RASTER OUT --halo PX` maps by K-Means that says it needs a halo. It gives
+the same labels with and without, so that what the time differs by is what a halo costs. `--model` maps by a
 network: what its loading, probing and fit take is not part of it, which workers do not share.
 """
 
@@ -108,7 +108,7 @@ def measure(source: Path, out: Path, kernel: Kernel, codebook: Codebook, workers
 
 def main() -> None:
     """Parse the command line, measure, tell."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mapping", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parts.mapping", description=__doc__)
     parser.add_argument("raster", type=Path)
     parser.add_argument("out", type=Path, help="an empty folder: each time makes one in it")
     parser.add_argument("--halo", type=int, default=0, help="of K-Means")
