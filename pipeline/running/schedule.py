@@ -69,7 +69,7 @@ def drive(
     StorageError
         When OUT cannot be written any more.
     KeyboardInterrupt
-        When an end was asked for (`stopping`): what was under way is finished first, unless it takes long.
+        When an end was asked for (`process.signals`): what was under way is finished first, unless it takes long.
     """
     batch = _Batch(iter(jobs), record, started, warn)
     flight = _Flight(batch, pool, Throttle(pool.count, memory_limit), advanced, warn)

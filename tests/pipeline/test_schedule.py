@@ -352,7 +352,7 @@ def test_a_chunk_that_kills_worker_after_worker_becomes_nodata_where_that_is_ask
 
 def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatch):
     asked, begun, release = threading.Event(), threading.Event(), threading.Event()
-    monkeypatch.setattr(schedule.stopping, "requested", asked.is_set)
+    monkeypatch.setattr(schedule.signals, "requested", asked.is_set)
 
     def label(_job, window, _):
         begun.set()
@@ -373,10 +373,10 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
 
 def test_an_end_that_is_asked_for_does_not_wait_for_ever(record, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(schedule.stopping, "GRACE_S", 0.1)
+    monkeypatch.setattr(schedule.signals, "GRACE_S", 0.1)
     monkeypatch.setattr(raster_run.labelling, "label_window", lambda *_: release.wait(20))
     asked = iter([False, False, True])
-    monkeypatch.setattr(schedule.stopping, "requested", lambda: next(asked))
+    monkeypatch.setattr(schedule.signals, "requested", lambda: next(asked))
     with ThreadPoolExecutor(2) as executor:
         with pytest.raises(KeyboardInterrupt):
             record.drive([FakeJob("a", 1000)], Pool(executor, 2))
@@ -505,7 +505,7 @@ def test_fewer_tasks_are_under_way_while_memory_is_short(monkeypatch, replaced):
 
 
 def test_without_a_limit_most_of_what_is_free_may_be_taken():
-    free = throttle.psutil.virtual_memory().available
+    free = memory.psutil.virtual_memory().available
     assert 0 < memory.available_memory() <= free
 
 
