@@ -159,6 +159,11 @@ class Kernel(Protocol):
         ...
 
     @property
+    def device(self) -> str:
+        """Device that it computes on: ``cpu``, or a torch device."""
+        ...
+
+    @property
     def bands(self) -> int | None:
         """Bands that it takes, or None for any number."""
         ...

@@ -79,6 +79,11 @@ class BlockKMeans:
         return False
 
     @property
+    def device(self) -> str:
+        """The CPU: nothing here runs elsewhere."""
+        return "cpu"
+
+    @property
     def costly(self) -> bool:
         """False: a cell takes milliseconds."""
         return False

@@ -89,7 +89,7 @@ def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "au
 def provenance(kernel: Kernel) -> dict[str, Any]:
     """What a codebook remembers of its kernel beside the identity: where the network was."""
     model = getattr(kernel, "model", None)
-    return {} if model is None else {"model": model, "device": getattr(kernel, "device", "cpu")}
+    return {} if model is None else {"model": model, "device": kernel.device}
 
 
 def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
@@ -188,8 +188,3 @@ def load_codebook(path: str | Path) -> Codebook:
     except CodebookError as error:
         raise UsageError(str(error)) from None
     return codebook
-
-
-def device_of(kernel: Kernel) -> str:
-    """Where a kernel computes."""
-    return str(getattr(kernel, "device", "cpu"))

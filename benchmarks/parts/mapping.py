@@ -8,7 +8,6 @@ network: what its loading, probing and fit take is not part of it, which workers
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -21,11 +20,9 @@ from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
 from pipeline.running import schedule
-from pipeline.running.tally import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
 from pipeline.tasks.job import Job
-from pipeline.tasks.units import UnitsDone
 from pipeline.workers.pool import Pool
 
 _CHUNK_PX = 2048
@@ -56,16 +53,14 @@ class Haloed:
         return self.kernel.labels(patch, codebook)
 
 
-def drive(job: Job, workers: int, advanced: Callable[[Tally, UnitsDone], None] = lambda *_: None) -> None:
+def drive(job: Job, workers: int, observer: schedule.BatchObserver | None = None) -> None:
     """Do a job as a run does, on threads; what fails is raised."""
     with ThreadPoolExecutor(workers) as executor:
         outcomes = schedule.drive(
             [job],
             Pool(executor, workers, workers),
             record=lambda _: {},
-            advanced=advanced,
-            started=lambda _: None,
-            warn=lambda _: None,
+            observer=observer or schedule.BatchObserver(),
         )
         for outcome in outcomes:
             if outcome.error is not None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.errors import NetworkError
 from engine.networks import straight
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network, NetworkError
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network
 
 # heights and widths of the image that geometry is probed with: the first that is large enough
 _PROBES = ((160, 64), (320, 160), (640, 448))

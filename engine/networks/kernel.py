@@ -23,12 +23,13 @@ import numpy.typing as npt
 
 from engine import blocks
 from engine.codebook import Codebook
+from engine.errors import NetworkError
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
 from engine.networks import simd
 from engine.networks.geometry import Geometry
 from engine.networks.loading import network
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, NetworkError
+from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from engine.networks.surroundings import image
 
 F32 = npt.NDArray[np.float32]

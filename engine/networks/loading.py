@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 
+from engine.errors import NetworkError
 from engine.networks.geometry import Geometry, probe
-from engine.networks.network import Network, NetworkError, digest, import_torch
+from engine.networks.network import Network, digest, import_torch
 
 _lock = threading.Lock()
 

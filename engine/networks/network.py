@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.errors import NetworkError
 from engine.networks import filters, straight
 
 F32 = npt.NDArray[np.float32]
@@ -29,10 +30,6 @@ TORCHSCRIPT = "torchscript"
 
 STRAIGHT = "straight"
 """Our own loops, on a CPU, for networks of a known kind (`engine.straight`)."""
-
-
-class NetworkError(ValueError):
-    """A model file that cannot be used; the message names the file and what to do."""
 
 
 class Network:

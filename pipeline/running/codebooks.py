@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
+from engine.errors import NetworkError
 from engine.kernel import Kernel
 from pipeline.config import RunConfig
 from pipeline.cost.budget import Spent
@@ -17,7 +18,7 @@ from pipeline.events.progress import Progress
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.graph.loading import graph_beside
-from pipeline.kernels import device_of, load_codebook, on_cpu
+from pipeline.kernels import load_codebook, on_cpu
 from pipeline.out.run_folder import RunFolder
 from pipeline.running.inputs import Input, sampled
 from pipeline.source.arguments import Source
@@ -114,9 +115,7 @@ class Codebooks:
         config = self._config
         start = time.monotonic()
         places = [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs]
-        memory = FitMemory(
-            self._folder.partial / ".fit", [places, config.meaning, device_of(kernel), versions()]
-        )
+        memory = FitMemory(self._folder.partial / ".fit", [places, config.meaning, kernel.device, versions()])
 
         def heard(done: int, total: int) -> None:
             self._progress.event("fit", done=done, total=total, raster=name)
@@ -127,10 +126,8 @@ class Codebooks:
 
         try:
             codebook = fit(kernel)
-        except ValueError as error:
-            other = (
-                on_cpu(kernel) if config.device_fallback and type(error).__name__ == "NetworkError" else None
-            )
+        except NetworkError as error:
+            other = on_cpu(kernel) if config.device_fallback else None
             if other is None:
                 raise
             self._progress.event("warning", message=f"the fit is begun anew on the CPU ({one_line(error)})")

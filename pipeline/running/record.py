@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import RunConfig
-from pipeline.kernels import device_of
 from pipeline.running.tally import Tally
 from pipeline.versions import versions
 
@@ -42,7 +41,7 @@ def raster_record(tally: Tally, fingerprint: str, config: RunConfig) -> dict[str
         },
         "codebook_hash": job.codebook.content_hash,
         "kernel": job.codebook.kernel,
-        "device": device_of(job.kernel),
+        "device": job.kernel.device,
         **({"device_failure": job.device_failure} if job.device_failure else {}),
         "fit": job.codebook.fit,
         "chunks": tally.chunks_done,

@@ -107,7 +107,7 @@ class _Opening:
             self._progress.event("open", done=done, total=total)
 
 
-class _Run:
+class _Run(schedule.BatchObserver):
     """One run's state: who is done, who failed, how fast it goes."""
 
     def __init__(
@@ -181,9 +181,7 @@ class _Run:
                 self._jobs(todo, inputs, saved),
                 self._pool,
                 self._record,
-                self._advanced,
-                self._started,
-                self._warn,
+                self,
                 self._config.memory_limit,
             ):
                 self._end(outcome)
@@ -265,9 +263,10 @@ class _Run:
         job = job_of(self._config, one.source.name, one.view, kernel, codebook, self._folder.path)
         job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint, stamp=one.mark.stamp)
         job = replace(job, fallback=on_cpu(kernel) if self._config.device_fallback else None)
-        return replace(job, redo=kept(job, self._pool, self._warn) if self._retry_bad else None)
+        return replace(job, redo=kept(job, self._pool, self.warned) if self._retry_bad else None)
 
-    def _warn(self, message: str) -> None:
+    def warned(self, message: str) -> None:
+        """Report a warning."""
         self._progress.event("warning", message=message)
 
     def _size(self, one: Input) -> dict[str, int]:
@@ -275,7 +274,8 @@ class _Run:
         region, side = one.view.region, chunk_side(self._config.chunk_size, self._kernel.cell_px)
         return {"chunks": -(-region.height // side) * -(-region.width // side), "pixels": region.pixels}
 
-    def _started(self, job: Job) -> None:
+    def started(self, job: Job) -> None:
+        """Report that a raster is begun."""
         if not self._spent.setup_s:
             self._spent.setup_s = time.monotonic() - self._start - self._spent.fit_s
         self._progress.event(
@@ -286,7 +286,8 @@ class _Run:
             pixels=job.view.region.pixels,
         )
 
-    def _advanced(self, tally: Tally, done: UnitsDone) -> None:
+    def advanced(self, tally: Tally, done: UnitsDone) -> None:
+        """Report chunks that became durable."""
         if (window := done.window) is not None:
             self._progress.event(
                 "window",
@@ -369,7 +370,7 @@ class _Run:
                 windows=self._windows,
                 method=config.method,
                 resolution=None if config.model else config.resolution,
-                device=getattr(self._kernel, "device", "cpu"),
+                device=self._kernel.device,
                 chunk_px=config.chunk_size,
                 remote=any(is_remote(f) for s in self._opened.sources for f in s.files),
                 refitted=config.codebook is None,

@@ -12,10 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.errors import NetworkError
 from engine.networks import simd, straight
 from engine.networks.geometry import Geometry, probe
 from engine.networks.kernel import _distances
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network, NetworkError
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network
 from tests.conftest import DATA
 from tests.engine import networks
 

@@ -19,11 +19,11 @@ from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline.api.fitting import fit
 from pipeline.commands.plan import calibration, plan, trial_fit
-from pipeline.commands.plan.forecast import LABEL
 from pipeline.commands.plan.measured_parts import Grid, Samples
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
 from pipeline.process.memory import Footprint
+from pipeline.running.task import TaskKind
 from pipeline.source.opening import open_segmentable
 from pipeline.source.view import View
 from pipeline.tasks.job import job_of
@@ -177,7 +177,7 @@ def test_no_part_is_begun_when_the_time_is_over(tmp_path, temporary, monkeypatch
     planned(source)
     monkeypatch.setattr(calibration, "LIMIT_S", 0.0)
     short = planned(source)
-    whole, part = (sum(t.pixels for t in m.taken if t.kind == LABEL) for m in seen)
+    whole, part = (sum(t.pixels for t in m.taken if t.kind is TaskKind.LABEL) for m in seen)
     assert whole > 4 * 512**2
     assert part == 512 * 512
     assert short.seconds > 0

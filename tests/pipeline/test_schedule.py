@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from engine.grid import Window
 from pipeline.check.seams import Seams
 from pipeline.cost.timing import Effort
-from pipeline.errors import RasterError, StorageError
+from pipeline.errors import RasterError, StorageError, WorkerLostError
 from pipeline.process import memory
 from pipeline.running import raster_run, schedule
 from pipeline.tasks.assembling import Assembled
@@ -128,7 +128,7 @@ class FakeWorkspace:
         shutil.rmtree(self.job.folder, ignore_errors=True)
 
 
-class Record:
+class Record(schedule.BatchObserver):
     """What was done, in order; the fake tasks and callbacks that the coordinator gets."""
 
     def __init__(self, monkeypatch):
@@ -166,13 +166,17 @@ class Record:
 
     def outcomes(self, jobs, pool):
         return schedule.drive(
-            jobs,
-            pool,
-            record=lambda tally: {"chunks": tally.chunks_done, "pixels": tally.pixels_done},
-            advanced=lambda tally, _: self.events.append((tally.job.name, "advanced", tally.chunks_done)),
-            started=lambda job: self.events.append((job.name, "started", None)),
-            warn=lambda message: self.events.append((None, "warning", message)),
+            jobs, pool, lambda tally: {"chunks": tally.chunks_done, "pixels": tally.pixels_done}, self
         )
+
+    def advanced(self, tally, _):
+        self.events.append((tally.job.name, "advanced", tally.chunks_done))
+
+    def started(self, job):
+        self.events.append((job.name, "started", None))
+
+    def warned(self, message):
+        self.events.append((None, "warning", message))
 
     def kinds(self, name, *wanted):
         return [kind for who, kind, _ in self.events if who == name and (not wanted or kind in wanted)]
@@ -294,10 +298,6 @@ def test_work_in_progress_stays_when_the_disk_is_full(record, tmp_path):
     assert FakeWorkspace.made["a"].closed
 
 
-class KilledWorker(Exception):  # noqa: N818  (what Dask calls it)
-    """A worker died with its task."""
-
-
 @pytest.fixture
 def no_delay(monkeypatch):
     monkeypatch.setattr(raster_run, "_LOST_TWICE_S", (0.0, 0.0))
@@ -310,7 +310,7 @@ def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, 
     def label(job, window, _):
         tried.append(window)
         if window == 1 and tried.count(1) <= losses:
-            raise KilledWorker
+            raise WorkerLostError
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     monkeypatch.setattr(raster_run.labelling, "label_window", label)
@@ -321,7 +321,9 @@ def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, 
 
 
 def test_a_task_that_kills_worker_after_worker_fails_its_raster(record, no_delay):
-    bad, good = record.drive([FakeJob("a", 3, fails="label", error=KilledWorker()), FakeJob("b")], at_once(1))
+    bad, good = record.drive(
+        [FakeJob("a", 3, fails="label", error=WorkerLostError()), FakeJob("b")], at_once(1)
+    )
     assert "took its worker with it 3 times" in str(bad.error)
     assert len(record.kinds("a", "label")) <= 9
     assert good.error is None
@@ -334,7 +336,7 @@ def test_a_chunk_that_kills_worker_after_worker_becomes_nodata_where_that_is_ask
 
     def label(_job, window, _):
         if window == 1:
-            raise KilledWorker
+            raise WorkerLostError
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     def blanked(_job, window, reason):
@@ -469,16 +471,15 @@ def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypat
         assert release.wait(20)
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
-    def warn(message):
-        record.events.append((None, "warning", message))
-        release.set()
+    class Waiting(schedule.BatchObserver):
+        def warned(self, message):
+            record.warned(message)
+            release.set()
 
     monkeypatch.setattr(raster_run.labelling, "label_window", label)
     with ThreadPoolExecutor(2) as executor:
         jobs = [FakeJob("a", 3)]
-        outcomes = list(
-            schedule.drive(jobs, Pool(executor, 2), lambda _: {}, lambda *_: None, lambda _: None, warn)
-        )
+        outcomes = list(schedule.drive(jobs, Pool(executor, 2), lambda _: {}, Waiting()))
     assert outcomes[0].error is None
     (warning,) = (m for _, kind, m in record.events if kind == "warning")
     assert warning.startswith("a: a task has not ended for")

@@ -17,7 +17,7 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.kernel import Kernel
 from pipeline.commands.plan.calibration import Calibration, calibrate, work_of
-from pipeline.commands.plan.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
+from pipeline.commands.plan.forecast import Forecast, Times, Work, forecast
 from pipeline.commands.plan.measured_parts import Grid
 from pipeline.commands.plan.trial_fit import Fits, trial_fits
 from pipeline.config import RunConfig
@@ -27,10 +27,11 @@ from pipeline.cost.text import bytes_text
 from pipeline.cost.timing import Effort
 from pipeline.fitting.codebook import check_alike
 from pipeline.graph.loading import graph_beside
-from pipeline.kernels import as_fitted, device_of, kernel_for, load_codebook
+from pipeline.kernels import as_fitted, kernel_for, load_codebook
 from pipeline.process import signals, startup
 from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, open_inputs
+from pipeline.running.task import TaskKind
 from pipeline.source.gdal.remote import is_remote
 from pipeline.tasks.job import Job, job_of
 from pipeline.workers import pool as workers
@@ -174,7 +175,7 @@ def plan(config: RunConfig) -> Plan:
                 windows=work.labelling()[0],
                 method=config.method,
                 resolution=None if config.model else config.resolution,
-                device=device_of(kernel),
+                device=kernel.device,
                 chunk_px=config.chunk_size,
                 remote=any(is_remote(f) for s in opened.sources for f in s.files),
                 refitted=saved is None,
@@ -273,10 +274,10 @@ def _spent(
     """What the run will report of its time."""
     rates = measured.rates
     tasks_, pixels = work.labelling()
-    labelling = rates.lines[LABEL].of(pixels, tasks_)
+    labelling = rates.lines[TaskKind.LABEL].of(pixels, tasks_)
     effort = Effort(*(labelling * share for share in rates.parts))
     fit_s = fits.first_s + times.fit_s * times.fits
-    single = [p for phases in work.rasters for p in phases if p.kind in (ASSEMBLE, FINISH)]
+    single = [p for phases in work.rasters for p in phases if p.kind in (TaskKind.ASSEMBLE, TaskKind.FINISH)]
     return Spent(
         wall_s=found.seconds - clock.before_s,
         open_s=clock.open_s,
