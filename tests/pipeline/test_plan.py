@@ -18,7 +18,7 @@ import pytest
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline.api.fitting import fit
-from pipeline.commands.plan import calibration, plan, trial_fit
+from pipeline.commands.plan import calibration, plan, scratch, trial_fit
 from pipeline.commands.plan.forecast import LABEL
 from pipeline.commands.plan.measured_parts import Grid, Samples
 from pipeline.config import RunConfig, build
@@ -269,12 +269,12 @@ def test_parts_are_written_on_the_disk_of_out(tmp_path, monkeypatch):
     memory = Path("/dev/shm")
     if not (os.access(memory, os.W_OK) and memory.stat().st_dev != tmp_path.stat().st_dev):
         pytest.skip("no second file system here")
-    assert plan._beside(str(tmp_path / "new" / "out")) is None
+    assert scratch._other_disk(str(tmp_path / "new" / "out")) is None
     monkeypatch.setattr(tempfile, "tempdir", str(memory))
-    assert plan._beside(str(tmp_path / "new" / "out")) == tmp_path
+    assert scratch._other_disk(str(tmp_path / "new" / "out")) == tmp_path
     (tmp_path / "out").mkdir()
-    assert plan._beside(str(tmp_path / "out")) == tmp_path
-    assert plan._beside(None) is None
+    assert scratch._other_disk(str(tmp_path / "out")) == tmp_path
+    assert scratch._other_disk(None) is None
 
 
 def test_the_footprint_is_what_was_held_at_a_time():
