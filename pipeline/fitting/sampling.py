@@ -89,7 +89,7 @@ class CellSample:
         Shape (n, D), in ascending order of `hashes`.
     hashes
         Shape (n,), uint64.
-    found
+    features_total
         Number of features in the cell, from which `vectors` were chosen.
     valid_pixels
         Valid pixels of the cell.
@@ -97,19 +97,19 @@ class CellSample:
 
     vectors: Vectors
     hashes: npt.NDArray[np.uint64]
-    found: int
+    features_total: int
     valid_pixels: int
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The sample as named arrays."""
-        counts = np.array([self.found, self.valid_pixels])
+        counts = np.array([self.features_total, self.valid_pixels])
         return {"vectors": self.vectors, "hashes": self.hashes, "counts": counts}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> CellSample:
         """The sample that `arrays` returned."""
-        found, valid = arrays["counts"].tolist()
-        return cls(arrays["vectors"], arrays["hashes"], found, valid)
+        features_total, valid = arrays["counts"].tolist()
+        return cls(arrays["vectors"], arrays["hashes"], features_total, valid)
 
 
 def keys(rasters: Sequence[Pixels], seed: int) -> list[int]:
@@ -187,7 +187,7 @@ def sample_cell(
     pick = _Pick(cell, quota, inside, outer, kernel.stride_px)
     features = kernel.features(Patch(data, valid, outer, cell.window, pixels.bounds), statistics, pick)
     here = (valid if inside is None else valid & inside)[cell.window.slices(outer)]
-    return CellSample(features.vectors, pick.hashes, pick.found, int(np.count_nonzero(here)))
+    return CellSample(features.vectors, pick.hashes, pick.features_total, int(np.count_nonzero(here)))
 
 
 class _Pick:
@@ -201,7 +201,7 @@ class _Pick:
         self._touched = None if inside is None else _touched(inside, outer, stride_px)
         self._first = outer.row // stride_px, outer.col // stride_px
         self.hashes = np.empty(0, np.uint64)
-        self.found = 0
+        self.features_total = 0
 
     def __call__(self, mask: Mask, row: int, col: int) -> Places:
         """Positions of the picked features, in ascending order of hash."""
@@ -210,7 +210,7 @@ class _Pick:
             first_row, first_col = row - self._first[0], col - self._first[1]
             mask = mask & self._touched[first_row : first_row + height, first_col : first_col + width]
         key = self._cell.key ^ _FEATURES
-        self.hashes, indices, self.found = hashing.mask_bottom(key, mask, row, col, self._quota)
+        self.hashes, indices, self.features_total = hashing.mask_bottom(key, mask, row, col, self._quota)
         rows, cols = np.divmod(indices, width)
         return rows + row, cols + col
 
@@ -228,5 +228,5 @@ def quota(total_cells: int, vectors: int) -> int:
 
 def enough(samples: Sequence[CellSample], vectors: int) -> bool:
     """Returns True if no more cells are needed: `CELLS` have features, with a quarter of `vectors`."""
-    with_features = sum(s.found > 0 for s in samples)
+    with_features = sum(s.features_total > 0 for s in samples)
     return with_features >= CELLS and sum(len(s.hashes) for s in samples) >= vectors // 4

@@ -175,9 +175,9 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
     chunks = array.chunks
     _refuse_sizes(path, store, array, (array.shape[col], array.shape[row]))
     nodata = nodata_of(array, dtype)
-    place = georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
+    georef = georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
     # the fingerprint of a large store does not cover all its files, so the state covers the metadata too
-    state = repr((array.shape, str(array.dtype), nodata, place, name, axis, row, col))
+    state = repr((array.shape, str(array.dtype), nodata, georef, name, axis, row, col))
     return ZarrRaster(
         path=path,
         width=array.shape[col],
@@ -187,7 +187,7 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
         dtype=dtype.newbyteorder("=").name,
         nodata=(nodata,) * len(bands),
         block_shape=(chunks[row], chunks[col]),
-        georeference=place,
+        georeference=georef,
         store=store,
         array=name,
         axes=(axis, row, col),
