@@ -220,9 +220,9 @@ def test_each_raster_s_own_fit_is_counted_for_each(tmp_path, monkeypatch):
 
 def test_of_a_fit_on_every_pixel_of_much_only_parts_are_counted():
     small = [View(None, Window(0, 0, 4000, 4000))]
-    assert trial_fit._parts(small) is small
+    assert trial_fit._some_windows(small) is small
     large = [View(None, Window(0, 0, 30_000, 30_000)), View(None, Window(0, 0, 30_000, 60_000))]
-    parts = trial_fit._parts(large)
+    parts = trial_fit._some_windows(large)
     assert 8 <= len(parts) <= 24
     assert len({(p.region.row, p.region.col) for p in parts}) > 6
 
