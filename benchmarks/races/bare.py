@@ -81,7 +81,7 @@ def _features(run: Any, image: Any, form: str) -> None:
     from engine.networks.network import STRAIGHT
 
     if form == STRAIGHT:
-        deque(run.straight.bands(lambda row, end: image[:, row:end], *image.shape[1:]), maxlen=0)
+        deque(run.straight.strips(lambda row, end: image[:, row:end], *image.shape[1:]), maxlen=0)
     else:
         run.features(image, form)
 

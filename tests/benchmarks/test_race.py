@@ -188,8 +188,9 @@ def test_the_coordinator_stays_cheap_and_small(work):
 
 def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from benchmarks import data; from benchmarks.races import race; "
-        "from benchmarks.__main__ import main; data.WORK = race.WORK = Path(sys.argv[1]); "
+        "import sys; from pathlib import Path; from benchmarks import data; "
+        "from benchmarks.races import race; from benchmarks.__main__ import main; "
+        "data.WORK = race.WORK = Path(sys.argv[1]); "
         "data.PHOTOS = data.WORK / 'none'; data._SCENE_PX = 640; "
         "race.command.cost = lambda _: race.command.peak_bytes(['sleep', '60']); "
         "main(['start', '--size', '256', '--only', 'imports'])"

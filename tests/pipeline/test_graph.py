@@ -39,7 +39,7 @@ def test_map_overlap_is_called_in_one_place():
         for path in (ROOT / package).rglob("*.py")
         if (found := re.findall(r"map_overlap\s*\(|import .*map_overlap", path.read_text(encoding="utf-8")))
     }
-    assert calls == {"pipeline/graph/labels.py": 1}
+    assert calls == {"pipeline/graph/overlap.py": 1}
 
 
 # Layouts

@@ -461,7 +461,7 @@ def test_the_second_run_on_one_out_is_refused(source, tmp_path, monkeypatch):
     ids=["cnn", "exact"],
 )
 def test_a_fit_that_was_cut_short_goes_on(source, tmp_path, monkeypatch, options, function, after):
-    monkeypatch.setattr(gathering, "_REMEMBER_EVERY_S", 0.0)
+    monkeypatch.setattr(gathering, "_SAVE_EVERY_S", 0.0)
     owner, calls = (sampling if function == "sample_cell" else gathering), []
     real, limit = getattr(owner, function), 10**9
 
