@@ -8,7 +8,6 @@ a copy at all on file systems that share blocks).
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -275,13 +274,9 @@ def _metadata(counts: npt.NDArray[np.int64], meaning: Labelled) -> str:
 
 
 def _copy(source: int, target: int, size: int, from_offset: int, to_offset: int) -> None:
-    """Copy bytes between files at given offsets, in the kernel where it can."""
+    """Copy all of some bytes between files at given offsets."""
     while size > 0:
-        try:
-            done = os.copy_file_range(source, target, size, from_offset, to_offset)
-        except OSError:
-            # other file systems, or kernels without it: the plain way fails loudly if the disk is full
-            done = os.pwrite(target, os.pread(source, min(size, 1 << 20), from_offset), to_offset)
+        done = durable.copy_at(source, target, size, from_offset, to_offset)
         if done == 0:
             raise ValueError("a part file ended early; run again with --overwrite")
         size, from_offset, to_offset = size - done, from_offset + done, to_offset + done
