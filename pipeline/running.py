@@ -188,7 +188,7 @@ class _Run:
             ):
                 self._end(outcome)
                 self._folder.save_now_and_then()
-                self._folder.owner.check()
+                self._folder.lock.check()
             if self._altered and not any(s["state"] == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
                 durable.patiently(durable.remove, self._folder.codebook)

@@ -22,7 +22,7 @@ SUFFIXES = frozenset({
 
 _LIST_LIMIT_BYTES = 64 << 20
 # run.json is the batch's, and the others stand beside the rasters' folders of work in progress
-_OWN_FILES = frozenset({"run", "status.json", "owner.json"})
+_OWN_FILES = frozenset({"run", "status.json", ".owner", "owner.json"})
 STORE_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 

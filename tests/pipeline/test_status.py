@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, owner
+from pipeline import cli
 from pipeline.config import build
 from pipeline.errors import UsageError
 from pipeline.journal import Journal
 from pipeline.ledger import Ledger
+from pipeline.owner import FolderLock
 from pipeline.progress import Silent
 from pipeline.running import run
 from pipeline.sinks.written import Written
@@ -429,7 +430,8 @@ def test_a_killed_run_is_interrupted_and_the_command_loads_nothing_heavy(out):
 
 def test_interrupting_a_watch_is_no_error(out):
     out.kept(("a", "waiting", {}))
-    out.write(".partial/.owner", owner._here())
+    (out.path / ".partial").mkdir(exist_ok=True)
+    lock = FolderLock(out.path / ".partial")
     watching = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "status", out.path, "--watch"],
         cwd=ROOT,
@@ -442,6 +444,7 @@ def test_interrupting_a_watch_is_no_error(out):
     _, said = watching.communicate(timeout=30)
     assert watching.returncode == 130
     assert "run the same command again" not in said
+    lock.release()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pipeline import handles as raster_module
 from pipeline.checking import checksum
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
-from pipeline.owner import Owner
+from pipeline.owner import FolderLock
 from pipeline.progress import Silent
 from pipeline.raster import open_header
 from pipeline.recomputed import Recipe
@@ -404,11 +404,11 @@ def test_rasters_that_are_not_done_are_named(verify, tmp_path):
     assert c.startswith(f"c: {sources[2]}: failed in the run (it broke)")
     assert b.endswith("; run the same command again")
     (out / ".partial").mkdir()
-    owner = Owner(out / ".partial")
+    lock = FolderLock(out / ".partial")
     try:
         assert verify(out)[2].splitlines()[0].endswith("; wait for the run at work there")
     finally:
-        owner.release()
+        lock.release()
 
 
 def test_a_folder_without_a_run_is_a_usage_error(verify, tmp_path):
