@@ -78,7 +78,8 @@ def walk(path: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(path):
         folders.sort()
         for name in sorted(names):
-            yield os.path.relpath(Path(folder) / name, path)
+            # checksums hold these names, and are the same on every system
+            yield os.path.relpath(Path(folder) / name, path).replace(os.sep, "/")
 
 
 def _remote(url: str) -> str:

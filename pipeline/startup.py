@@ -41,7 +41,7 @@ def age_s() -> float:
         return 0.0
     try:
         # the system counts in hundredths of a second there, psutil in whole ones
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError):
         return time.time() - float(psutil.Process().create_time())

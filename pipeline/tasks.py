@@ -18,7 +18,19 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
-from pipeline import altered, bad_map, checking, damage, durable, jsonfile, redo, startup, stopwatch, style
+from pipeline import (
+    altered,
+    bad_map,
+    checking,
+    damage,
+    durable,
+    handles,
+    jsonfile,
+    redo,
+    startup,
+    stopwatch,
+    style,
+)
 from pipeline.assembly import Assembled
 from pipeline.damage import BadBlock
 from pipeline.durable import patiently
@@ -302,7 +314,12 @@ def check(job: Job, index: int, window: Window) -> Seams:
     units = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
     expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in units}
     borders = Borders.of(job.kernel.cell_px, job.kernel.stride_px) if index == 0 else None
-    return checking.check_window(job.folder / job.sink.raster, stage, window, expected, borders)
+    path = job.folder / job.sink.raster
+    try:
+        return checking.check_window(path, stage, window, expected, borders)
+    finally:
+        if not durable.MOVES_OPEN_FILES:
+            handles.forget(str(path))  # `publish` moves it
 
 
 @_patient

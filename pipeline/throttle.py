@@ -59,5 +59,5 @@ def _available() -> int:
     free = psutil.virtual_memory().available
     for name in _CGROUP_FILES:
         with contextlib.suppress(OSError, ValueError):
-            free = min(free, int(Path(name).read_text()))
+            free = min(free, int(Path(name).read_text(encoding="ascii")))
     return int(free * _SHARE)
