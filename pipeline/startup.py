@@ -12,6 +12,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import io
 import os
 import sys
 import threading
@@ -33,6 +34,9 @@ def claim() -> None:
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     # imports make many objects and hardly any garbage
     gc.set_threshold(50_000, 20, 20)
+    # names that the encoding lacks (on Windows that is not UTF-8) are shown by their numbers, as on stderr
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def age_s() -> float:

@@ -66,6 +66,20 @@ def labels(out):
     }
 
 
+def test_a_name_that_the_system_s_encoding_lacks_is_shown_by_its_numbers(source, tmp_path):
+    path = source.with_name("Łąka.tif")
+    path.write_bytes(source.read_bytes())
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", "inspect", path],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert rb"\u0141\u0105ka.tif" in ended.stdout
+
+
 def test_what_is_missing_there_is_noticed():
     code = "import tests.without_posix as w; w.OURS = ('<string>',); w.main(['--version'])"
     for needs in (
