@@ -118,7 +118,7 @@ class Journal:
         self._measure()
         part = self._path.with_name(f".{STATUS}.part")
         with contextlib.suppress(OSError):
-            part.write_text(json.dumps(self.snapshot(), default=str))
+            part.write_text(json.dumps(self.snapshot(), default=str), encoding="utf-8")
             part.replace(self._path)
 
     def _measure(self) -> None:

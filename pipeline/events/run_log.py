@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.durable.files import open_handle, read_at
+
 NAME = "run.log.jsonl"
 LIMIT_BYTES = 256 << 20
 
@@ -81,9 +83,9 @@ class RunLog:
         self._torn = written < len(data)
 
     def _open(self) -> None:
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._handle = open_handle(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = os.fstat(self._handle).st_size
-        self._torn = self._size > 0 and os.pread(self._handle, 1, self._size - 1) != b"\n"
+        self._torn = self._size > 0 and read_at(self._handle, 1, self._size - 1) != b"\n"
 
     def close(self) -> None:
         """Close the file; the next event opens it again."""

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pipeline.config import RunConfig
 from pipeline.durable.bounded_json import read_object
 from pipeline.durable.files import patiently, remove, write_json
-from pipeline.durable.lock import Owner
+from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
 from pipeline.out.outputs import Outputs
 from pipeline.sinks.sink import SUFFIXES, sink_of
@@ -55,7 +55,7 @@ class RunFolder:
             if self.partial.is_symlink():
                 raise UsageError(f"{self.partial}: a link, whose target would be emptied; remove it")
             self.partial.mkdir(exist_ok=True)
-            self.owner = Owner(self.partial)
+            self.lock = FolderLock(self.partial)
         except OSError as error:
             raise UsageError(
                 f"{self.path}: cannot write there ({error.strerror}); choose another OUT"
@@ -166,14 +166,14 @@ class RunFolder:
     def close(self) -> None:
         """Take away the work in progress; what rasters that failed have left may be taken up."""
         failed = {name for name, state in self.states.items() if state["state"] == "failed"}
-        # while the place is ours: a run that comes then may begin at once
+        # while the lock is held: a run that comes then may begin at once
         with contextlib.suppress(OSError):  # it is in nobody's way, and the next run deletes it
             patiently(self._clear_partial, failed)
         self.release()
 
     def release(self) -> None:
         """Let other runs work here; work in progress stays."""
-        self.owner.release()
+        self.lock.release()
         with contextlib.suppress(OSError):  # it is empty where nothing was begun
             patiently(self.partial.rmdir)
 
@@ -186,7 +186,7 @@ class RunFolder:
     def _clear_partial(self, kept: Collection[str] = ()) -> None:
         """Delete the work in progress but that of some rasters."""
         for path in self.partial.iterdir():
-            if path.name not in (self.owner.path.name, *kept):
+            if path.name not in (self.lock.path.name, *kept):
                 remove(path)
 
     def _refuse_inputs(self, doomed: Sequence[Path] = ()) -> None:

@@ -186,7 +186,7 @@ class _Run(schedule.BatchObserver):
             ):
                 self._end(outcome)
                 self._folder.save_now_and_then()
-                self._folder.owner.check()
+                self._folder.lock.check()
             if self._altered and not any(s["state"] == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
                 patiently(remove, self._folder.codebook)

@@ -8,7 +8,6 @@ kernel, and without any copy on file systems that share blocks).
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from engine.kernel import NODATA, Labels
 from pipeline.durable.checksums import Beside, Written
-from pipeline.durable.files import whole_file, write_bytes
+from pipeline.durable.files import copy_at, whole_file, write_bytes
 from pipeline.sinks import tiff
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
@@ -278,13 +277,9 @@ def _metadata(counts: npt.NDArray[np.int64], label_info: LabelInfo) -> str:
 
 
 def _copy(source: int, target: int, size: int, from_offset: int, to_offset: int) -> None:
-    """Copy bytes between files at given offsets, inside the operating system's kernel where it can."""
+    """Copy all of some bytes between files at given offsets."""
     while size > 0:
-        try:
-            copied = os.copy_file_range(source, target, size, from_offset, to_offset)
-        except OSError:
-            # file systems or kernels without it; if the disk is full, the plain copy raises the error
-            copied = os.pwrite(target, os.pread(source, min(size, 1 << 20), from_offset), to_offset)
+        copied = copy_at(source, target, size, from_offset, to_offset)
         if copied == 0:
             raise ValueError("a part file ended early; run again with --overwrite")
         size, from_offset, to_offset = size - copied, from_offset + copied, to_offset + copied

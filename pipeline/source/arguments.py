@@ -23,7 +23,7 @@ SUFFIXES = frozenset({
 
 _LIST_LIMIT_BYTES = 64 << 20
 # names that outputs must not have: run.json is the batch's record, the others are files of the run itself
-_OWN_FILES = frozenset({"run", "status.json", "owner.json"})
+_OWN_FILES = frozenset({"run", "status.json", ".owner", "owner.json"})
 _CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 
 

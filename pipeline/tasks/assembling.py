@@ -12,12 +12,14 @@ from pipeline.check.labels import check_window
 from pipeline.check.seams import Borders, Seams
 from pipeline.durable import checksums
 from pipeline.durable.checksums import Written
+from pipeline.durable.files import MOVES_OPEN_FILES
 from pipeline.durable.ledger import Unit
 from pipeline.errors import NO_VALID_PIXEL, RasterError
 from pipeline.process import startup
 from pipeline.sinks import parts
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage
+from pipeline.source.gdal import handles
 from pipeline.tasks import units
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone, intact, patient
@@ -121,4 +123,9 @@ def check(job: Job, index: int, window: Window) -> Seams:
     in_window = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
     expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in in_window}
     borders = Borders.of(job.kernel.cell_px, job.kernel.stride_px) if index == 0 else None
-    return check_window(job.folder / job.sink.raster, stage, window, expected, borders)
+    path = job.folder / job.sink.raster
+    try:
+        return check_window(path, stage, window, expected, borders)
+    finally:
+        if not MOVES_OPEN_FILES:
+            handles.forget(str(path))  # `publish` moves it

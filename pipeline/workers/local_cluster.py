@@ -127,8 +127,11 @@ class _Serving(WorkerPlugin):
 
 
 def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(parent)
+        # Windows goes on to say the number of a parent that has ended; elsewhere that may be a zombie
+        while os.getppid() == parent and process.is_running():
+            time.sleep(1)
     os._exit(1)
 
 

@@ -17,6 +17,7 @@ from tests.rasters import noise, write_geotiff
 
 _STEPS = ("assemble", "finish", "publish")
 _OPTIONS = [*RUN, "--chunk-size", "512"]
+_LOCK = b"filelock/2\npid=1\nhost=there\nmode=lease\ntoken=x\nduration=600.0\n"
 
 
 def _scene(folder):
@@ -66,7 +67,7 @@ def workspaces(folder, rng):
     if rng.random() < 0.2:
         members.pop(rng.choice(inside), None)
     if rng.random() < 0.02:  # seldom: a lock that says nothing is watched for 20 s
-        members[".partial/.owner"] = rng.choice((b"", b"{}", b'{"pid": 1}', b"\xff" * 100))
+        members[".partial/.owner"] = rng.choice((b"", b"{}", b'{"pid": 1}', b"\xff" * 100, _LOCK))
     for name, content in members.items():
         (folder / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "out" / name).write_bytes(content)

@@ -30,8 +30,7 @@ from pipeline.api.writing import write
 from pipeline.config import RunConfig
 from pipeline.durable import files as durable
 from pipeline.errors import StorageError, UsageError
-from pipeline.running import codebooks
-from pipeline.running.run import run
+from pipeline.running import codebooks, run
 from pipeline.sinks.pyramid import level_shapes, stages
 from pipeline.sinks.sink import sink_of
 from pipeline.sinks.zarr_store import shard_px
