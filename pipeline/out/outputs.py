@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import out_names
 from pipeline.sinks.sink import Sink
 
 
@@ -24,27 +25,27 @@ class Outputs:
     @property
     def qml(self) -> Path:
         """QGIS style."""
-        return self.out / f"{self.name}.qml"
+        return self.out / f"{self.name}{out_names.QML_SUFFIX}"
 
     @property
     def png(self) -> Path:
         """Quicklook."""
-        return self.out / f"{self.name}.png"
+        return self.out / f"{self.name}{out_names.PNG_SUFFIX}"
 
     @property
     def json(self) -> Path:
         """Record."""
-        return self.out / f"{self.name}.json"
+        return self.out / f"{self.name}{out_names.RECORD_SUFFIX}"
 
     @property
     def bad(self) -> Path:
         """Map of what could not be labelled, where there is such."""
-        return self.out / f"{self.name}.bad.geojson"
+        return self.out / f"{self.name}{out_names.BAD_SUFFIX}"
 
     @property
     def codebook(self) -> Path:
         """The raster's own codebook, where the scope is a raster."""
-        return self.out / f"{self.name}.codebook.npz"
+        return self.out / f"{self.name}{out_names.CODEBOOK_SUFFIX}"
 
     def all(self) -> tuple[Path, ...]:
         """Every file or folder of the raster, the record last."""

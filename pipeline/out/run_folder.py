@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.durable.bounded_json import read_object
 from pipeline.durable.files import patiently, remove, write_json
@@ -75,12 +76,12 @@ class RunFolder:
     @property
     def partial(self) -> Path:
         """Where work in progress lives."""
-        return self.path / ".partial"
+        return self.path / out_names.PARTIAL
 
     @property
     def codebook(self) -> Path:
         """The batch's codebook."""
-        return self.path / "codebook.npz"
+        return self.path / out_names.CODEBOOK
 
     def outputs(self, source: Source) -> Outputs:
         """Output files of a raster."""
@@ -160,7 +161,7 @@ class RunFolder:
         area = {"area": self._area} if self._area else {}
         value = {"format": FORMAT, "config": config, **area, "rasters": rasters, **summary}
         # by way of the work in progress: a process that is killed leaves nothing beside the outputs
-        patiently(write_json, self.path / "run.json", value, self.partial)
+        patiently(write_json, self.path / out_names.RUN, value, self.partial)
         self._saved = time.monotonic()
 
     def close(self) -> None:
@@ -205,7 +206,7 @@ class RunFolder:
 
     def _former(self, *, overwrite: bool) -> None:
         """Take up, refuse, or delete what a former run left here."""
-        path = self.path / "run.json"
+        path = self.path / out_names.RUN
         if not path.exists():
             if not overwrite:
                 self._refuse_strangers()

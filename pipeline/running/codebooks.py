@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
+from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.cost.budget import Spent
 from pipeline.durable.files import patiently, write_bytes
@@ -115,7 +116,7 @@ class Codebooks:
         start = time.monotonic()
         places = [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs]
         memory = FitMemory(
-            self._folder.partial / ".fit", [places, config.meaning, device_of(kernel), versions()]
+            self._folder.partial / out_names.FIT, [places, config.meaning, device_of(kernel), versions()]
         )
 
         def heard(done: int, total: int) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.kernel import NODATA
+from pipeline import out_names
 from pipeline.check.seams import Seams
 from pipeline.durable import files
 from pipeline.durable.bounded_json import read_list, read_object
 from pipeline.durable.checksums import checksum, seal_file
 from pipeline.out import bad_map
-from pipeline.out.names import RECORD
 from pipeline.out.outputs import Outputs
 from pipeline.sinks import style
 from pipeline.sinks.label_info import LabelInfo
@@ -30,7 +30,7 @@ from pipeline.tasks.units import patient
 
 
 def _bad_blocks(job: Job) -> Iterator[BadBlock]:
-    for path in sorted((job.folder / "bad").glob("*.json")):
+    for path in sorted((job.folder / out_names.BAD).glob("*.json")):
         yield from bad_blocks.from_json(read_list(path))
 
 
@@ -65,22 +65,22 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
         "checksums": checksums,
         "labels": {str(i): histogram[i] for i in range(job.codebook.segments)},
         "nodata_pixels": histogram[NODATA],
-        "bad_chunks": len(list((job.folder / "bad").glob("*.json"))),
+        "bad_chunks": len(list((job.folder / out_names.BAD).glob("*.json"))),
         "seam_score": seams.score,
         "seam_score_error": seams.error,
         "assemble_s": round(assembled.seconds + time.perf_counter() - start, 3),
     }
     mark = unchanged.Mark(job.fingerprint, job.stamp)
     unchanged.refuse(job.view.raster, mark, tolerant=job.view.tolerant)
-    files.write_json(job.folder / RECORD, record)
-    seal_file(job.folder / RECORD)
+    files.write_json(job.folder / out_names.RECORD, record)
+    seal_file(job.folder / out_names.RECORD)
     return record
 
 
 @patient
 def publish(job: Job) -> dict[str, Any]:
     """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
-    path = job.folder / RECORD
+    path = job.folder / out_names.RECORD
     record = read_object(path)
     place = Outputs(job.out, job.name, job.sink)
     for former in _in_other_formats(place):  # while the record that names them is there

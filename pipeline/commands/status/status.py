@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import out_names
 from pipeline.durable import ledger, lock, loose_json
 from pipeline.durable.loose_json import Damaged, LooseJson
 from pipeline.errors import UsageError
-from pipeline.events.journal import STATUS
 
 _STATES = ("running", "interrupted", "waiting", "done", "failed", "skipped")
 _LEDGER_BYTES = 256 << 20  # of five million units: what is larger is not counted
@@ -141,9 +141,9 @@ def status(out: Path) -> RunStatus:
     # asked first: a run that ends meanwhile has then left all its files
     live = lock.alive(out)
     damaged: Damaged = {}
-    heard = loose_json.read(out / ".partial" / STATUS, damaged)
-    kept = loose_json.read(out / "run.json", damaged)
-    if not live and not kept.value and not damaged and not (out / ".partial").is_dir():
+    heard = loose_json.read(out / out_names.PARTIAL / out_names.STATUS, damaged)
+    kept = loose_json.read(out / out_names.RUN, damaged)
+    if not live and not kept.value and not damaged and not (out / out_names.PARTIAL).is_dir():
         raise UsageError(f"{out}: no run here (neither run.json nor .partial); name the OUT of a run")
     looker = _Looker(out, heard, damaged, live=live)
     rasters = [looker.raster(entry, name) for entry, name in _named(kept)]
@@ -189,9 +189,9 @@ class _Looker:
         )
         kept = entry.text("state", among=_STATES)
         # the ledger is looked at before the record: it goes only when the record is there
-        begun = (folder := self._out / ".partial" / name).is_dir()
+        begun = (folder := self._out / out_names.PARTIAL / name).is_dir()
         if begun:
-            found.chunks_done = self._chunks_done(folder / "ledger", found.chunks)
+            found.chunks_done = self._chunks_done(folder / out_names.LEDGER, found.chunks)
         if self._is_done(entry, found, kept, under_way=bool(row.value)):
             return found
         if row.value and self._live:
@@ -207,7 +207,7 @@ class _Looker:
 
     def _is_done(self, entry: LooseJson, found: RasterStatus, kept: str | None, *, under_way: bool) -> bool:
         """True if record and labels are there; fills in what the record knows."""
-        path = self._out / f"{found.name}.json"
+        path = self._out / f"{found.name}{out_names.RECORD_SUFFIX}"
         if kept == "done" and found.chunks is not None and (output := entry.name("output")) and path.exists():
             # ten thousand records need not be read for what run.json holds
             files, chunks = [output], found.chunks
@@ -235,9 +235,11 @@ class _Looker:
         return 0
 
     def _bad_chunks(self, name: str, row: LooseJson) -> int:
-        listed = loose_json.read(self._out / f"{name}.bad.geojson", self._damaged).objects("features")
+        listed = loose_json.read(self._out / f"{name}{out_names.BAD_SUFFIX}", self._damaged).objects(
+            "features"
+        )
         noted = 0
-        with suppress(OSError), os.scandir(self._out / ".partial" / name / "bad") as notes:
+        with suppress(OSError), os.scandir(self._out / out_names.PARTIAL / name / out_names.BAD) as notes:
             noted = sum(note.name.endswith(".json") for note in notes)
         # a run that was taken up says nothing of those before it
         return max(len(listed), noted, row.count("bad_chunks") or 0)
@@ -282,7 +284,7 @@ def _age(moment: float | None) -> float | None:
 
 def _file_age(out: Path) -> float | None:
     try:
-        return round(max(0.0, time.time() - (out / "run.json").stat().st_mtime), 1)
+        return round(max(0.0, time.time() - (out / out_names.RUN).stat().st_mtime), 1)
     except OSError:
         return None
 

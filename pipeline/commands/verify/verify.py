@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.codebook import Codebook
 from engine.grid import Window
+from pipeline import out_names
 from pipeline.check import label_file
 from pipeline.check.recomputed import Recipe, differences
 from pipeline.check.seams import Borders, Seams
@@ -133,7 +134,7 @@ class Verification:
         self._pool = pool
         self._progress = progress
         self._start = time.monotonic()
-        path = self._out / "run.json"
+        path = self._out / out_names.RUN
         if not path.is_file():
             raise UsageError(f"{self._out}: no run stands there (no run.json); name the OUT of a run")
         try:
@@ -198,7 +199,7 @@ class Verification:
     def _outputs(self, name: str) -> Outputs:
         if Path(name).name != name:
             raise RasterError(
-                str(self._out / "run.json"), f"{name!r} is not the name of an output; {DAMAGED}"
+                str(self._out / out_names.RUN), f"{name!r} is not the name of an output; {DAMAGED}"
             )
         config = self._config
         return Outputs(self._out, name, sink_of(name + SUFFIXES[config.format], config.zarr_version))
@@ -214,7 +215,7 @@ class Verification:
 
     @cached_property
     def _batch_codebook(self) -> Codebook:
-        return recorded_codebook(self._out / "codebook.npz")
+        return recorded_codebook(self._out / out_names.CODEBOOK)
 
     def _file_problems(self, place: Outputs, record: dict[str, Any]) -> Iterator[str]:
         known = record["checksums"]
