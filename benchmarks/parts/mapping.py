@@ -20,7 +20,9 @@ from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
+from pipeline.config import RunConfig
 from pipeline.running import schedule
+from pipeline.running.record import provenance
 from pipeline.running.tally import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
@@ -62,7 +64,7 @@ def drive(job: Job, workers: int, advanced: Callable[[Tally, UnitsDone], None] =
         outcomes = schedule.drive(
             [job],
             Pool(executor, workers, workers),
-            record=lambda _: {},
+            record=lambda tally: provenance(tally, RunConfig()),
             advanced=advanced,
             started=lambda _: None,
             warn=lambda _: None,

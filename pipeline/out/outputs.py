@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import out_names
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,21 @@ class Outputs:
     out: Path
     name: str
     sink: Sink
+
+    @classmethod
+    def named(cls, out: Path, name: str, form: str, zarr_version: int = 3) -> Outputs:
+        """The outputs of a name that may come from a file, in a format of `RunConfig.format`.
+
+        Raises
+        ------
+        KeyError
+            If there is no such format.
+        ValueError
+            If the name leads out of the folder: data may not name what lies elsewhere for deletion.
+        """
+        if Path(name).name != name:
+            raise ValueError(f"{name!r} is not the name of an output")
+        return cls(out, name, sink_of(name + SUFFIXES[form], zarr_version))
 
     @property
     def labels(self) -> Path:

@@ -67,7 +67,7 @@ class Codebooks:
         if named is not None:
             self._write(self._folder.codebook, named)
             return named
-        if self._folder.taken_up and self._folder.codebook.exists():
+        if self._folder.former.taken_up and self._folder.codebook.exists():
             return load_codebook(self._folder.codebook)
         return None
 
@@ -89,7 +89,7 @@ class Codebooks:
     def of_raster(self, one: Input, kernel: Kernel) -> Codebook | None:
         """A raster's own codebook, or None if it fails in the fit."""
         path = self._folder.outputs(one.source).codebook
-        if self._folder.taken_up and path.exists():
+        if self._folder.former.taken_up and path.exists():
             saved = load_codebook(path)
             self.announce(saved, one.source.name)
             return saved

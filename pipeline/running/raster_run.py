@@ -17,6 +17,7 @@ from engine.grid import Window
 from pipeline.check.seams import Seams
 from pipeline.durable.files import patiently
 from pipeline.errors import DamageError
+from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import startup
 from pipeline.running.assembly import Assembly
 from pipeline.running.tally import Tally
@@ -44,11 +45,11 @@ class Task:
 class RasterRun:
     """A raster under way: its phases, of which each waits for the one before."""
 
-    def __init__(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> None:
+    def __init__(self, job: Job, record: Callable[[Tally], Provenance]) -> None:
         self.tally = Tally(job)
         self.under_way = 0
         self.error: BaseException | None = None
-        self.record: dict[str, Any] | None = None
+        self.record: RasterRecord | None = None
         self.workspace = patiently(Workspace, job)
         self._again: list[Task] = []
         self._as_known = False
@@ -57,7 +58,7 @@ class RasterRun:
         self._phases = self._plan(job, record)
         self._tasks: Iterator[Task] | None = next(self._phases)
 
-    def _plan(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> Iterator[Iterator[Task]]:
+    def _plan(self, job: Job, record: Callable[[Tally], Provenance]) -> Iterator[Iterator[Task]]:
         assembly = self.workspace.assembly
         if not self.workspace.complete:
             todo: Iterable[Window] = job.windows()
@@ -142,7 +143,7 @@ class RasterRun:
         if isinstance(result, UnitsDone) and result.stage == 0:
             self.tally.add(result)
             return result
-        if isinstance(result, dict):
+        if isinstance(result, RasterRecord):
             self.record = result
         return None
 

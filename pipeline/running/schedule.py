@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamageError, StorageError, UnreachableError
+from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import signals
 from pipeline.running.raster_run import RasterRun, Task
 from pipeline.running.tally import Tally
@@ -34,14 +35,14 @@ class Outcome:
     """How a raster ended: with its record, or with an error."""
 
     tally: Tally
-    record: dict[str, Any] | None
+    record: RasterRecord | None
     error: BaseException | None
 
 
 def drive(
     jobs: Iterable[Job],
     pool: Pool,
-    record: Callable[[Tally], dict[str, Any]],
+    record: Callable[[Tally], Provenance],
     advanced: Callable[[Tally, UnitsDone], None],
     started: Callable[[Job], None],
     warn: Callable[[str], None],
@@ -56,7 +57,7 @@ def drive(
     pool
         The workers.
     record
-        Makes the record of a raster from its tally.
+        Returns what the record of a raster says before its labels are finished, from its tally.
     advanced, started
         Hear of chunks that became durable, and of rasters that begin.
     warn
@@ -190,7 +191,7 @@ class _Batch:
     def __init__(
         self,
         jobs: Iterator[Job],
-        record: Callable[[Tally], dict[str, Any]],
+        record: Callable[[Tally], Provenance],
         started: Callable[[Job], None],
         warn: Callable[[str], None],
     ) -> None:

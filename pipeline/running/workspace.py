@@ -15,6 +15,7 @@ from pipeline.durable.bounded_json import read_object
 from pipeline.durable.checksums import Written, checksum, is_sound
 from pipeline.durable.ledger import Ledger, Unit
 from pipeline.out.outputs import Outputs
+from pipeline.out.record import RasterRecord
 from pipeline.running.assembly import Assembly
 from pipeline.tasks.job import Job
 
@@ -64,12 +65,13 @@ class Workspace:
         try:
             if not is_sound(job.folder / out_names.RECORD):
                 return False
-            record = read_object(job.folder / out_names.RECORD)
-            files, checksums = list(record["files"]), dict(record["checksums"])
+            record = RasterRecord.read(job.folder / out_names.RECORD)
             own = {path.name for path in Outputs(job.out, job.name, job.sink).all()}
             # a workspace is data: it may not name what lies elsewhere, nor pass for whole what is not
-            return own.issuperset(files) and all(checksum(self._place(n)) == checksums[n] for n in files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return own.issuperset(record.files) and all(
+                checksum(self._place(name)) == record.checksums.get(name) for name in record.files
+            )
+        except (OSError, ValueError):
             return False
 
     def _place(self, name: str) -> Path:

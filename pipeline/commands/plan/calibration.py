@@ -30,7 +30,11 @@ from pipeline.commands.plan.forecast import (
     Work,
 )
 from pipeline.commands.plan.measured_parts import Grid, Samples
+from pipeline.config import RunConfig
+from pipeline.out.record import Provenance
 from pipeline.running import schedule
+from pipeline.running.record import provenance
+from pipeline.running.tally import Tally
 from pipeline.tasks import assembling
 from pipeline.tasks.job import Job
 from pipeline.tasks.labelling import label_window
@@ -123,13 +127,16 @@ def calibrate(jobs: Sequence[Job], pool: Pool, memory_limit: int | None) -> Cali
     watching = _Watching(pool.executor, pool.count, pool.threads, pool.dashboard, heard=heard)
     parts = _Parts(Samples(jobs), jobs[0].kernel.cell_px, heard, pool.count)
     start, error = time.perf_counter(), None
-    for outcome in schedule.drive(
-        parts.begun(), watching, lambda _: {}, _ignore, _ignore, _ignore, memory_limit
-    ):
+    for outcome in schedule.drive(parts.begun(), watching, _trial, _ignore, _ignore, _ignore, memory_limit):
         error = error or outcome.error
     wall_s = time.perf_counter() - start
     largest = max((one.pixels for one in heard.taken if one.kind == LABEL), default=0)
     return Calibration(heard.taken, wall_s, work_of(parts.jobs, pool), largest, error)
+
+
+def _trial(tally: Tally) -> Provenance:
+    """What a record says that nobody keeps."""
+    return provenance(tally, RunConfig())
 
 
 def _ignore(*_: object) -> None:

@@ -33,7 +33,7 @@ from pipeline.events.progress import Progress
 from pipeline.kernels import kernel_for
 from pipeline.out.bad_map import bad_of
 from pipeline.out.outputs import Outputs
-from pipeline.out.run_folder import FORMAT
+from pipeline.out.run_file import FORMAT
 from pipeline.running.inputs import Input, open_inputs
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.versions import versions
