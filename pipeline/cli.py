@@ -261,7 +261,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pipeline.commands.verify.verify import Verification, summary
+    from pipeline.commands.verify.verdict import summary
+    from pipeline.commands.verify.verify import Verification
     from pipeline.events import progress
     from pipeline.workers import pool as workers
 
