@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from engine.kernel import NODATA
-from pipeline.grid.georeference import Georeference, GroundControlPoint
+from pipeline.grid.georeference import Georeference, GroundControlPoint, on_ground
 from pipeline.sinks.label_info import LabelInfo
 
 LABELS = "labels"
@@ -58,13 +58,7 @@ def path_of(level: int, name: str) -> str:
 
 def at_level(place: Georeference, level: int) -> Georeference:
     """The georeference of a level, whose pixels are 2**level as large and begin at the same corner."""
-    step = 2**level
-    gcps = tuple(GroundControlPoint(p.row / step, p.col / step, p.x, p.y, p.z) for p in place.gcps)
-    transform = place.transform
-    if transform is not None:
-        a, b, c, d, e, f = transform
-        transform = (a * step, b * step, c, d * step, e * step, f)
-    return Georeference(place.crs_wkt, transform, gcps, place.area_or_point)
+    return place.coarsened(2**level)
 
 
 def root_attributes(meaning: LabelInfo, shapes: list[tuple[int, int]]) -> Attributes:
@@ -129,10 +123,8 @@ def _located(place: Georeference, shape: tuple[int, int], *conventions: Attribut
 
 def _bounds(transform: tuple[float, ...], shape: tuple[int, int]) -> list[float]:
     """xmin, ymin, xmax, ymax of all pixels, rotated ones too."""
-    a, b, c, d, e, f = transform
-    corners = [(col, row) for row in (0, shape[0]) for col in (0, shape[1])]
-    xs = [a * col + b * row + c for col, row in corners]
-    ys = [d * col + e * row + f for col, row in corners]
+    corners = [on_ground(transform, col, row) for row in (0, shape[0]) for col in (0, shape[1])]
+    xs, ys = zip(*corners, strict=True)
     return [min(xs), min(ys), max(xs), max(ys)]
 
 
@@ -164,9 +156,8 @@ def grid_mapping(place: Georeference) -> Attributes | None:
     found: Attributes = {}
     if place.crs_wkt:
         found = {**_cf_parameters(place.crs_wkt), "crs_wkt": place.crs_wkt, "spatial_ref": place.crs_wkt}
-    if place.transform is not None:
-        a, b, c, d, e, f = place.transform
-        found["GeoTransform"] = " ".join(repr(float(v)) for v in (c, a, b, f, d, e))
+    if (geotransform := place.geotransform) is not None:
+        found["GeoTransform"] = " ".join(map(repr, geotransform))
     if place.gcps:
         found["gcps"] = json.dumps({"type": "FeatureCollection", "features": _features(place.gcps)})
     return found or None
@@ -205,11 +196,11 @@ def axes(place: Georeference) -> dict[str, tuple[float, float, Attributes]]:
 
     The coordinate of pixel i is ``start + step * (i + 0.5)``, its centre.
     """
-    if place.transform is None or place.transform[1] or place.transform[3]:
+    if place.axes is None:
         return {}
-    a, _, c, _, e, f = place.transform
+    y, x = place.axes
     attributes = _axis_attributes(place.crs_wkt)
-    return {"y": (f, e, attributes["Y"]), "x": (c, a, attributes["X"])}
+    return {"y": (*y, attributes["Y"]), "x": (*x, attributes["X"])}
 
 
 def _axis_attributes(wkt: str | None) -> dict[str, Attributes]:
