@@ -137,7 +137,7 @@ class Former:
             )
 
 
-def former(request: Request) -> Former:
+def take_up(request: Request) -> Former:
     """What an earlier run left, after it was taken up, or deleted with --overwrite.
 
     Raises

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, InstanceOf, StrictInt
+from pydantic import BaseModel, ConfigDict, StrictInt
 
 from pipeline.durable.bounded_json import read_object
+from pipeline.out.record import Text
 
 FORMAT = "tilewright-run-1"
-
-Text = InstanceOf[str]
-"""Any text: paths need not be Unicode, which pydantic's own `str` asks for."""
 
 
 class RasterState(BaseModel):

@@ -13,7 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import patiently, remove, write_json
 from pipeline.durable.lock import Owner
 from pipeline.errors import UsageError
-from pipeline.out.former import Request, former
+from pipeline.out.former import Request, take_up
 from pipeline.out.outputs import Outputs
 from pipeline.out.run_file import FORMAT, RasterState
 from pipeline.source.arguments import Source
@@ -53,7 +53,7 @@ class RunFolder:
             self.owner = Owner(self.partial)
         try:
             with self._writable():
-                self.former = former(self._request)
+                self.former = take_up(self._request)
                 if not (self.former.taken_up and config.resume):
                     self._clear_partial()
         except BaseException:

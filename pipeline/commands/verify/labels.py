@@ -33,7 +33,7 @@ class Finished:
     ----------
     state
         What run.json says of it.
-    place
+    outputs
         Names of the files.
     record
         Their record.
@@ -44,7 +44,7 @@ class Finished:
     """
 
     state: RasterState
-    place: Outputs
+    outputs: Outputs
     record: RasterRecord
     codebook: Codebook
     own_codebook: bool
@@ -52,23 +52,23 @@ class Finished:
     @property
     def labels(self) -> Path:
         """The labels that are checked: of a Zarr store, the store itself."""
-        return self.place.out / self.place.sink.raster
+        return self.outputs.out / self.outputs.sink.raster
 
 
 def file_problems(finished: Finished) -> Iterator[str]:
     """Files that are missing, or not what was written, by their checksums."""
-    place, record = finished.place, finished.record
-    for path in place.all():
-        no_codebook = path == place.codebook and not finished.own_codebook
-        no_bad = path == place.bad and not record.bad_chunks
-        if path == place.json or no_codebook or no_bad:
+    outputs, record = finished.outputs, finished.record
+    for path in outputs.all():
+        no_codebook = path == outputs.codebook and not finished.own_codebook
+        no_bad = path == outputs.bad and not record.bad_chunks
+        if path == outputs.json or no_codebook or no_bad:
             continue
         known = record.checksums.get(path.name)
         try:
             if not path.exists():
                 yield f"{path}: missing; {DAMAGED}"
             elif known is None:
-                yield f"{place.json}: holds no checksum of {path.name}; {DAMAGED}"
+                yield f"{outputs.json}: holds no checksum of {path.name}; {DAMAGED}"
             elif checksum(path) != known:
                 yield f"{path}: not what was written (its checksum differs); {DAMAGED}"
         except OSError as error:
@@ -116,7 +116,7 @@ def _score_problems(finished: Finished, seams: Seams) -> Iterator[str]:
         )
         if not alike:
             said = printable(str(recorded))[:40]
-            yield f"{finished.place.json}: says {key} {said}, not {counted}; {DAMAGED}"
+            yield f"{finished.outputs.json}: says {key} {said}, not {counted}; {DAMAGED}"
 
 
 def _seam_note(seams: Seams) -> list[str]:

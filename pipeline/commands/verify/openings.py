@@ -65,4 +65,5 @@ def openings(
     failures = {source.path: one_line(error) for source, error in opened.failures}
     # a mosaic is of all its tiles
     reason = next(iter(failures.values())) if config.mosaic and failures else ""
-    return Openings({one.source.path: one for one in opened.inputs}, failures, reason)
+    inputs = {raster.source.path: raster for raster in opened.inputs}
+    return Openings(inputs, failures, reason)

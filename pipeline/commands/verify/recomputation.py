@@ -46,36 +46,36 @@ def recompute(
         Labels.
     """
     record = finished.record
-    one = openings.inputs.get(finished.state.source)
-    if one is None:
+    opened = openings.inputs.get(finished.state.source)
+    if opened is None:
         verdict.notes.append(
             f"nothing recomputed, for the input is not there ({openings.missing(finished.state.source)})"
         )
-    elif one.fingerprint != record.input.fingerprint:
+    elif opened.fingerprint != record.input.fingerprint:
         verdict.notes.append(f"nothing recomputed, for the input has changed since ({finished.state.source})")
-    elif one.view.region != region:
-        verdict.wrong.append(f"{finished.place.json}: its region is not that of {finished.state.source}")
+    elif opened.view.region != region:
+        verdict.wrong.append(f"{finished.outputs.json}: its region is not that of {finished.state.source}")
     else:
         try:
-            _compare(finished, one, verdict, config, sample, pool)
+            _compare(finished, opened, verdict, config, sample, pool)
         except TilewrightError as error:
             verdict.notes.append(f"nothing recomputed ({one_line(error)})")
 
 
 def _compare(
-    finished: Finished, one: Input, verdict: Verdict, config: RunConfig, sample: int, pool: Pool
+    finished: Finished, opened: Input, verdict: Verdict, config: RunConfig, sample: int, pool: Pool
 ) -> None:
     record, codebook = finished.record, finished.codebook
     recipe = Recipe(
         finished.labels,
         # as it was for these labels, whatever a later run was asked for
-        replace(one.view, tolerant=record.parameters.get("on_bad_chunk") == "nodata"),
+        replace(opened.view, tolerant=record.parameters.get("on_bad_chunk") == "nodata"),
         kernel_for(config, codebook),
         codebook,
         int(record.parameters["chunk_size"]),
-        _unlabelled(finished.place),
+        _unlabelled(finished.outputs),
     )
-    seed = f"{config.seed} {verdict.name} {one.fingerprint}"
+    seed = f"{config.seed} {verdict.name} {opened.fingerprint}"
     verdict.recomputed, wrong = differences(recipe, sample, seed, pool)
     if wrong and record.versions != versions():
         # labels are promised to be equal under one set of versions alone
@@ -84,7 +84,7 @@ def _compare(
         verdict.wrong += wrong
 
 
-def _unlabelled(place: Outputs) -> tuple[Window, ...]:
+def _unlabelled(outputs: Outputs) -> tuple[Window, ...]:
     """The chunks of a raster that killed their workers: nobody labels them again."""
-    bad = bad_of(place.bad) if place.bad.exists() else []
+    bad = bad_of(outputs.bad) if outputs.bad.exists() else []
     return tuple(block.window for block in bad if block.kind == "chunk")

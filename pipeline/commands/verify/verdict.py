@@ -75,8 +75,8 @@ class Verdict:
 
 def summary(out: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """All verdicts as one JSON object, with a line for people."""
-    wrong = sum(not one.ok for one in verdicts)
-    skipped = sum(one.state == "skipped" for one in verdicts)
+    wrong = sum(not verdict.ok for verdict in verdicts)
+    skipped = sum(verdict.state == "skipped" for verdict in verdicts)
     total = (
         f"{out}: {len(verdicts) - wrong - skipped} rasters ok, {wrong} wrong, {skipped} skipped in the run"
     )
@@ -84,5 +84,5 @@ def summary(out: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "out": out,
         "ok": not wrong,
         "text": printable(total),
-        "rasters": [one.as_json() for one in verdicts],
+        "rasters": [verdict.as_json() for verdict in verdicts],
     }

@@ -83,12 +83,12 @@ class Verification:
             verdict.wrong.append(f"{state.source}: {what}; {todo}")
             return
         finished = self._finished(state)
-        place, record, codebook = finished.place, finished.record, finished.codebook
-        verdict.wrong += problems(place.json, record, state, codebook, self._config)
+        outputs, record, codebook = finished.outputs, finished.record, finished.codebook
+        verdict.wrong += problems(outputs.json, record, state, codebook, self._config)
         verdict.wrong += file_problems(finished)
         if verdict.wrong:
             return  # what is altered need not be decoded to say so
-        expected, region = expected_labels(place.json, record, codebook)
+        expected, region = expected_labels(outputs.json, record, codebook)
         right = check_labels(
             finished, expected, verdict, self._pool, self._advance(state.name, region, index)
         )
@@ -98,13 +98,13 @@ class Verification:
     def _finished(self, state: RasterState) -> Finished:
         config = self._config
         try:
-            place = Outputs.named(self._out, state.name, config.format, config.zarr_version)
+            outputs = Outputs.named(self._out, state.name, config.format, config.zarr_version)
         except ValueError as error:
             raise RasterError(str(self._out / out_names.RUN), f"{error}; {DAMAGED}") from None
-        record = read_record(place.json)
+        record = read_record(outputs.json)
         own = config.codebook_scope == "raster" and config.codebook is None
-        codebook = recorded_codebook(place.codebook) if own else self._batch_codebook
-        return Finished(state, place, record, codebook, own)
+        codebook = recorded_codebook(outputs.codebook) if own else self._batch_codebook
+        return Finished(state, outputs, record, codebook, own)
 
     @cached_property
     def _batch_codebook(self) -> Codebook:
