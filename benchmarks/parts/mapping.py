@@ -19,7 +19,9 @@ from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
+from pipeline.config import RunConfig
 from pipeline.running import schedule
+from pipeline.running.record import provenance
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
 from pipeline.tasks.job import Job
@@ -59,7 +61,7 @@ def drive(job: Job, workers: int, observer: schedule.BatchObserver | None = None
         outcomes = schedule.drive(
             [job],
             Pool(executor, workers, workers),
-            record=lambda _: {},
+            record=lambda tally: provenance(tally, RunConfig()),
             observer=observer or schedule.BatchObserver(),
         )
         for outcome in outcomes:

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import out_names
 from pipeline.cost.text import bytes_text
 from pipeline.errors import UsageError
 
@@ -106,7 +107,7 @@ def check(out: Path, need: Need) -> None:
     UsageError
         If less is free than needed; names both figures.
     """
-    missing = need.total - _existing_bytes(out / ".partial")
+    missing = need.total - _existing_bytes(out / out_names.PARTIAL)
     free = shutil.disk_usage(_existing(out)).free
     if missing > free:
         raise UsageError(

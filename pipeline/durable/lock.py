@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
+from pipeline import out_names
 from pipeline.durable.files import open_at_once, remove, storage_error
 from pipeline.errors import StorageError, UsageError
 
 if TYPE_CHECKING:  # it is imported late: `status` and `verify` seldom need it
     from filelock import OwnerRecord, SoftFileLease
 
-_NAME = ".owner"
 _REFRESH_EVERY_S = 5.0
 _WATCH_S = 20.0
 _LATE_S = 60.0
@@ -49,7 +49,7 @@ class FolderLock:
     """
 
     def __init__(self, partial: Path) -> None:
-        self.path = partial / _NAME
+        self.path = partial / out_names.OWNER
         self._lease = _lease(self.path)
         try:
             while not self._acquired():
@@ -127,7 +127,7 @@ class FolderLock:
 
 def alive(out: Path) -> bool:
     """Whether a run is at work in OUT, as far as can be known at once."""
-    path = out / ".partial" / _NAME
+    path = out / out_names.PARTIAL / out_names.OWNER
     if not os.path.lexists(path) or (seen := _look(_lease(path))) is None:
         return False
     if (here := _alive_here(seen.owner)) is not None:

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline import out_names
 from pipeline.durable.files import open_handle, read_at
 
-NAME = "run.log.jsonl"
 LIMIT_BYTES = 256 << 20
 
 _LEVELS = {
@@ -53,7 +53,7 @@ class RunLog:
     """
 
     def __init__(self, out: Path, run: str, limit: int = LIMIT_BYTES) -> None:
-        self._path = out / NAME
+        self._path = out / out_names.LOG
         self._run = run
         self._limit = limit
         self._handle = -1
@@ -72,7 +72,7 @@ class RunLog:
     def _append(self, data: bytes) -> None:
         if self._size + len(data) > self._limit and self._size:
             self.close()
-            self._path.replace(self._path.with_name(f"{NAME}.1"))
+            self._path.replace(self._path.with_name(f"{out_names.LOG}.1"))
         if self._handle < 0:
             self._open()
         # a line that was cut off is ended, so that it takes no other with it

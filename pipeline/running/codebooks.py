@@ -10,6 +10,7 @@ from typing import Any
 from engine.codebook import Codebook
 from engine.errors import NetworkError
 from engine.kernel import Kernel
+from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.cost.budget import Spent
 from pipeline.durable.files import patiently, write_bytes
@@ -67,7 +68,7 @@ class Codebooks:
         if named is not None:
             self._write(self._folder.codebook, named)
             return named
-        if self._folder.taken_up and self._folder.codebook.exists():
+        if self._folder.former.taken_up and self._folder.codebook.exists():
             return load_codebook(self._folder.codebook)
         return None
 
@@ -89,7 +90,7 @@ class Codebooks:
     def of_raster(self, one: Input, kernel: Kernel) -> Codebook | None:
         """A raster's own codebook, or None if it fails in the fit."""
         path = self._folder.outputs(one.source).codebook
-        if self._folder.taken_up and path.exists():
+        if self._folder.former.taken_up and path.exists():
             saved = load_codebook(path)
             self.announce(saved, one.source.name)
             return saved
@@ -115,7 +116,9 @@ class Codebooks:
         config = self._config
         start = time.monotonic()
         places = [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs]
-        memory = FitMemory(self._folder.partial / ".fit", [places, config.meaning, kernel.device, versions()])
+        memory = FitMemory(
+            self._folder.partial / out_names.FIT, [places, config.meaning, kernel.device, versions()]
+        )
 
         def heard(done: int, total: int) -> None:
             self._progress.event("fit", done=done, total=total, raster=name)

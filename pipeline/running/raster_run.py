@@ -19,6 +19,7 @@ from engine.grid import Window
 from pipeline.check.seams import Seams
 from pipeline.durable.files import patiently
 from pipeline.errors import DamageError, WorkerLostError
+from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import startup
 from pipeline.running.assembly import Assembly
 from pipeline.running.tally import Tally
@@ -39,7 +40,7 @@ class RasterRun:
     job
         The raster's job; its workspace is opened.
     record
-        Makes the raster's record when all chunks are counted.
+        Returns what the record says before the labels are finished; called when all chunks are counted.
 
     Raises
     ------
@@ -47,11 +48,11 @@ class RasterRun:
         If the workspace cannot be written.
     """
 
-    def __init__(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> None:
+    def __init__(self, job: Job, record: Callable[[Tally], Provenance]) -> None:
         self.tally = Tally(job)
         self.under_way = 0
         self.error: BaseException | None = None
-        self.record: dict[str, Any] | None = None
+        self.record: RasterRecord | None = None
         self.workspace = patiently(Workspace, job)
         self._job = job
         self._make_record = record
@@ -197,7 +198,7 @@ class RasterRun:
         self._seams += seams
         patiently(self.workspace.assembly.add, number, seams)
 
-    def _keep_record(self, record: dict[str, Any]) -> None:
+    def _keep_record(self, record: RasterRecord) -> None:
         self.record = record
 
     def _retry_lost(self, task: Task) -> None:

@@ -29,11 +29,12 @@ from pipeline.events.journal import Journal
 from pipeline.events.progress import Progress, Silent
 from pipeline.fitting.codebook import check_alike
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
+from pipeline.out.record import Provenance
 from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks
 from pipeline.running.inputs import Input, Opened, open_inputs
-from pipeline.running.record import raster_record
+from pipeline.running.record import provenance
 from pipeline.running.report import Report
 from pipeline.running.tally import Pace, Tally
 from pipeline.source.arguments import Source
@@ -187,7 +188,7 @@ class _Run(schedule.BatchObserver):
                 self._end(outcome)
                 self._folder.save_now_and_then()
                 self._folder.lock.check()
-            if self._altered and not any(s["state"] == "done" for s in self._folder.states.values()):
+            if self._altered and not any(s.state == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
                 patiently(remove, self._folder.codebook)
         finally:
@@ -200,7 +201,7 @@ class _Run(schedule.BatchObserver):
         for source, error in self._opened.failures:
             if isinstance(error, NoRasterError):
                 self._pass_over(source, error.reason)
-            elif (used := self._folder.done_with(source, None, wanted)) is not None:
+            elif (used := self._folder.former.done_with(source, None, wanted)) is not None:
                 self._keep(source, error, used)
             else:
                 self._fail(source, error)
@@ -220,8 +221,8 @@ class _Run(schedule.BatchObserver):
     def _keep(self, source: Source, error: RasterError, used: str) -> None:
         """Leave a raster as it was done before, though its input cannot be opened any more."""
         output = self._folder.outputs(source).labels
-        former = self._folder.states.get(source.name, {})
-        size = {key: former[key] for key in ("chunks", "pixels") if key in former}
+        former = self._folder.states.get(source.name)
+        size = {} if former is None else {"chunks": former.chunks, "pixels": former.pixels}
         self._folder.note(source, "done", output=output.name, codebook_hash=used, **size)
         message = f"{one_line(error)}; {output}, which was made of it before, stays as it is"
         self._report.failed[source.name] = message
@@ -231,9 +232,9 @@ class _Run(schedule.BatchObserver):
         wanted = None if saved is None else saved.content_hash
         # what is to be made good may have been fetched again
         mark = None if self._retry_bad else one.fingerprint
-        used = self._folder.done_with(one.source, mark, wanted)
+        used = self._folder.former.done_with(one.source, mark, wanted)
         if used is None and not self._retry_bad:
-            self._folder.refuse_changed(one.source, one.fingerprint)
+            self._folder.former.refuse_changed(one.source, one.fingerprint)
         if used is None or (self._retry_bad and self._folder.outputs(one.source).bad.exists()):
             return False
         output = self._folder.outputs(one.source).labels
@@ -303,14 +304,14 @@ class _Run(schedule.BatchObserver):
             )
         self._progress.event("progress", **self._pace.advanced(tally))
 
-    def _record(self, tally: Tally) -> dict[str, Any]:
-        return raster_record(tally, self._inputs[tally.job.name].fingerprint, self._config)
+    def _record(self, tally: Tally) -> Provenance:
+        return provenance(tally, self._config)
 
     def _end(self, outcome: schedule.Outcome) -> None:
         job = outcome.tally.job
         source = self._inputs[job.name].source
         self._windows += outcome.tally.windows
-        self._spent.add(outcome.tally.effort, (outcome.record or {}).get("assemble_s", 0.0))
+        self._spent.add(outcome.tally.effort, outcome.record.assemble_s if outcome.record else 0.0)
         self._pace.ended(outcome.tally)
         if outcome.error is not None:
             if self._inputs[job.name].whole and getattr(outcome.error, "reason", "") == NO_VALID_PIXEL:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamageError, StorageError, UnreachableError
+from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import signals
 from pipeline.running.raster_run import RasterRun
 from pipeline.running.tally import Tally
@@ -35,7 +36,7 @@ class Outcome:
     """How a raster ended: with its record, or with an error."""
 
     tally: Tally
-    record: dict[str, Any] | None
+    record: RasterRecord | None
     error: BaseException | None
 
 
@@ -58,7 +59,7 @@ Submit = Callable[[Task], Future[Any]]
 def drive(
     jobs: Iterable[Job],
     pool: Pool,
-    record: Callable[[Tally], dict[str, Any]],
+    record: Callable[[Tally], Provenance],
     observer: BatchObserver,
     memory_limit: int | None = None,
     submit: Submit | None = None,
@@ -72,7 +73,7 @@ def drive(
     pool
         The workers.
     record
-        Makes the record of a raster from its tally.
+        Returns what the record of a raster says before its labels are finished, from its tally.
     observer
         Learns how it goes.
     memory_limit
@@ -212,7 +213,7 @@ class _Batch:
     def __init__(
         self,
         jobs: Iterator[Job],
-        record: Callable[[Tally], dict[str, Any]],
+        record: Callable[[Tally], Provenance],
         observer: BatchObserver,
     ) -> None:
         self._jobs = jobs

@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from engine.kernel import NODATA
-from pipeline.grid.georeference import Georeference, GroundControlPoint
+from pipeline.grid.georeference import Georeference, GroundControlPoint, on_ground
 from pipeline.sinks.label_info import LabelInfo
 
 LABELS = "labels"
@@ -58,13 +58,7 @@ def path_of(level: int, name: str) -> str:
 
 def at_level(georeference: Georeference, level: int) -> Georeference:
     """The georeference of a level: pixels with sides 2**level as long, from the same corner."""
-    step = 2**level
-    gcps = tuple(GroundControlPoint(p.row / step, p.col / step, p.x, p.y, p.z) for p in georeference.gcps)
-    transform = georeference.transform
-    if transform is not None:
-        a, b, c, d, e, f = transform
-        transform = (a * step, b * step, c, d * step, e * step, f)
-    return Georeference(georeference.crs_wkt, transform, gcps, georeference.area_or_point)
+    return georeference.coarsened(2**level)
 
 
 def root_attributes(label_info: LabelInfo, shapes: list[tuple[int, int]]) -> Attributes:
@@ -132,10 +126,8 @@ def _located(georeference: Georeference, shape: tuple[int, int], *conventions: A
 
 def _bounds(transform: tuple[float, ...], shape: tuple[int, int]) -> list[float]:
     """xmin, ymin, xmax, ymax of all pixels, rotated ones too."""
-    a, b, c, d, e, f = transform
-    corners = [(col, row) for row in (0, shape[0]) for col in (0, shape[1])]
-    xs = [a * col + b * row + c for col, row in corners]
-    ys = [d * col + e * row + f for col, row in corners]
+    corners = [on_ground(transform, col, row) for row in (0, shape[0]) for col in (0, shape[1])]
+    xs, ys = zip(*corners, strict=True)
     return [min(xs), min(ys), max(xs), max(ys)]
 
 
@@ -176,9 +168,8 @@ def grid_mapping(georeference: Georeference) -> Attributes | None:
             "crs_wkt": georeference.crs_wkt,
             "spatial_ref": georeference.crs_wkt,
         }
-    if georeference.transform is not None:
-        a, b, c, d, e, f = georeference.transform
-        attributes["GeoTransform"] = " ".join(repr(float(v)) for v in (c, a, b, f, d, e))
+    if (geotransform := georeference.geotransform) is not None:
+        attributes["GeoTransform"] = " ".join(map(repr, geotransform))
     if georeference.gcps:
         attributes["gcps"] = json.dumps(
             {"type": "FeatureCollection", "features": _features(georeference.gcps)}
@@ -219,11 +210,11 @@ def axes(georeference: Georeference) -> dict[str, tuple[float, float, Attributes
 
     The coordinate of pixel i is ``start + step * (i + 0.5)``, its centre.
     """
-    if georeference.transform is None or georeference.transform[1] or georeference.transform[3]:
+    if georeference.axes is None:
         return {}
-    a, _, c, _, e, f = georeference.transform
+    y, x = georeference.axes
     attributes = _axis_attributes(georeference.crs_wkt)
-    return {"y": (f, e, attributes["Y"]), "x": (c, a, attributes["X"])}
+    return {"y": (*y, attributes["Y"]), "x": (*x, attributes["X"])}
 
 
 def _axis_attributes(wkt: str | None) -> dict[str, Attributes]:

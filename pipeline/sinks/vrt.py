@@ -122,7 +122,6 @@ def _georeference(georeference: Georeference) -> str:
         )
         return f"  <GCPList Projection={quoteattr(wkt)}>\n{points}  </GCPList>\n"
     text = f"  <SRS>{escape(wkt)}</SRS>\n" if wkt else ""
-    if georeference.transform is not None:
-        a, b, c, d, e, f = (float(v) for v in georeference.transform)
-        text += f"  <GeoTransform>{c!r}, {a!r}, {b!r}, {f!r}, {d!r}, {e!r}</GeoTransform>\n"
+    if (geotransform := georeference.geotransform) is not None:
+        text += f"  <GeoTransform>{', '.join(map(repr, geotransform))}</GeoTransform>\n"
     return text

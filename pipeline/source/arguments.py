@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import out_names
 from pipeline.errors import UsageError
 from pipeline.source.zarr.names import is_store
 
@@ -22,8 +23,15 @@ SUFFIXES = frozenset({
 """Suffixes that a folder is searched for: GDAL's raster formats, without sidecars and rare ones."""
 
 _LIST_LIMIT_BYTES = 64 << 20
-# names that outputs must not have: run.json is the batch's record, the others are files of the run itself
-_OWN_FILES = frozenset({"run", "status.json", ".owner", "owner.json"})
+# A raster called so would have run.json as its record, or its workspace where a file of the run stands.
+_OWN_FILES = frozenset(
+    {
+        out_names.RUN.removesuffix(out_names.RECORD_SUFFIX),
+        out_names.STATUS,
+        out_names.OWNER,
+        "owner.json",  # no file of today; outputs that were named around it keep their names
+    }
+)
 _CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 
 

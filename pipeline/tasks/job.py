@@ -11,6 +11,7 @@ from engine.codebook import Codebook
 from engine.errors import NetworkError
 from engine.grid import Window, chunk_side, tiles
 from engine.kernel import Kernel
+from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.durable.ledger import Unit
 from pipeline.errors import (
@@ -109,7 +110,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where work in progress lives."""
-        return self.out / ".partial" / self.name
+        return self.out / out_names.PARTIAL / self.name
 
     @property
     def stages(self) -> tuple[Stage, ...]:

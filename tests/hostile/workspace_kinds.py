@@ -9,13 +9,13 @@ from unittest import mock
 
 from pipeline.cli import main
 from pipeline.errors import StorageError
-from pipeline.tasks import publishing
+from pipeline.tasks import assembling, publishing
 from tests.hostile.changes import damaged, reworded
 from tests.hostile.common import RUN, made
 from tests.hostile.judge import Case
 from tests.rasters import noise, write_geotiff
 
-_STEPS = ("assemble", "finish", "publish")
+_STEPS = {"assemble": assembling, "finish": publishing, "publish": publishing}
 _OPTIONS = [*RUN, "--chunk-size", "512"]
 _LOCK = b"filelock/2\npid=1\nhost=there\nmode=lease\ntoken=x\nduration=600.0\n"
 
@@ -33,7 +33,7 @@ def stopped(folder, step):
     try:
         _scene(place)
         stop = (
-            mock.patch.object(publishing, step, side_effect=StorageError("full")) if step else nullcontext()
+            mock.patch.object(_STEPS[step], step, side_effect=StorageError("full")) if step else nullcontext()
         )
         with stop:
             assert main(["run", "scene.tif", *_OPTIONS]) == (1 if step else 0)
@@ -46,7 +46,7 @@ def stopped(folder, step):
 def workspaces(folder, rng):
     """Work in progress, changed, and the run again: refused, or the right labels to the byte."""
     wanted = made(stopped, "")["scene.tif"]
-    step = rng.choice(_STEPS)
+    step = rng.choice(tuple(_STEPS))
     members = dict(made(stopped, step))
     inside = [name for name in members if name.startswith(".partial/")]
     for _ in range(rng.choice((1, 1, 2, 4))):

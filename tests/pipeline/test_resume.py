@@ -15,10 +15,10 @@ from pipeline.durable.checksums import checksum, seal_file
 from pipeline.errors import StorageError, UnreachableError, UsageError
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.checkpoint import FitMemory
+from pipeline.out_names import ASSEMBLED, CHECKED
 from pipeline.process import signals
 from pipeline.running import codebooks
 from pipeline.running import run as run_module
-from pipeline.running.assembly import ASSEMBLED, CHECKED
 from pipeline.sinks.sink import sink_of
 from pipeline.tasks import assembling, labelling, publishing, units
 from tests.rasters import noise, write_geotiff

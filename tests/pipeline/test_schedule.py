@@ -19,6 +19,7 @@ from engine.grid import Window
 from pipeline.check.seams import Seams
 from pipeline.cost.timing import Effort
 from pipeline.errors import RasterError, StorageError, WorkerLostError
+from pipeline.out.record import RasterRecord
 from pipeline.process import memory
 from pipeline.running import raster_run, schedule
 from pipeline.tasks.assembling import Assembled
@@ -128,6 +129,11 @@ class FakeWorkspace:
         shutil.rmtree(self.job.folder, ignore_errors=True)
 
 
+def made(name, by):
+    """A record that says only this."""
+    return RasterRecord.model_construct(name=name, source=by)
+
+
 class Record(schedule.BatchObserver):
     """What was done, in order; the fake tasks and callbacks that the coordinator gets."""
 
@@ -152,7 +158,7 @@ class Record(schedule.BatchObserver):
         if job.fails in ((kind, what), kind):
             raise job.error
         if kind in ("finish", "publish"):
-            return {"of": job.name, "by": kind}
+            return made(job.name, by=kind)
         if kind == "assemble":
             return Assembled([1] * 256, {})
         if kind == "check":
@@ -213,7 +219,7 @@ def test_a_raster_is_labelled_then_merged_stage_by_stage_then_finished(record):
     assert record.kinds("a", "label", "merge", "finish") == ["label"] * 4 + ["merge"] * 3 + ["finish"]
     assert [w for _, kind, w in record.events if kind == "merge"] == [(1, 0), (1, 1), (2, 0)]
     assert outcome.error is None
-    assert outcome.record == {"of": "a", "by": "publish"}
+    assert outcome.record == made("a", by="publish")
     assert sorted(FakeWorkspace.made["a"].ledger.units) == [
         *((0, (0, i)) for i in range(4)), (1, (1, 0)), (1, (1, 1)), (2, (2, 0)),
     ]  # fmt: skip
@@ -222,7 +228,7 @@ def test_a_raster_is_labelled_then_merged_stage_by_stage_then_finished(record):
 def test_a_raster_whose_files_are_whole_is_only_moved(record):
     (outcome,) = record.drive([FakeJob("a", 4, (2, 1), complete=True)], at_once())
     assert record.kinds("a", "label", "merge", "finish", "publish") == ["publish"]
-    assert outcome.record == {"of": "a", "by": "publish"}
+    assert outcome.record == made("a", by="publish")
 
 
 def test_the_record_is_made_when_all_chunks_are_counted(record):

@@ -235,3 +235,4 @@ def test_no_file_of_a_run_is_written_twice(sources):
 def test_no_raster_gets_a_name_that_a_run_needs_itself(own):
     (name,) = module._names([f"/folder/{own}.tif"])
     assert name.casefold() != own.casefold()
+    assert module.numbered([own]) == [f"{own} (2)"]

@@ -40,7 +40,7 @@ class Out:
         self.live(alive=False)
 
     def live(self, *, alive=True):
-        self._patch.setattr("pipeline.commands.status.status.lock.alive", lambda out: alive)
+        self._patch.setattr("pipeline.durable.lock.alive", lambda out: alive)
 
     def write(self, name, text):
         path = self.path / name

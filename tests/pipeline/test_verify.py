@@ -18,7 +18,8 @@ from pipeline import cli
 from pipeline.check import recomputed
 from pipeline.check.recomputed import Recipe
 from pipeline.check.seams import Seams
-from pipeline.commands.verify.verify import Verdict, Verification
+from pipeline.commands.verify.verdict import Verdict
+from pipeline.commands.verify.verify import Verification
 from pipeline.config import RunConfig
 from pipeline.durable.checksums import checksum
 from pipeline.durable.lock import FolderLock

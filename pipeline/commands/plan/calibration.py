@@ -19,7 +19,9 @@ from typing import Any
 from engine.grid import Window
 from pipeline.commands.plan.forecast import Phase, Rates, Taken, Work
 from pipeline.commands.plan.measured_parts import Grid, Samples
+from pipeline.config import RunConfig
 from pipeline.running import schedule
+from pipeline.running.record import provenance
 from pipeline.running.task import Task, TaskKind
 from pipeline.tasks import assembling
 from pipeline.tasks.job import Job
@@ -113,7 +115,12 @@ def calibrate(jobs: Sequence[Job], pool: Pool, memory_limit: int | None) -> Cali
     start, error = time.perf_counter(), None
     observer = schedule.BatchObserver()
     for outcome in schedule.drive(
-        parts.begun(), pool, lambda _: {}, observer, memory_limit, stopwatch.submit
+        parts.begun(),
+        pool,
+        lambda tally: provenance(tally, RunConfig()),
+        observer,
+        memory_limit,
+        stopwatch.submit,
     ):
         error = error or outcome.error
     wall_s = time.perf_counter() - start

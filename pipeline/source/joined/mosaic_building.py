@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
-from pipeline.grid.georeference import Transform
+from pipeline.grid.georeference import Transform, on_ground
 from pipeline.source.joined.mosaic import Mosaic, Numbers, Tiles
 from pipeline.source.raster import Raster, SingleRaster
 
@@ -129,7 +129,7 @@ def _transform(first: Raster, windows_px: Numbers, corners: npt.NDArray[np.float
     elif (corner := np.flatnonzero((windows_px[:, 0] == top) & (windows_px[:, 1] == left))).size:
         c, f = corners[corner[0]]
     else:
-        c, f = a * left + b * top + c, d * left + e * top + f
+        c, f = on_ground(first.georeference.transform, left, top)
     return a, b, float(c), d, e, float(f)
 
 
