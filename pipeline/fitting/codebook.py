@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from engine.clustering import Clustering, cluster
 from engine.codebook import Codebook, Scaling
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
 from engine.kmeans import BlockKMeans
-from pipeline.errors import NO_VALID_PIXEL, RasterError, UsageError
+from pipeline.errors import NoValidPixelError, UsageError
+from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
@@ -26,11 +27,6 @@ ROBUST_PERCENTILES = (0.5, 99.5)
 
 
 Scale = tuple[float, ...] | str | None
-Advance = Callable[[int, int], None]
-
-
-def _unheard(done: int, total: int) -> None:
-    """Progress that nobody asked for."""
 
 
 def fit_as_asked(
@@ -38,7 +34,7 @@ def fit_as_asked(
     rasters: Sequence[sampling.Pixels],
     kernel: Kernel,
     pool: Pool,
-    advance: Advance = _unheard,
+    advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
 ) -> Codebook:
     """Fit one codebook as a configuration says; see `fit_codebook`."""
@@ -64,12 +60,12 @@ def fit_codebook(
     method: str,
     scale: Scale,
     pool: Pool,
-    advance: Advance = _unheard,
+    advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
 ) -> Codebook:
     """Fit one codebook with given workers; see `fit`.
 
-    `advance(done, total)` hears of progress; `memory` keeps what takes long to find.
+    `advance` hears of progress; `memory` keeps what takes long to find.
     """
     if not 2 <= segments <= MAX_SEGMENTS:
         raise UsageError(f"segments {segments}; K-Means takes 2 to {MAX_SEGMENTS}")
@@ -79,7 +75,7 @@ def fit_codebook(
     first = rasters[0]
     check_bands(kernel, first)
 
-    hands = gathering.Hands(pool, _unheard, memory)
+    hands = gathering.Hands(pool, ignore_progress, memory)
     heard = gathering.Hands(pool, advance, memory)
 
     def sample(by: Kernel, known: BandStatistics | None, by_whom: gathering.Hands) -> gathering.Sample:
@@ -176,7 +172,7 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
 
 def _refuse_empty(vectors: Vectors, rasters: Sequence[sampling.Pixels]) -> None:
     if len(vectors) == 0:
-        raise RasterError(", ".join(r.path for r in rasters[:3]), NO_VALID_PIXEL)
+        raise NoValidPixelError(", ".join(r.path for r in rasters[:3]))
 
 
 def _scaling(vectors: Vectors, dtype: str, scale: Scale) -> Scaling | None:

@@ -14,6 +14,7 @@ from engine.codebook import Band
 from engine.grid import tiles
 from pipeline.config import RunConfig
 from pipeline.errors import ContainerError, NoRasterError, RasterError, UsageError
+from pipeline.events.observer import Advance, ignore_progress
 from pipeline.source import unchanged
 from pipeline.source.arguments import Source, numbered, part_label, resolve
 from pipeline.source.bands.computed import choose
@@ -37,7 +38,6 @@ _BOUNDS = re.compile(r".*(_bnds|_bounds|_vertices)")
 _MOST_IN_A_TASK = 64
 _T = TypeVar("_T")
 
-Advance = Callable[[int, int], None]
 Bands = Sequence[Band] | None
 
 
@@ -83,12 +83,8 @@ class Opened(NamedTuple):
 _Found = tuple[Source, Raster | RasterError, Mark]
 
 
-def _unheard(done: int, total: int) -> None:
-    """Progress that nobody asked for."""
-
-
 def open_inputs(
-    config: RunConfig, pool: Pool, cell_px: int, bands: Bands = None, advance: Advance = _unheard
+    config: RunConfig, pool: Pool, cell_px: int, bands: Bands = None, advance: Advance = ignore_progress
 ) -> Opened:
     """Open the rasters of a run.
 

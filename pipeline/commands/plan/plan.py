@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -252,8 +252,8 @@ def _fits(
 def _job(
     config: RunConfig, one: Input, kernel: Kernel, codebook: Codebook, folder: Path, pool: workers.Pool
 ) -> Job:
-    job = job_of(config, one.source.name, one.view, as_fitted(kernel, codebook), codebook, folder)
-    return replace(job, threads=pool.threads)
+    kernel = as_fitted(kernel, codebook)
+    return job_of(config, one.source.name, one.view, kernel, codebook, folder, threads=pool.threads)
 
 
 def _beyond(jobs: Sequence[Job], measured: Calibration, count: int) -> int:

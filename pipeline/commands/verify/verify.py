@@ -28,7 +28,8 @@ from pipeline.durable.bounded_json import read_object
 from pipeline.durable.checksums import checksum
 from pipeline.durable.lock import alive
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line, printable
-from pipeline.events.progress import Progress
+from pipeline.events.kinds import FilesOpened, RasterAdvanced, RasterVerified
+from pipeline.events.observer import Observer
 from pipeline.kernels import kernel_for
 from pipeline.out.bad_map import bad_of
 from pipeline.out.outputs import Outputs
@@ -116,7 +117,7 @@ class Verification:
         Windows of each raster to make anew from the input; 0 needs no inputs.
     pool
         Reads and labels.
-    progress
+    observer
         Hears of events.
 
     Raises
@@ -127,11 +128,11 @@ class Verification:
         If its run.json is damaged.
     """
 
-    def __init__(self, out: str | Path, sample: int, pool: Pool, progress: Progress) -> None:
+    def __init__(self, out: str | Path, sample: int, pool: Pool, observer: Observer) -> None:
         self._out = Path(out)
         self._sample = sample
         self._pool = pool
-        self._progress = progress
+        self._observer = observer
         self._start = time.monotonic()
         path = self._out / "run.json"
         if not path.is_file():
@@ -155,7 +156,7 @@ class Verification:
                 self._look(verdict, source, noted, done)
             except TilewrightError as error:
                 verdict.wrong.append(one_line(error))
-            self._progress.event("verified", raster=name, ok=verdict.ok)
+            self._observer.event(RasterVerified(name, verdict.ok))
             yield verdict
 
     def _look(self, verdict: Verdict, source: str, noted: dict[str, Any], index: int) -> None:
@@ -245,18 +246,19 @@ class Verification:
         def advance(done: int, total: int) -> None:
             seconds = max(1e-6, time.monotonic() - start)
             rasters = index + done / total
-            self._progress.event(
-                "progress",
-                raster=name,
-                chunks_done=done,
-                chunks=total,
-                mpx_per_s=round(region.pixels * done / total / seconds / 1e6, 2),
-                eta_s=round(seconds / done * (total - done), 1),
-                batch_done=round(rasters, 3),
-                batch_pixels=len(self._rasters),
-                batch_eta_s=round(
-                    (time.monotonic() - self._start) / rasters * (len(self._rasters) - rasters), 1
-                ),
+            self._observer.event(
+                RasterAdvanced(
+                    raster=name,
+                    chunks_done=done,
+                    chunks=total,
+                    mpx_per_s=round(region.pixels * done / total / seconds / 1e6, 2),
+                    eta_s=round(seconds / done * (total - done), 1),
+                    batch_done=round(rasters, 3),
+                    batch_pixels=len(self._rasters),
+                    batch_eta_s=round(
+                        (time.monotonic() - self._start) / rasters * (len(self._rasters) - rasters), 1
+                    ),
+                )
             )
 
         return advance
@@ -271,7 +273,7 @@ class Verification:
                 self._pool,
                 steps(codebook)[0] if codebook else kernel_for(self._config).cell_px,
                 codebook.bands if codebook else None,
-                lambda done, total: self._progress.event("open", done=done, total=total),
+                lambda done, total: self._observer.event(FilesOpened(done, total)),
             )
         except TilewrightError as error:
             return {}, {}, one_line(error)
