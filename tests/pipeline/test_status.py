@@ -41,7 +41,7 @@ class Out:
         self.live(alive=False)
 
     def live(self, *, alive=True):
-        self._patch.setattr("pipeline.commands.status.status.owner.alive", lambda out: alive)
+        self._patch.setattr("pipeline.durable.lock.alive", lambda out: alive)
 
     def write(self, name, text):
         path = self.path / name
