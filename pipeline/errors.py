@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-NO_VALID_PIXEL = "no valid pixel (all is nodata); there is nothing to segment"
-
 
 class TilewrightError(Exception):
     """An error with a message for people; shown without a traceback unless --debug."""
@@ -53,6 +51,15 @@ class AlteredError(RasterError):
 
 class NoRasterError(RasterError):
     """A part of a container that holds no raster (coordinates, bounds, text): passed over, no failure."""
+
+
+class NoValidPixelError(RasterError):
+    """A raster, or what is looked at of it, has no valid pixel: there is nothing to segment."""
+
+    def __init__(
+        self, path: str, reason: str = "no valid pixel (all is nodata); there is nothing to segment"
+    ) -> None:
+        super().__init__(path, reason)
 
 
 class ContainerError(RasterError):

@@ -9,9 +9,10 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
+from pipeline.events.kinds import FitAdvanced
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.kernels import kernel_for
-from pipeline.running.codebooks import told
+from pipeline.running.codebooks import chosen
 from pipeline.running.inputs import Opened, open_inputs, sampled
 from pipeline.workers import pool as workers
 
@@ -46,10 +47,10 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 sampled(opened.inputs),
                 kernel,
                 pool,
-                lambda done, total: display.event("fit", done=done, total=total, raster=None),
+                lambda done, total: display.event(FitAdvanced(done, total, None)),
             )
         write_bytes(path, codebook.to_bytes())
-        display.event("codebook", **told(codebook, None))
+        display.event(chosen(codebook, None))
     except OSError as error:
         raise UsageError(f"{path}: cannot write there ({error.strerror})") from None
     finally:

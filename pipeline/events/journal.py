@@ -6,7 +6,6 @@ import contextlib
 import json
 import secrets
 import threading
-import time
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -16,17 +15,17 @@ import psutil
 
 from pipeline import out_names
 from pipeline.errors import TilewrightError, one_line
+from pipeline.events.kinds import Event, RunAborted
 from pipeline.events.live_state import LiveState
-from pipeline.events.progress import Progress
+from pipeline.events.metrics import Metrics
+from pipeline.events.observer import Observer, Observers
 from pipeline.events.run_log import RunLog
 
 _EVERY_S = 1.0
-# what comes by the hundred and says little more than the one before
-_NOW_AND_THEN = frozenset({"open", "fit", "progress"})
 
 
-class Journal:
-    """A `Progress` that passes events on to a display, and keeps log, status file and metrics.
+class Journal(Observer):
+    """Passes events on to a display, and keeps log, status file and metrics.
 
     Leave it (as a context) before the folder of work in progress is deleted: it writes there till
     then. Nothing that it cannot write ends the run.
@@ -34,21 +33,18 @@ class Journal:
     Parameters
     ----------
     display
-        Shows the events; it stays its maker's to close.
+        Shows the events; whoever made it closes it.
     out
         The folder of outputs, which is this run's by now.
     """
 
-    def __init__(self, display: Progress, out: Path) -> None:
+    def __init__(self, display: Observer, out: Path) -> None:
         run = secrets.token_hex(6)
         self._display = display
-        self._log = RunLog(out, run)
         self._path = out / out_names.PARTIAL / out_names.STATUS
-        self._standing = LiveState(run)
+        self._state = LiveState(run)
+        self._own = Observers(self._state, Metrics(self.snapshot), RunLog(out, run))
         self._lock = threading.Lock()
-        self._logged = dict.fromkeys(_NOW_AND_THEN, float("-inf"))
-        self._chunk_px: dict[str, int] = {}
-        self._stack = contextlib.ExitStack()
         self._memory: dict[str, int] = {"memory_bytes": 0, "memory_peak_bytes": 0, "processes": 0}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_fresh, name="tilewright-status", daemon=True)
@@ -65,11 +61,10 @@ class Journal:
             self._note_error(error)
         self.close()
 
-    def event(self, name: str, **fields: Any) -> None:
-        """Take one event."""
-        with self._lock:
-            self._take(name, fields)
-        self._display.event(name, **fields)
+    def event(self, event: Event) -> None:
+        """Note one event, then show it."""
+        self._note(event)
+        self._display.event(event)
 
     def close(self) -> None:
         """Write the last status, and nothing more after that."""
@@ -77,37 +72,24 @@ class Journal:
             self._over.set()
             self._thread.join()
             self._write()
-            self._stack.close()
-            self._log.close()
+            self._own.close()
 
-    def _take(self, name: str, fields: dict[str, Any]) -> None:
-        self._standing.event(name, fields)
-        if name == "start" and fields.get("dashboard"):
-            from pipeline.events import metrics
-
-            self._stack.enter_context(metrics.served(self.snapshot))
-        elif name == "raster":
-            self._chunk_px[fields["raster"]] = fields["chunk_px"]
-        elif name == "window" and fields["stage"] == 0:
-            fields = {**fields, "chunk_ids": chunk_ids(fields, self._chunk_px[fields["raster"]])}
-        if name in _NOW_AND_THEN:
-            if time.monotonic() - self._logged[name] < _EVERY_S:
-                return
-            self._logged[name] = time.monotonic()
-        self._log.add(name, fields)
+    def _note(self, event: Event) -> None:
+        with self._lock:
+            self._own.event(event)
 
     def _note_error(self, error: BaseException) -> None:
-        fields: dict[str, Any] = {"error": f"{type(error).__name__}: {one_line(error)}"}
-        if isinstance(error, TilewrightError):
-            fields = {"error": one_line(error)}
-        elif isinstance(error, Exception):
-            fields["traceback"] = "".join(traceback.format_exception(error))
-        with self._lock:
-            self._take("error", fields)
+        trace = None
+        text = one_line(error)
+        if not isinstance(error, TilewrightError):
+            text = f"{type(error).__name__}: {text}"
+            if isinstance(error, Exception):
+                trace = "".join(traceback.format_exception(error))
+        self._note(RunAborted(text, trace))
 
     def snapshot(self) -> dict[str, Any]:
         """Where the run stands, with its memory."""
-        return {**self._standing.snapshot(), **self._memory}
+        return {**self._state.snapshot(), **self._memory}
 
     def _keep_fresh(self) -> None:
         while not self._over.wait(_EVERY_S):
@@ -132,12 +114,3 @@ class Journal:
                     count += 1
         peak = max(total, self._memory["memory_peak_bytes"])
         self._memory = {"memory_bytes": total, "memory_peak_bytes": peak, "processes": count}
-
-
-def chunk_ids(window: dict[str, Any], chunk_px: int) -> list[list[int]]:
-    """[row, column] of each chunk in a window of pixels."""
-    rows, cols = (
-        range(window[start] // chunk_px, -(-(window[start] + window[length]) // chunk_px))
-        for start, length in (("row", "height"), ("col", "width"))
-    )
-    return [[row, col] for row in rows for col in cols]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.events.kinds import Event, RunStarted
 from pipeline.events.live_state import STATES
+from pipeline.events.observer import Observer
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Metric:
     values: dict[str, float]
 
 
-def metrics_of(standing: dict[str, Any]) -> list[Metric]:
-    """The metrics of a run's standing (`Journal.snapshot`)."""
-    totals, batch, counts = standing["totals"], standing["batch"], standing["counts"]
+def metrics_of(state: dict[str, Any]) -> list[Metric]:
+    """The metrics of where a run stands (`Journal.snapshot`)."""
+    totals, batch, counts = state["totals"], state["batch"], state["counts"]
     ended = {state: counts[state] for state in ("done", "failed", "skipped")}
-    running = len(standing["rasters"])
+    running = len(state["rasters"])
     states = {
         **dict.fromkeys(STATES, 0),
         **ended,
@@ -59,7 +60,7 @@ def metrics_of(standing: dict[str, Any]) -> list[Metric]:
         Metric("tilewright_rasters", "Rasters of the run", "gauge", "state", states),
         one("pixels_done", "Pixels that are durable", "gauge", batch["pixels_done"]),
         one("pixels", "Pixels of all rasters of the run", "gauge", batch["pixels"]),
-        one("memory_bytes", "Resident memory of the run's processes", "gauge", standing["memory_bytes"]),
+        one("memory_bytes", "Resident memory of the run's processes", "gauge", state["memory_bytes"]),
     ]
     if batch["eta_s"] is not None:
         found.append(one("eta_seconds", "Seconds left, at the rate of late", "gauge", batch["eta_s"]))
@@ -69,14 +70,14 @@ def metrics_of(standing: dict[str, Any]) -> list[Metric]:
 class _Collector:
     """What prometheus_client asks at each scrape."""
 
-    def __init__(self, standing: Callable[[], dict[str, Any]]) -> None:
-        self._standing = standing
+    def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
+        self._snapshot = snapshot
 
     def collect(self) -> Iterator[Any]:
         """Each metric with its values."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        for metric in metrics_of(self._standing()):
+        for metric in metrics_of(self._snapshot()):
             family: Any = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
             made = family(metric.name, metric.about, labels=[metric.label] if metric.label else [])
             for label, value in metric.values.items():
@@ -84,17 +85,33 @@ class _Collector:
             yield made
 
 
-@contextlib.contextmanager
-def served(standing: Callable[[], dict[str, Any]]) -> Iterator[None]:
-    """Have Dask's endpoint serve the metrics of a run too, till the block ends.
+class Metrics(Observer):
+    """Serves a run's metrics, from its start on where it has a dashboard.
 
     Dask's scheduler runs in this process and serves the process-wide registry.
-    """
-    from prometheus_client import REGISTRY
 
-    collector = _Collector(standing)
-    REGISTRY.register(collector)
-    try:
-        yield
-    finally:
-        REGISTRY.unregister(collector)
+    Parameters
+    ----------
+    snapshot
+        Returns where the run stands (`Journal.snapshot`).
+    """
+
+    def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
+        self._snapshot = snapshot
+        self._collector: _Collector | None = None
+
+    def event(self, event: Event) -> None:
+        """Begin to serve when the run starts."""
+        if isinstance(event, RunStarted) and event.dashboard and self._collector is None:
+            from prometheus_client import REGISTRY
+
+            self._collector = _Collector(self._snapshot)
+            REGISTRY.register(self._collector)
+
+    def close(self) -> None:
+        """Serve the metrics no longer."""
+        if self._collector is not None:
+            from prometheus_client import REGISTRY
+
+            REGISTRY.unregister(self._collector)
+            self._collector = None

@@ -1,9 +1,8 @@
 """`OUT/run.log.jsonl`: what happened, one JSON object a line, over all runs of one OUT.
 
 Every object has `time` (UTC, milliseconds), `level` (debug, info, warning, error), `event` and `run`
-(the same for all lines of one run); the others are the event's fields (`pipeline.progress`; `error` is
-what ended a run early, with its traceback where that was not foreseen). What is
-torn by a crash is one line, which is no JSON; readers pass over it.
+(the same for all lines of one run); the others are the event's fields (`pipeline.events.kinds`). A crash
+tears at most one line, which is no JSON then; readers pass over it.
 """
 
 from __future__ import annotations
@@ -11,24 +10,40 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import out_names
 from pipeline.durable.files import open_handle, read_at
+from pipeline.events.kinds import (
+    Event,
+    FilesOpened,
+    FitAdvanced,
+    RasterAdvanced,
+    RasterFailed,
+    RasterStarted,
+    RunAborted,
+    Warned,
+    WindowDone,
+)
+from pipeline.events.observer import Observer
 
 LIMIT_BYTES = 256 << 20
 
-_LEVELS = {
-    "window": "debug",
-    "progress": "debug",
-    "fit": "debug",
-    "open": "debug",
-    "warning": "warning",
-    "failed": "error",
-    "error": "error",
+_LEVELS: dict[type[Event], str] = {
+    WindowDone: "debug",
+    RasterAdvanced: "debug",
+    FitAdvanced: "debug",
+    FilesOpened: "debug",
+    Warned: "warning",
+    RasterFailed: "error",
+    RunAborted: "error",
 }
+# these come by the hundred and say little more than the one before: one of a kind is logged in this time
+_SELDOM = (FilesOpened, FitAdvanced, RasterAdvanced)
+_SELDOM_S = 1.0
 
 
 def now_text() -> str:
@@ -36,8 +51,8 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class RunLog:
-    """The log of one run, appended to what is there.
+class RunLog(Observer):
+    """The log of one run, appended to what is there; its events come one at a time.
 
     Nothing that goes wrong here ends a run: lines that cannot be written are lost, and later ones are
     tried again.
@@ -59,15 +74,31 @@ class RunLog:
         self._handle = -1
         self._size = 0
         self._torn = False
+        self._logged: dict[type[Event], float] = {}
+        self._chunk_px: dict[str, int] = {}
 
-    def add(self, event: str, fields: dict[str, Any]) -> None:
-        """Append an event."""
-        line = {"time": now_text(), "level": _LEVELS.get(event, "info"), "event": event, "run": self._run}
-        data = json.dumps({**line, **fields}, default=str).encode() + b"\n"
+    def event(self, event: Event) -> None:
+        """Append an event, if one like it was not logged just now."""
+        kind = type(event)
+        if isinstance(event, _SELDOM):
+            if time.monotonic() - self._logged.get(kind, float("-inf")) < _SELDOM_S:
+                return
+            self._logged[kind] = time.monotonic()
+        level = _LEVELS.get(kind, "info")
+        line = {"time": now_text(), "level": level, "event": event.name, "run": self._run}
+        data = json.dumps({**line, **self._fields(event)}, default=str).encode() + b"\n"
         try:
             self._append(data)
         except OSError:
             self.close()
+
+    def _fields(self, event: Event) -> dict[str, Any]:
+        """The event's own fields, and which chunks a window holds."""
+        if isinstance(event, RasterStarted):
+            self._chunk_px[event.raster] = event.chunk_px
+        if isinstance(event, WindowDone) and event.stage == 0:
+            return {**event.as_json(), "chunk_ids": chunk_ids(event, self._chunk_px[event.raster])}
+        return event.as_json()
 
     def _append(self, data: bytes) -> None:
         if self._size + len(data) > self._limit and self._size:
@@ -94,3 +125,12 @@ class RunLog:
         if handle >= 0:
             with contextlib.suppress(OSError):
                 os.close(handle)
+
+
+def chunk_ids(window: WindowDone, chunk_px: int) -> list[list[int]]:
+    """[row, column] of each chunk of `chunk_px` pixels in a window."""
+    rows, cols = (
+        range(start // chunk_px, -(-(start + length) // chunk_px))
+        for start, length in ((window.row, window.height), (window.col, window.width))
+    )
+    return [[row, col] for row in rows for col in cols]

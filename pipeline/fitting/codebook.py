@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from engine.clustering import Clustering, cluster
 from engine.codebook import Codebook, Scaling
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
 from engine.kmeans import BlockKMeans
-from pipeline.errors import NO_VALID_PIXEL, RasterError, UsageError
+from pipeline.errors import NoValidPixelError, UsageError
+from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
@@ -27,11 +28,6 @@ ROBUST_PERCENTILES = (0.5, 99.5)
 """Percentiles of the sample that become 0 and 255 where pixels of wide dtypes are scaled."""
 
 Scale = tuple[float, ...] | str | None
-Advance = Callable[[int, int], None]
-
-
-def _ignore(done: int, total: int) -> None:
-    """Ignore progress."""
 
 
 def fit_as_asked(
@@ -39,7 +35,7 @@ def fit_as_asked(
     rasters: Sequence[sampling.Pixels],
     kernel: Kernel,
     pool: Pool,
-    advance: Advance = _ignore,
+    advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
 ) -> Codebook:
     """One codebook, fitted with the options of a configuration; see `fit_codebook`."""
@@ -65,7 +61,7 @@ def fit_codebook(
     method: str,
     scale: Scale,
     pool: Pool,
-    advance: Advance = _ignore,
+    advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
 ) -> Codebook:
     """One codebook, fitted by given workers; see `pipeline.api.fitting.fit` for the options.
@@ -141,7 +137,7 @@ class _Fit:
         return self._on_pixels(kernel, sample.vectors, None, sample.report)
 
     def with_network(self, kernel: Kernel) -> _Result:
-        cells, quiet = self._cells(kernel), replace(self.resources, advance=_ignore)
+        cells, quiet = self._cells(kernel), replace(self.resources, advance=ignore_progress)
         # first the pixels of the same cells: the network's input needs the bands' statistics
         pixels = gathering.sample(cells, BlockKMeans(1), None, quiet)
         statistics = self._statistics(pixels.vectors, None)
@@ -176,7 +172,7 @@ class _Fit:
 
     def _refuse_empty(self, vectors: Vectors) -> None:
         if len(vectors) == 0:
-            raise RasterError(", ".join(r.path for r in self.rasters[:3]), NO_VALID_PIXEL)
+            raise NoValidPixelError(", ".join(r.path for r in self.rasters[:3]))
 
 
 def check_bands(kernel: Kernel, raster: sampling.Pixels) -> None:

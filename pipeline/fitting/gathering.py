@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -14,11 +14,10 @@ import numpy.typing as npt
 from engine.grid import Window, tiles
 from engine.kernel import BandStatistics, Kernel, Vectors
 from pipeline.errors import UsageError
+from pipeline.events.observer import Advance
 from pipeline.fitting import sampling
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.workers.pool import Pool
-
-Advance = Callable[[int, int], None]
 
 _EXACT_WINDOW_PX = 2048
 _SAVE_EVERY_S = 10.0

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from engine.codebook import Codebook
 from engine.errors import NetworkError
 from engine.kernel import Kernel
 from pipeline import out_names
 from pipeline.config import RunConfig
-from pipeline.cost.budget import Spent
 from pipeline.durable.files import patiently, write_bytes
 from pipeline.errors import RasterError, one_line
-from pipeline.events.progress import Progress
+from pipeline.events.kinds import CodebookChosen, FitAdvanced, Warned
+from pipeline.events.observer import Observer
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.graph.loading import graph_beside
 from pipeline.kernels import load_codebook, on_cpu
 from pipeline.out.run_folder import RunFolder
 from pipeline.running.inputs import Input, sampled
-from pipeline.source.arguments import Source
+from pipeline.running.outcomes import Outcomes
+from pipeline.running.spending import Spending
 from pipeline.versions import versions
 from pipeline.workers.pool import Pool
 
-Fail = Callable[[Source, RasterError], None]
+
+def chosen(codebook: Codebook, raster: str | None) -> CodebookChosen:
+    """The event that says which codebook is used, for a raster or for all."""
+    return CodebookChosen(
+        codebook_hash=codebook.content_hash,
+        segments=codebook.segments,
+        raster=raster,
+        cells_read=codebook.fit.get("cells_read"),
+        cells_total=codebook.fit.get("cells_total"),
+    )
 
 
-def told(codebook: Codebook, name: str | None) -> dict[str, Any]:
-    """Fields of the event that says which codebook is used, for a raster or for all."""
-    return {
-        "codebook_hash": codebook.content_hash,
-        "segments": codebook.segments,
-        "raster": name,
-        "cells_read": codebook.fit.get("cells_read"),
-        "cells_total": codebook.fit.get("cells_total"),
-    }
+def codebook_to_use(folder: RunFolder, named: Codebook | None) -> Codebook | None:
+    """The codebook to use instead of a fit: the one that was named, or this OUT's own; None without either.
+
+    The one that was named is written to OUT.
+    """
+    if named is not None:
+        _write(folder, folder.codebook, named)
+        return named
+    if folder.former.taken_up and folder.codebook.exists():
+        return load_codebook(folder.codebook)
+    return None
 
 
 class Codebooks:
@@ -45,32 +55,29 @@ class Codebooks:
 
     Parameters
     ----------
-    config, folder, pool, progress
-        The run.
-    spent
+    config, folder, pool, observer
+        The run's.
+    spending
         Counts the seconds of fits.
-    fail
-        Hears of rasters that fail in a fit.
+    outcomes
+        Notes the rasters that fail in a fit.
     """
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, pool: Pool, progress: Progress, spent: Spent, fail: Fail
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        pool: Pool,
+        observer: Observer,
+        spending: Spending,
+        outcomes: Outcomes,
     ) -> None:
         self._config = config
         self._folder = folder
         self._pool = pool
-        self._progress = progress
-        self._spent = spent
-        self._fail = fail
-
-    def saved(self, named: Codebook | None) -> Codebook | None:
-        """The codebook to use instead of a fit: the one that was named, or this OUT's own."""
-        if named is not None:
-            self._write(self._folder.codebook, named)
-            return named
-        if self._folder.former.taken_up and self._folder.codebook.exists():
-            return load_codebook(self._folder.codebook)
-        return None
+        self._observer = observer
+        self._spending = spending
+        self._outcomes = outcomes
 
     def of_batch(self, inputs: list[Input], kernel: Kernel) -> Codebook | None:
         """One codebook for all; rasters that fail in the fit are left out and recorded."""
@@ -80,10 +87,10 @@ class Codebooks:
             except RasterError as error:
                 bad = [i for i in inputs if i.view.path == error.path] or inputs
                 for one in bad:
-                    self._fail(one.source, type(error)(one.source.path, error.reason))
+                    self._outcomes.fail(one.source, type(error)(one.source.path, error.reason))
                 inputs = [i for i in inputs if i not in bad]
                 continue
-            self._write(self._folder.codebook, codebook)
+            _write(self._folder, self._folder.codebook, codebook)
             return codebook
         return None
 
@@ -97,50 +104,49 @@ class Codebooks:
         try:
             codebook = self._fit([one], one.source.name, kernel)
         except RasterError as error:
-            self._fail(one.source, error)
+            self._outcomes.fail(one.source, error)
             return None
-        self._write(path, codebook)
+        _write(self._folder, path, codebook)
         return codebook
 
     def announce(self, codebook: Codebook, name: str | None) -> None:
         """Say which codebook is used, for a raster or for all."""
         if (asked := codebook.fit.get("segments_asked", 0)) > codebook.segments:
-            self._progress.event(
-                "warning",
-                message=f"{name or 'the rasters'}: {codebook.segments} distinct values, fewer than "
-                f"--segments {asked}; each got a label of its own",
+            message = (
+                f"{name or 'the rasters'}: {codebook.segments} distinct values, fewer than "
+                f"--segments {asked}; each got a label of its own"
             )
-        self._progress.event("codebook", **told(codebook, name))
+            self._observer.event(Warned(message))
+        self._observer.event(chosen(codebook, name))
 
     def _fit(self, inputs: Sequence[Input], name: str | None, kernel: Kernel) -> Codebook:
         config = self._config
-        start = time.monotonic()
         places = [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs]
         memory = FitMemory(
             self._folder.partial / out_names.FIT, [places, config.meaning, kernel.device, versions()]
         )
 
         def heard(done: int, total: int) -> None:
-            self._progress.event("fit", done=done, total=total, raster=name)
+            self._observer.event(FitAdvanced(done, total, name))
 
         def fit(by: Kernel) -> Codebook:
             with graph_beside():
                 return fit_as_asked(config, sampled(inputs), by, self._pool, heard, memory)
 
-        try:
-            codebook = fit(kernel)
-        except NetworkError as error:
-            other = on_cpu(kernel) if config.device_fallback else None
-            if other is None:
-                raise
-            self._progress.event("warning", message=f"the fit is begun anew on the CPU ({one_line(error)})")
-            memory.forget()
-            codebook = fit(other)
-        finally:
-            self._spent.fit_s += time.monotonic() - start
+        with self._spending.fit():
+            try:
+                codebook = fit(kernel)
+            except NetworkError as error:
+                other = on_cpu(kernel) if config.device_fallback else None
+                if other is None:
+                    raise
+                self._observer.event(Warned(f"the fit is begun anew on the CPU ({one_line(error)})"))
+                memory.forget()
+                codebook = fit(other)
         memory.forget()
         self.announce(codebook, name)
         return codebook
 
-    def _write(self, path: Path, codebook: Codebook) -> None:
-        patiently(write_bytes, path, codebook.to_bytes(), self._folder.partial)
+
+def _write(folder: RunFolder, path: Path, codebook: Codebook) -> None:
+    patiently(write_bytes, path, codebook.to_bytes(), folder.partial)

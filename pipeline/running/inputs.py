@@ -5,40 +5,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from engine.codebook import Band
 from engine.grid import tiles
 from pipeline.config import RunConfig
-from pipeline.errors import ContainerError, NoRasterError, RasterError, UsageError
+from pipeline.errors import RasterError, UsageError
+from pipeline.events.observer import Advance, ignore_progress
+from pipeline.running.opening import Bands, SourceRaster, open_source, open_tile
 from pipeline.source import unchanged
-from pipeline.source.arguments import Source, numbered, part_label, resolve
+from pipeline.source.arguments import Source, numbered, resolve
 from pipeline.source.bands.computed import choose
-from pipeline.source.gdal import handles
-from pipeline.source.gdal import remote as network
-from pipeline.source.gdal.raster import FileRaster
+from pipeline.source.gdal.remote import refuse
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.limits import refuse_region
 from pipeline.source.opening import open_numbered
-from pipeline.source.raster import Raster, SingleRaster
+from pipeline.source.raster import SingleRaster
 from pipeline.source.unchanged import Mark
 from pipeline.source.vector import interest
 from pipeline.source.view import View, crop
 from pipeline.workers.pool import Pool
 
-_COORDINATES = re.compile(
-    r"latitude|longitude|time|(projection|grid)_[xy]_coordinate|degrees?_(north|east).*"
-)
-_BOUNDS = re.compile(r".*(_bnds|_bounds|_vertices)")
-
 _MOST_IN_A_TASK = 64
 _T = TypeVar("_T")
-
-Advance = Callable[[int, int], None]
-Bands = Sequence[Band] | None
 
 
 @dataclass(frozen=True)
@@ -80,15 +70,8 @@ class Opened(NamedTuple):
     area: str | None
 
 
-_Found = tuple[Source, Raster | RasterError, Mark]
-
-
-def _unheard(done: int, total: int) -> None:
-    """Progress that nobody asked for."""
-
-
 def open_inputs(
-    config: RunConfig, pool: Pool, cell_px: int, bands: Bands = None, advance: Advance = _unheard
+    config: RunConfig, pool: Pool, cell_px: int, bands: Bands = None, advance: Advance = ignore_progress
 ) -> Opened:
     """Open the rasters of a run.
 
@@ -123,22 +106,20 @@ def open_inputs(
             "give a multiple of that"
         )
     if config.stack:
-        found = [_stack(config.stack, bands, pool, remote=config.network)]
+        rasters = [_stack(config.stack, bands, pool, remote=config.network)]
     elif config.mosaic:
-        found = [_mosaic(resolve(config.sources), bands, config, pool, advance)]
+        rasters = [_mosaic(resolve(config.sources), bands, config, pool, advance)]
     else:
-        sources = resolve(config.sources)
-        found = []
-        for some in _each(pool, _open_source, [(s, bands, config.network) for s in sources], advance):
-            found += some
-        names = numbered([source.name for source, _, _ in found])
-        found = [(replace(s, name=n), r, f) for (s, r, f), n in zip(found, names, strict=True)]
-    return _cropped(found, config, cell_px)
+        calls = [(source, bands, config.network) for source in resolve(config.sources)]
+        rasters = [raster for opened in _each(pool, open_source, calls, advance) for raster in opened]
+        names = numbered([source.name for source, _, _ in rasters])
+        rasters = [(replace(s, name=n), r, m) for (s, r, m), n in zip(rasters, names, strict=True)]
+    return _cropped(rasters, config, cell_px)
 
 
 def sampled(inputs: Sequence[Input]) -> list[View]:
     """What a fit looks at: each raster once, however many outputs it is cut into."""
-    views = [one.whole or one.view for one in inputs]
+    views = [raster.whole or raster.view for raster in inputs]
     return list({id(view): view for view in views}.values())
 
 
@@ -160,117 +141,39 @@ def _several(function: Callable[..., _T], calls: Sequence[tuple[Any, ...]]) -> l
     return [function(*call) for call in calls]
 
 
-def _cropped(found: Sequence[_Found], config: RunConfig, cell_px: int) -> Opened:
+def _cropped(rasters: Sequence[SourceRaster], config: RunConfig, cell_px: int) -> Opened:
     wanted = interest(config.extent, config.aoi)
     opened = Opened([], [], [], wanted.digest if wanted and config.aoi else None)
-    for source, raster, mark in found:
+    for source, raster, mark in rasters:
         try:
             if isinstance(raster, RasterError):
                 raise raster
             view = View(raster, raster.bounds, tolerant=config.on_bad_chunk == "nodata")
-            one = Input(source, crop(view, wanted, cell_px), mark)
-            refuse_region(raster.path, one.view.region, raster.pixel_bytes)
+            whole = Input(source, crop(view, wanted, cell_px), mark)
+            refuse_region(raster.path, whole.view.region, raster.pixel_bytes)
         except RasterError as error:
             opened.failures.append((source, error))
             opened.sources.append(source)
             continue
-        parts = list(_cut(one, config.output_tiles)) if config.output_tiles else [one]
-        opened.inputs.extend(parts)
-        opened.sources.extend(part.source for part in parts)
+        inputs = list(_cut(whole, config.output_tiles)) if config.output_tiles else [whole]
+        opened.inputs.extend(inputs)
+        opened.sources.extend(cut.source for cut in inputs)
     return opened
 
 
-def _cut(one: Input, side: int) -> Iterator[Input]:
+def _cut(raster: Input, side: int) -> Iterator[Input]:
     """The parts of a raster at the multiples of a side, but for those where it has nothing."""
-    for region in tiles(one.view.region, side):
-        if one.view.raster.covers(region):
-            place = f"r{region.row // side:03d}_c{region.col // side:03d}"
-            source = replace(one.source, path=f"{one.source.path} {place}", name=f"{one.source.name}_{place}")
-            yield Input(source, replace(one.view, region=region), one.mark, one.view)
-
-
-def _open_source(source: Source, bands: Bands, remote: bool) -> list[_Found]:  # noqa: FBT001  (a task's)
-    """Header and fingerprint of a source, or of the rasters in it, or why it cannot be opened."""
-    try:
-        if not remote:
-            network.refuse(source.path)
-        return [_open_one(source, bands)]
-    except ContainerError as error:
-        return _open_container(source, error, bands)
-    except RasterError as error:
-        return [(source, error, Mark())]
-
-
-def _open_one(source: Source, bands: Bands) -> _Found:
-    try:
-        chosen = choose(bands, lambda: open_numbered(source.path))
-        raster, mark = _marked(source.path, chosen.numbers)
-    except OSError as error:
-        raise RasterError(source.path, f"cannot be read ({error.strerror})") from None
-    return source, chosen.of(raster), unchanged.together([mark])
-
-
-def _marked(path: str, numbers: Sequence[int] | None) -> tuple[SingleRaster, Mark]:
-    stamp = unchanged.stamp_of(path)
-    raster = open_numbered(path, numbers)
-    return raster, unchanged.mark_of(raster, stamp)
-
-
-def _open_container(source: Source, container: ContainerError, bands: Bands) -> list[_Found]:
-    found: list[_Found] = []
-    for part in container.parts:
-        label = part_label(part.rpartition(source.path)[2] or part.rpartition(":")[2])
-        one = Source(part, f"{source.name}_{label}", source.files)
-        try:
-            _refuse_others(part, source.path)
-            opened = _open_one(one, bands)
-            _refuse_coordinates(part, opened[1])
-            found.append(opened)
-        except RasterError as error:
-            found.append((one, error, Mark()))
-    if all(isinstance(raster, NoRasterError) for _, raster, _ in found):
-        return [(source, RasterError(source.path, container.nothing), Mark())]
-    return found
-
-
-def _refuse_others(part: str, container: str) -> None:
-    """Raise what tells that a file names another one as a part of itself."""
-    if container not in part:
-        raise RasterError(part, f"is named by {container}, of which it is no part")
-
-
-def _refuse_coordinates(path: str, raster: Raster | RasterError) -> None:
-    """Raise `NoRasterError` for what a container holds beside its rasters."""
-    if isinstance(raster, RasterError):
-        return
-    if min(raster.height, raster.width) < 2:
-        raise NoRasterError(path, f"{raster.width} x {raster.height} values are no raster")
-    tags: dict[str, str] = {}
-    if isinstance(raster, FileRaster):
-        tags = handles.opened(path, lambda dataset: {**dataset.tags(), **dataset.tags(1)})
-    said = [tags.get(key, "") for key in ("standard_name", "units")]
-    if any(_COORDINATES.fullmatch(text) for text in said) or _BOUNDS.fullmatch(path.casefold()):
-        raise NoRasterError(path, "coordinates or their bounds are no raster")
-
-
-def _open_tile(
-    path: str,
-    numbers: Sequence[int] | None,
-    remote: bool,  # noqa: FBT001  (a task's)
-) -> tuple[SingleRaster, Mark] | RasterError:
-    try:
-        if not remote:
-            network.refuse(path)
-        return _marked(path, numbers)
-    except RasterError as error:
-        return error
-    except OSError as error:
-        return RasterError(path, f"cannot be read ({error.strerror})")
+    source, view = raster.source, raster.view
+    for region in tiles(view.region, side):
+        if view.raster.covers(region):
+            label = f"r{region.row // side:03d}_c{region.col // side:03d}"
+            cut = replace(source, path=f"{source.path} {label}", name=f"{source.name}_{label}")
+            yield Input(cut, replace(view, region=region), raster.mark, view)
 
 
 def _mosaic(
     sources: Sequence[Source], bands: Bands, config: RunConfig, pool: Pool, advance: Advance
-) -> _Found:
+) -> SourceRaster:
     """All sources as one raster; it fails with a tile that cannot be opened, for none is left out unseen."""
     paths = tuple(source.path for source in sources)
     label = f"mosaic of {len(paths)} tiles ({paths[0]}{', ...' if len(paths) > 1 else ''})"
@@ -278,15 +181,17 @@ def _mosaic(
     marks: list[Mark] = []
 
     def opened(numbers: Sequence[int] | None) -> Iterator[SingleRaster]:
-        for found in _each(pool, _open_tile, [(path, numbers, config.network) for path in paths], advance):
-            if isinstance(found, RasterError):
-                raise found
-            marks.append(found[1])
-            yield found[0]
+        calls = [(path, numbers, config.network) for path in paths]
+        for tile in _each(pool, open_tile, calls, advance):
+            if isinstance(tile, RasterError):
+                raise tile
+            raster, mark = tile
+            marks.append(mark)
+            yield raster
 
     try:
         if not config.network:
-            network.refuse(paths[0])
+            refuse(paths[0])
         chosen = choose(bands, lambda: open_numbered(paths[0]))
         raster = chosen.of(mosaic_building.build(opened(chosen.numbers), config.overlap, label))
     except RasterError as error:
@@ -294,22 +199,22 @@ def _mosaic(
     return source, raster, unchanged.together(marks)
 
 
-def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remote: bool) -> _Found:
+def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remote: bool) -> SourceRaster:
     """The files of a stack as one raster."""
     label = f"stack of {', '.join(f'{name}={path}' for name, path in members)}"
     source = Source(label, "stack", tuple(path for _, path in members))
     layers, marks = [], {}
-    for (name, _), found in zip(
-        members, pool.each(_open_tile, [(path, None, remote) for _, path in members]), strict=True
-    ):
-        if isinstance(found, RasterError):
-            return source, RasterError(label, f"{name}: {found}"), Mark()
-        layers.append((name, found[0]))
-        marks[found[0].path] = found[1]
+    calls = [(path, None, remote) for _, path in members]
+    for (name, _), member in zip(members, pool.each(open_tile, calls), strict=True):
+        if isinstance(member, RasterError):
+            return source, RasterError(label, f"{name}: {member}"), Mark()
+        raster, mark = member
+        layers.append((name, raster))
+        marks[raster.path] = mark
     whole = stack.build(layers, label)
     try:
         chosen = choose(bands, lambda: whole)
     except RasterError as error:
         return source, error, Mark()
     used = whole.only(chosen.numbers)
-    return source, chosen.of(used), unchanged.together(marks[one.path] for one in used.members)
+    return source, chosen.of(used), unchanged.together(marks[member.path] for member in used.members)

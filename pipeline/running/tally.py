@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from pipeline.cost.timing import Effort
+from pipeline.events.kinds import RasterAdvanced
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone
 
@@ -27,8 +27,8 @@ class Pace:
         self._start = time.monotonic()
         self._so_far: dict[str, tuple[int, int]] = {}
 
-    def advanced(self, tally: Tally) -> dict[str, Any]:
-        """Count what a raster has got on; gives the fields of a `progress` event."""
+    def advanced(self, tally: Tally) -> RasterAdvanced:
+        """Count what a raster has got on; returns the event that says so."""
         name, region = tally.job.name, tally.job.view.region
         done, made = self._so_far.get(name, (0, 0))
         self._done += tally.pixels_done - done
@@ -37,16 +37,16 @@ class Pace:
         now = time.monotonic()
         rate = max(1, tally.pixels_made) / max(1e-6, now - tally.started)
         batch_rate = max(1, self._made) / max(1e-6, now - self._start)
-        return {
-            "raster": name,
-            "chunks_done": tally.chunks_done,
-            "chunks": tally.job.chunks,
-            "mpx_per_s": round(rate / 1e6, 2),
-            "eta_s": round((region.pixels - tally.pixels_done) / rate, 1),
-            "batch_done": self._done,
-            "batch_pixels": self._pixels,
-            "batch_eta_s": round((self._pixels - self._done) / batch_rate, 1),
-        }
+        return RasterAdvanced(
+            raster=name,
+            chunks_done=tally.chunks_done,
+            chunks=tally.job.chunks,
+            mpx_per_s=round(rate / 1e6, 2),
+            eta_s=round((region.pixels - tally.pixels_done) / rate, 1),
+            batch_done=self._done,
+            batch_pixels=self._pixels,
+            batch_eta_s=round((self._pixels - self._done) / batch_rate, 1),
+        )
 
     def ended(self, tally: Tally) -> None:
         """A raster is over: what was not counted of it will not be waited for."""

@@ -14,7 +14,7 @@ from pipeline.durable import checksums
 from pipeline.durable.checksums import Written
 from pipeline.durable.files import MOVES_OPEN_FILES
 from pipeline.durable.ledger import Unit
-from pipeline.errors import NO_VALID_PIXEL, RasterError
+from pipeline.errors import NoValidPixelError
 from pipeline.process import startup
 from pipeline.sinks import parts
 from pipeline.sinks.label_info import LabelInfo
@@ -62,13 +62,13 @@ def assemble(job: Job) -> Assembled:
 
     Raises
     ------
-    RasterError
+    NoValidPixelError
         If no pixel got a label.
     """
     start = time.perf_counter()
     histogram = job.sink.assemble(job.folder, job.stages, LabelInfo.of(job.codebook, job.view.georeference))
     if histogram[:NODATA].sum() == 0:
-        raise RasterError(job.view.path, NO_VALID_PIXEL)
+        raise NoValidPixelError(job.view.path)
     sums = {name: checksums.checksum(job.folder / name) for name in job.sink.files}
     return Assembled([int(n) for n in histogram], sums, time.perf_counter() - start)
 

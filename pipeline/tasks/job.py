@@ -14,9 +14,7 @@ from engine.kernel import Kernel
 from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.durable.ledger import Unit
-from pipeline.errors import (
-    one_line,
-)
+from pipeline.errors import one_line
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 from pipeline.source.view import View
@@ -147,8 +145,38 @@ class Job:
         return tiles(region, side, -(-strip // (pieces * self.chunk_px)) * self.chunk_px)
 
 
-def job_of(config: RunConfig, name: str, view: View, kernel: Kernel, codebook: Codebook, out: Path) -> Job:
-    """The job of one raster in a run."""
-    sink = sink_of(name + SUFFIXES[config.format], config.zarr_version)
-    side = chunk_side(config.chunk_size, kernel.cell_px)
-    return Job(name, view, kernel, codebook, side, out, sink)
+def job_of(
+    config: RunConfig,
+    name: str,
+    view: View,
+    kernel: Kernel,
+    codebook: Codebook,
+    out: Path,
+    *,
+    threads: int = 1,
+    fingerprint: str = "",
+    stamp: str = "",
+    fallback: Kernel | None = None,
+) -> Job:
+    """The whole job of one raster, with the chunks and the output that a configuration asks for.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    name, view, kernel, codebook, out, threads, fingerprint, stamp, fallback
+        As in `Job`.
+    """
+    return Job(
+        name=name,
+        view=view,
+        kernel=kernel,
+        codebook=codebook,
+        chunk_px=chunk_side(config.chunk_size, kernel.cell_px),
+        out=out,
+        sink=sink_of(name + SUFFIXES[config.format], config.zarr_version),
+        threads=threads,
+        fingerprint=fingerprint,
+        stamp=stamp,
+        fallback=fallback,
+    )

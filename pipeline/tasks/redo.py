@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,20 +117,26 @@ def labels_of(labels: Raster, window: Window) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(labels.read(window)[0][0])
 
 
-def kept(job: Job, pool: Pool, warn: Callable[[str], None]) -> Redo | None:
-    """What can be kept of a job's finished labels; None where all is made anew.
-
-    Of an input that has another fingerprint than that of the labels, some windows of what would be kept are
-    made anew first. If one differs, or none can be compared, nothing is kept.
+def retry_of(job: Job, pool: Pool, warn: Callable[[str], None]) -> Job:
+    """The same job, of which only bad chunks are done again if its finished labels can be kept.
 
     Parameters
     ----------
     job
         The raster's job.
     pool
-        Makes the windows.
+        Computes windows again.
     warn
         Hears why labels are not kept.
+    """
+    return replace(job, redo=_kept(job, pool, warn))
+
+
+def _kept(job: Job, pool: Pool, warn: Callable[[str], None]) -> Redo | None:
+    """What can be kept of a job's finished labels; None where all of them have to be computed again.
+
+    If the input has another fingerprint than that of the labels, some windows of what would be kept are
+    computed again first. If one differs, or none can be compared, nothing is kept.
     """
     redo = redo_of(job)
     place = Outputs(job.out, job.name, job.sink)

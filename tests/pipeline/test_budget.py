@@ -169,8 +169,8 @@ def test_a_run_tells_reading_from_labelling_encoding_and_writing(tmp_path, worke
     events = {}
 
     class Heard(Silent):
-        def event(self, name, **fields):
-            events[name] = fields
+        def event(self, event):
+            events[event.name] = event.as_json()
 
     out = tmp_path / "out"
     options = {"workers": workers, "format": form, "segments": 3, "resolution": 1}

@@ -391,8 +391,8 @@ def test_an_interrupt_has_its_own_exit_code(command, good, out, monkeypatch):
 class Interrupting:
     """A display that a person interrupts at the first progress."""
 
-    def event(self, name, **fields):
-        if name == "progress":
+    def event(self, event):
+        if event.name == "progress":
             raise KeyboardInterrupt
 
     def close(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 
 import numpy as np
@@ -18,7 +19,7 @@ from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline.api.arrays import open_raster, segment
 from pipeline.api.fitting import fit
-from pipeline.errors import RasterError, UsageError
+from pipeline.errors import NoValidPixelError, RasterError, UsageError
 from pipeline.fitting import sampling
 from pipeline.fitting.codebook import fit_codebook
 from pipeline.workers.pool import Workers, open_pool
@@ -382,8 +383,15 @@ def test_a_band_of_one_value_is_no_fault():
 def test_a_raster_without_valid_pixels_is_refused(tmp_path):
     path = write_geotiff(tmp_path / "r.tif", np.zeros((1, 30, 30), np.uint8), nodata=0)
     for method in ("sample", "exact"):
-        with pytest.raises(RasterError, match=r"r\.tif: no valid pixel"):
+        with pytest.raises(NoValidPixelError, match=r"r\.tif: no valid pixel"):
             fit([path], fit=method)
+
+
+def test_that_no_pixel_is_valid_is_known_in_another_process_too():
+    error = pickle.loads(pickle.dumps(NoValidPixelError("r.tif")))
+    assert isinstance(error, NoValidPixelError)
+    assert isinstance(error, RasterError)
+    assert str(error) == "r.tif: no valid pixel (all is nodata); there is nothing to segment"
 
 
 def test_rasters_of_several_kinds_are_refused_with_an_example_of_each(tmp_path):

@@ -8,26 +8,33 @@ from urllib.parse import urlsplit
 import pytest
 
 from pipeline.config import build
+from pipeline.events.kinds import (
+    RasterAdvanced,
+    RasterDone,
+    RasterFailed,
+    RasterStarted,
+    RunStarted,
+    WindowDone,
+)
 from pipeline.events.live_state import LiveState
 from pipeline.events.metrics import metrics_of
 from pipeline.events.progress import Silent
 from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
 
-WINDOW = {"raster": "a", "stage": 0, "row": 0, "col": 0, "height": 512, "width": 512, "chunks": 1}
 SECONDS = {"read_s": 0.5, "label_s": 1.0, "encode_s": 0.25, "write_s": 0.125}
 
 
 def test_metrics_tell_chunks_pixels_rasters_failures_memory_and_seconds():
     standing = LiveState("r")
-    standing.event("start", {"rasters": 5, "workers": 2, "dashboard": "http://x"})
-    standing.event("raster", {"raster": "a", "chunks": 4, "pixels": 100, "chunk_px": 512})
+    standing.event(RunStarted(rasters=5, workers=2, dashboard="http://x"))
+    standing.event(RasterStarted("a", chunks=4, chunk_px=512, pixels=100))
     for stage in (0, 0, 1):
-        standing.event("window", {**WINDOW, **SECONDS, "stage": stage})
-    progress = {"chunks_done": 2, "chunks": 4, "mpx_per_s": 1.0, "eta_s": 1.0}
-    standing.event("progress", {"raster": "a", "batch_done": 50, "batch_pixels": 500, **progress})
-    standing.event("failed", {"raster": "b", "error": "damaged"})
-    standing.event("done", {"raster": "c"})
+        standing.event(WindowDone("a", stage, 0, 0, 512, 512, chunks=1, bad_chunks=0, **SECONDS))
+    pace = {"mpx_per_s": 1.0, "eta_s": 1.0, "batch_eta_s": 9.0}
+    standing.event(RasterAdvanced("a", 2, 4, batch_done=50, batch_pixels=500, **pace))
+    standing.event(RasterFailed("b", "damaged"))
+    standing.event(RasterDone("c", "c.tif", 1.0))
     found = {m.name: m for m in metrics_of({**standing.snapshot(), "memory_bytes": 123})}
     values = {name: m.values[""] for name, m in found.items() if not m.label}
     assert values == {
@@ -53,10 +60,10 @@ def test_dask_s_endpoint_serves_the_run_s_metrics_while_it_lasts(tmp_path):
     class Scraper(Silent):
         """Reads the endpoint when the raster is done."""
 
-        def event(self, name, **fields):
-            if name == "start":
-                self.address = urlsplit(fields["dashboard"])
-            if name == "done":
+        def event(self, event):
+            if isinstance(event, RunStarted):
+                self.address = urlsplit(event.dashboard)
+            if isinstance(event, RasterDone):
                 with urllib.request.urlopen(f"http://{self.address.netloc}/metrics", timeout=30) as page:
                     pages.append(page.read().decode())
 

@@ -413,14 +413,15 @@ def test_output_tiles_of_an_extent_lie_on_the_grid_of_the_whole(large, tmp_path)
         np.testing.assert_array_equal(part[inside], whole[place][inside])
 
 
-def test_output_tiles_without_pixels_are_passed_over_and_others_done(large, tmp_path):
+@pytest.mark.parametrize("workers", ["2", "processes:1"])
+def test_output_tiles_without_pixels_are_passed_over_and_others_done(large, tmp_path, workers):
     _, tiles, _ = large
     # two corners and, in between, a tile of nodata alone
     empty = tmp_path / "empty.tif"
     with rasterio.open(tiles[55]) as dataset, rasterio.open(empty, "w", **dataset.profile) as target:
         target.write(np.zeros(dataset.shape, np.uint8), 1)
     some = [tiles[0], empty, tiles[-2]]
-    report = segmented(some, tmp_path / "m", mosaic=True, output_tiles=512)
+    report = segmented(some, tmp_path / "m", mosaic=True, output_tiles=512, workers=workers)
     assert sorted(report.done) == ["mosaic_r000_c000", "mosaic_r002_c002"]
     assert report.skipped == ["mosaic_r001_c001"]
     assert report.exit_code == 0

@@ -23,6 +23,7 @@ from pipeline.durable.ledger import Ledger
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
 from pipeline.events.journal import Journal
+from pipeline.events.kinds import RasterStarted, RunStarted
 from pipeline.events.progress import Silent
 from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
@@ -402,8 +403,8 @@ def test_a_live_journal_is_read_back(out):
     (out.path / ".partial").mkdir()
     out.live()
     with Journal(Silent(), out.path) as journal:
-        journal.event("start", rasters=1, workers=2, dashboard=None)
-        journal.event("raster", raster="a", chunks=10, chunk_px=512, pixels=PIXELS)
+        journal.event(RunStarted(rasters=1, workers=2, dashboard=None))
+        journal.event(RasterStarted("a", chunks=10, chunk_px=512, pixels=PIXELS))
         journal._write()
         found = status(out.path)
         text = status_text(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -255,8 +255,8 @@ def _fits(
 def _job(
     config: RunConfig, raster: Input, kernel: Kernel, codebook: Codebook, folder: Path, pool: workers.Pool
 ) -> Job:
-    job = job_of(config, raster.source.name, raster.view, as_fitted(kernel, codebook), codebook, folder)
-    return replace(job, threads=pool.threads)
+    kernel = as_fitted(kernel, codebook)
+    return job_of(config, raster.source.name, raster.view, kernel, codebook, folder, threads=pool.threads)
 
 
 def _larger_windows(jobs: Sequence[Job], calibration: Calibration, count: int) -> int:

@@ -25,7 +25,8 @@ from pipeline.commands.verify.verdict import Verdict
 from pipeline.config import RunConfig, build
 from pipeline.durable import lock
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
-from pipeline.events.progress import Progress
+from pipeline.events.kinds import FilesOpened, RasterAdvanced, RasterVerified
+from pipeline.events.observer import Observer
 from pipeline.kernels import kernel_for
 from pipeline.out.outputs import Outputs
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
@@ -43,7 +44,7 @@ class Verification:
         Windows of each raster to label again from the input; 0 needs no inputs.
     pool
         Reads and labels.
-    progress
+    observer
         Hears of events.
 
     Raises
@@ -54,11 +55,11 @@ class Verification:
         If its run.json is damaged.
     """
 
-    def __init__(self, out: str | Path, sample: int, pool: Pool, progress: Progress) -> None:
+    def __init__(self, out: str | Path, sample: int, pool: Pool, observer: Observer) -> None:
         self._out = Path(out)
         self._sample = sample
         self._pool = pool
-        self._progress = progress
+        self._observer = observer
         self._start = time.monotonic()
         self._run, self._config = _run_of(self._out)
 
@@ -70,7 +71,7 @@ class Verification:
                 self._look(verdict, state, index)
             except TilewrightError as error:
                 verdict.wrong.append(one_line(error))
-            self._progress.event("verified", raster=state.name, ok=verdict.ok)
+            self._observer.event(RasterVerified(state.name, verdict.ok))
             yield verdict
 
     def _look(self, verdict: Verdict, state: RasterState, index: int) -> None:
@@ -113,7 +114,7 @@ class Verification:
     @cached_property
     def _openings(self) -> Openings:
         def advance(done: int, total: int) -> None:
-            self._progress.event("open", done=done, total=total)
+            self._observer.event(FilesOpened(done, total))
 
         config = self._config
         try:
@@ -131,16 +132,17 @@ class Verification:
             now = time.monotonic()
             seconds, count = max(1e-6, now - start), len(self._run.rasters)
             rasters = index + done / total
-            self._progress.event(
-                "progress",
-                raster=name,
-                chunks_done=done,
-                chunks=total,
-                mpx_per_s=round(region.pixels * done / total / seconds / 1e6, 2),
-                eta_s=round(seconds / done * (total - done), 1),
-                batch_done=round(rasters, 3),
-                batch_pixels=count,
-                batch_eta_s=round((now - self._start) / rasters * (count - rasters), 1),
+            self._observer.event(
+                RasterAdvanced(
+                    raster=name,
+                    chunks_done=done,
+                    chunks=total,
+                    mpx_per_s=round(region.pixels * done / total / seconds / 1e6, 2),
+                    eta_s=round(seconds / done * (total - done), 1),
+                    batch_done=round(rasters, 3),
+                    batch_pixels=count,
+                    batch_eta_s=round((now - self._start) / rasters * (count - rasters), 1),
+                )
             )
 
         return advance

@@ -1,0 +1,56 @@
+"""What the time of a run goes to, measured while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline.cost.budget import Setting, Spent, budget
+from pipeline.running.schedule import Outcome
+
+
+class Spending:
+    """The clock of a run: it measures from its making on, and again from when all rasters are open."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._spent = Spent()
+        self.windows = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the rasters were open."""
+        return time.monotonic() - self._start
+
+    def opened(self) -> None:
+        """The rasters are open."""
+        self._spent.open_s = self.seconds
+        self._start = time.monotonic()
+
+    @contextmanager
+    def fit(self) -> Iterator[None]:
+        """Count the block's seconds as those of a fit."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent.fit_s += time.monotonic() - start
+
+    def raster_started(self) -> None:
+        """A raster begins; what came before the first, without its fit, is the set-up."""
+        if not self._spent.setup_s:
+            self._spent.setup_s = self.seconds - self._spent.fit_s
+
+    def raster_ended(self, outcome: Outcome) -> None:
+        """Count what a raster took."""
+        self.windows += outcome.tally.windows
+        self._spent.add(outcome.tally.effort, outcome.record.assemble_s if outcome.record else 0.0)
+
+    def budget(self, seconds: float, setting: Setting) -> dict[str, Any]:
+        """The budget of a run that took some `seconds` since its rasters were open."""
+        if not self._spent.setup_s:  # no raster was begun
+            self._spent.setup_s = seconds - self._spent.fit_s
+        self._spent.wall_s = self._spent.open_s + seconds
+        return budget(self._spent, setting)
