@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 
 import pytest
 
@@ -18,6 +17,7 @@ from pipeline.runlog import RunLog
 from pipeline.running import run
 from pipeline.standing import Standing
 from tests.rasters import noise, write_geotiff
+from tests.waiting import waited_for
 
 WINDOW = {"raster": "a", "stage": 0, "row": 512, "col": 0, "height": 512, "width": 600, "chunks": 2}
 SECONDS = {"read_s": 0.1, "label_s": 0.2, "encode_s": 0.3, "write_s": 0.4}
@@ -228,9 +228,7 @@ def test_a_run_that_stalls_still_gives_signs_of_life(out, monkeypatch):
     monkeypatch.setattr(journal, "_EVERY_S", 0.02)
     with Journal(Silent(), out):
         first = status_of(out)
-        deadline = time.monotonic() + 10
-        while status_of(out)["updated"] == first["updated"] and time.monotonic() < deadline:
-            time.sleep(0.01)
+        waited_for(lambda: status_of(out)["updated"] != first["updated"])
         later = status_of(out)
     assert later["updated"] > first["updated"]
     assert later["event_at"] == first["event_at"]
@@ -238,10 +236,10 @@ def test_a_run_that_stalls_still_gives_signs_of_life(out, monkeypatch):
 
 def test_nothing_is_written_after_the_journal_is_left(out, monkeypatch):
     monkeypatch.setattr(journal, "_EVERY_S", 0.01)
-    with Journal(Silent(), out):
-        pass
+    with Journal(Silent(), out) as left:
+        assert left._thread.is_alive()
+    assert not left._thread.is_alive()
     (out / ".partial" / "status.json").unlink()
-    time.sleep(0.1)
     assert list((out / ".partial").iterdir()) == []
 
 

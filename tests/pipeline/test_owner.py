@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from pipeline import owner
 from pipeline.errors import StorageError, UsageError
 from pipeline.owner import Owner, alive
+from tests.waiting import HANG_S, waited_for
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def test_a_dead_run_s_place_is_taken_over(partial, change):
 
 @pytest.mark.parametrize("where", [{"host": "elsewhere"}, {"processes": "pid:[1]"}])
 def test_a_run_on_another_machine_is_watched_for_signs_of_life(partial, monkeypatch, where):
-    monkeypatch.setattr(owner, "_WATCH_S", 1.2)
+    # it is refused at the first sign of life, and without one taken over after as long
+    monkeypatch.setattr(owner, "_WATCH_S", HANG_S)
     write(partial, **where)
     path, over = partial / ".owner", threading.Event()
 
@@ -73,6 +74,7 @@ def test_a_run_on_another_machine_is_watched_for_signs_of_life(partial, monkeypa
         Owner(partial)
     over.set()
     living.join()
+    monkeypatch.setattr(owner, "_WATCH_S", 0.6)
     Owner(partial).release()
 
 
@@ -109,9 +111,7 @@ def test_a_run_that_lost_its_place_stops(partial, monkeypatch):
     first = Owner(partial)
     first.check()
     write(partial)
-    deadline = time.monotonic() + 10
-    while not first._lost and time.monotonic() < deadline:
-        time.sleep(0.02)
+    waited_for(lambda: first._lost)
     with pytest.raises(StorageError, match="took this folder over"):
         first.check()
     first.release()

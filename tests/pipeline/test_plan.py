@@ -29,6 +29,7 @@ from pipeline.samples import Grid, Samples
 from pipeline.view import View
 from pipeline.workers import Pool
 from tests.rasters import noise, spoil, write_geotiff
+from tests.waiting import HANG_S
 
 
 @pytest.fixture
@@ -140,9 +141,9 @@ def test_timed_workers_give_results_and_errors_as_others_do():
         assert isinstance(pool, Pool)
         good = pool.submit(busy, job(9, 9), Window(0, 0, 3, 4), 7)
         bad = pool.submit(busy, job(9, 9), Window(0, 0, 3, 4), None)
-        assert good.result(20) == 7
+        assert good.result(HANG_S) == 7
         with pytest.raises(RasterError, match="damaged"):
-            bad.result(20)
+            bad.result(HANG_S)
     (taken,) = heard.so_far()
     assert (taken.kind, taken.pixels) == ("busy", 12)
     assert taken.seconds >= 0.05
@@ -152,11 +153,11 @@ def test_timed_work_that_is_taken_back_is_neither_done_nor_counted():
     heard, gate = calibration._Heard(shared=False), threading.Event()
     with ThreadPoolExecutor(1) as executor:
         pool = watching(executor, heard)
-        pool.submit(lambda *_: gate.wait(20), job(9, 9))
+        pool.submit(lambda *_: gate.wait(HANG_S), job(9, 9))
         waiting = pool.submit(lambda *_: None, job(9, 9))
         assert waiting.cancel()
         gate.set()
-        assert wait([waiting], 20).done
+        assert wait([waiting], HANG_S).done
     assert waiting.cancelled()
     assert [t.pixels for t in heard.so_far()] == [81]
 
@@ -174,6 +175,9 @@ def test_no_part_is_begun_when_the_time_is_over(tmp_path, temporary, monkeypatch
     seen = []
     usual = calibration.calibrate
     monkeypatch.setattr(plan, "calibrate", lambda *a: seen.append(usual(*a)) or seen[-1])
+    # all of it, however long that takes
+    monkeypatch.setattr(calibration, "LIMIT_S", HANG_S)
+    monkeypatch.setattr(calibration, "_LEAST_S", HANG_S)
     planned(source)
     monkeypatch.setattr(calibration, "LIMIT_S", 0.0)
     short = planned(source)
@@ -282,7 +286,7 @@ def test_the_footprint_is_what_was_held_at_a_time():
         before.look()
     with Footprint() as footprint:
         block = bytearray(os.urandom(1 << 20)) * 100
-        time.sleep(0.3)
+        footprint.look()
         del block
     assert 80 << 20 < footprint.peak_bytes - before.peak_bytes < 400 << 20
 

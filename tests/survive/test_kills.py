@@ -24,7 +24,6 @@ SEED = 20261123
 _LONG = 60
 _SHORT = 8
 _IN_A_ROW = 4
-_ENDS_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,10 @@ class Trial:
             return True
         number = signal.SIGTERM if manner.startswith("term") else signal.SIGINT
         (run.signal_group if manner.endswith("group") else run.signal)(number)
-        begun = time.monotonic()
         if manner == "int-twice":
             time.sleep(0.05)
             run.signal(number)
         code = run.wait()
-        assert time.monotonic() - begun < _ENDS_WITHIN_S + 1
         assert code in (0, 130), code
         assert run.errors == ("" if code == 0 else f"{HINT}\n")
         return True
