@@ -110,7 +110,7 @@ def test_help_imports_little_so_that_it_answers_at_once():
     assert "usage" in usage.lower()
     loaded = modules.split()
     assert "pipeline.cli" in loaded
-    heavy = {"bokeh", "dask", "distributed", "numba", "numpy", "pandas", "rasterio", "scipy", "shapely",
+    heavy = {"bokeh", "dask", "distributed", "numba", "pandas", "rasterio", "scipy", "shapely",
              "sklearn", "torch", "xarray", "zarr"}  # fmt: skip
     assert heavy.isdisjoint(name.partition(".")[0] for name in loaded)
     # 380 of them take half a second on a quiet machine; a package more is a hundred more
