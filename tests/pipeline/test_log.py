@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import time
 from dataclasses import replace
 
 import pytest
@@ -38,6 +37,7 @@ from pipeline.events.run_log import RunLog, chunk_ids
 from pipeline.events.text import text_of
 from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
+from tests.waiting import waited_for
 
 WINDOW = WindowDone(
     raster="a",
@@ -261,9 +261,7 @@ def test_a_run_that_stalls_still_gives_signs_of_life(out, monkeypatch):
     monkeypatch.setattr(journal, "_EVERY_S", 0.02)
     with Journal(Silent(), out):
         first = status_of(out)
-        deadline = time.monotonic() + 10
-        while status_of(out)["updated"] == first["updated"] and time.monotonic() < deadline:
-            time.sleep(0.01)
+        waited_for(lambda: status_of(out)["updated"] != first["updated"])
         later = status_of(out)
     assert later["updated"] > first["updated"]
     assert later["event_at"] == first["event_at"]
@@ -271,10 +269,10 @@ def test_a_run_that_stalls_still_gives_signs_of_life(out, monkeypatch):
 
 def test_nothing_is_written_after_the_journal_is_left(out, monkeypatch):
     monkeypatch.setattr(journal, "_EVERY_S", 0.01)
-    with Journal(Silent(), out):
-        pass
+    with Journal(Silent(), out) as left:
+        assert left._thread.is_alive()
+    assert not left._thread.is_alive()
     (out / ".partial" / "status.json").unlink()
-    time.sleep(0.1)
     assert list((out / ".partial").iterdir()) == []
 
 

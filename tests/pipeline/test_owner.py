@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import filelock
@@ -19,6 +18,7 @@ from filelock._identity import host_name, process_start_token
 from pipeline.durable import lock
 from pipeline.durable.lock import FolderLock, alive
 from pipeline.errors import StorageError, UsageError
+from tests.waiting import HANG_S, waited_for
 
 
 @pytest.fixture
@@ -105,7 +105,8 @@ def test_a_dead_run_s_place_is_taken_over(partial, change):
 
 @pytest.mark.parametrize("where", [{"host": "elsewhere"}, {"host": f"{host_name()}?pidns-1"}])
 def test_a_run_on_another_machine_is_watched_for_signs_of_life(partial, monkeypatch, where):
-    monkeypatch.setattr(lock, "_WATCH_S", 1.2)
+    # it is refused at the first sign of life, and without one taken over after as long
+    monkeypatch.setattr(lock, "_WATCH_S", HANG_S)
     write(partial, **where)
     path, over = partial / ".owner", threading.Event()
 
@@ -121,6 +122,7 @@ def test_a_run_on_another_machine_is_watched_for_signs_of_life(partial, monkeypa
         FolderLock(partial)
     over.set()
     living.join()
+    monkeypatch.setattr(lock, "_WATCH_S", 0.6)
     FolderLock(partial).release()
 
 
@@ -157,9 +159,7 @@ def test_a_run_that_lost_its_place_stops(partial, monkeypatch):
     first = FolderLock(partial)
     first.check()
     write(partial)
-    deadline = time.monotonic() + 10
-    while not first._lease.compromise and time.monotonic() < deadline:
-        time.sleep(0.02)
+    waited_for(lambda: first._lease.compromise)
     with pytest.raises(StorageError, match="took this folder over"):
         first.check()
     first.release()
@@ -274,11 +274,8 @@ def test_a_lock_that_storage_refuses_to_refresh_for_long_is_lost(partial, monkey
     monkeypatch.setattr(lock, "_LEASE_S", 0.5)
     first = FolderLock(partial)
     monkeypatch.setattr(filelock._lease, "touch", refuse)
-    time.sleep(0.2)
     first.check()  # it may come back
-    deadline = time.monotonic() + 10
-    while not first._lease.compromise and time.monotonic() < deadline:
-        time.sleep(0.02)
+    waited_for(lambda: first._lease.compromise)
     with pytest.raises(StorageError, match="could not be refreshed for"):
         first.check()
     first.release()

@@ -29,6 +29,7 @@ from pipeline.source.view import View
 from pipeline.tasks.job import job_of
 from pipeline.workers.pool import Pool
 from tests.rasters import noise, spoil, write_geotiff
+from tests.waiting import HANG_S
 
 
 @pytest.fixture
@@ -137,9 +138,9 @@ def test_timed_workers_give_results_and_errors_as_others_do():
         stopwatch = calibration._Stopwatch(Pool(executor, 2), shared=False)
         good = stopwatch.submit(timed(busy, Window(0, 0, 3, 4), 7))
         bad = stopwatch.submit(timed(busy, Window(0, 0, 3, 4), None))
-        assert good.result(20) == 7
+        assert good.result(HANG_S) == 7
         with pytest.raises(RasterError, match="damaged"):
-            bad.result(20)
+            bad.result(HANG_S)
     (taken,) = stopwatch.so_far()
     assert (taken.kind, taken.pixels) == (TaskKind.CHECK, 12)
     assert taken.seconds >= 0.05
@@ -149,11 +150,11 @@ def test_timed_work_that_is_taken_back_is_neither_done_nor_counted():
     gate = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         stopwatch = calibration._Stopwatch(Pool(executor, 2), shared=False)
-        stopwatch.submit(timed(lambda *_: gate.wait(20)))
+        stopwatch.submit(timed(lambda *_: gate.wait(HANG_S)))
         waiting = stopwatch.submit(timed(lambda *_: None))
         assert waiting.cancel()
         gate.set()
-        assert wait([waiting], 20).done
+        assert wait([waiting], HANG_S).done
     assert waiting.cancelled()
     assert [t.pixels for t in stopwatch.so_far()] == [81]
 
@@ -171,6 +172,9 @@ def test_no_part_is_begun_when_the_time_is_over(tmp_path, temporary, monkeypatch
     seen = []
     usual = calibration.calibrate
     monkeypatch.setattr(plan, "calibrate", lambda *a: seen.append(usual(*a)) or seen[-1])
+    # all of it, however long that takes
+    monkeypatch.setattr(calibration, "LIMIT_S", HANG_S)
+    monkeypatch.setattr(calibration, "_LEAST_S", HANG_S)
     planned(source)
     monkeypatch.setattr(calibration, "LIMIT_S", 0.0)
     short = planned(source)
@@ -279,7 +283,7 @@ def test_the_footprint_is_what_was_held_at_a_time():
         before.look()
     with Footprint() as footprint:
         block = bytearray(os.urandom(1 << 20)) * 100
-        time.sleep(0.3)
+        footprint.look()
         del block
     assert 80 << 20 < footprint.peak_bytes - before.peak_bytes < 400 << 20
 

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -196,9 +195,7 @@ def test_a_remote_zarr_store_of_format_2_is_read_and_one_of_format_3_refused(ser
 )
 def test_a_failure_that_lasts_is_named_after_some_tries(served, tmp_path, mode, said):
     url = served.url(mode, "a.tif")
-    start = time.monotonic()
     failure = fails(url, tmp_path / "o")
-    assert time.monotonic() - start < 30
     assert "cannot be fetched, after 4 tries" in failure
     assert said in failure
     assert "check the network and the server" in failure
@@ -222,9 +219,8 @@ def test_a_file_that_is_not_there_is_refused_so_too(served, tmp_path):
 def test_a_server_that_stalls_is_given_up(served, tmp_path, monkeypatch):
     monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
     monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.01,))
-    start = time.monotonic()
+    # the server would answer after half a minute
     failure = fails(served.url("stall", "a.tif"), tmp_path / "o")
-    assert time.monotonic() - start < 20
     assert "cannot be fetched, after 2 tries" in failure
     assert "Operation too slow" in failure
 

@@ -31,6 +31,13 @@ def source(tmp_path_factory):
     return write_geotiff(tmp_path_factory.mktemp("source") / "scene.tif", noise(3, 2300, 2700, seed=5))
 
 
+@pytest.fixture(scope="module")
+def few_colours(tmp_path_factory):
+    """As large, but with a hundredth of the colours that a fit on every pixel has to weigh."""
+    folder = tmp_path_factory.mktemp("few_colours")
+    return write_geotiff(folder / "scene.tif", noise(3, 2300, 2700, seed=5, high=40))
+
+
 def config(source, out, **options):
     return RunConfig(sources=(str(source),), out=str(out), chunk_size=SIDE, workers="1", **options)
 
@@ -460,7 +467,8 @@ def test_the_second_run_on_one_out_is_refused(source, tmp_path, monkeypatch):
     ],
     ids=["cnn", "exact"],
 )
-def test_a_fit_that_was_cut_short_goes_on(source, tmp_path, monkeypatch, options, function, after):
+def test_a_fit_that_was_cut_short_goes_on(few_colours, tmp_path, monkeypatch, options, function, after):
+    source = few_colours
     monkeypatch.setattr(gathering, "_SAVE_EVERY_S", 0.0)
     owner, calls = (sampling if function == "sample_cell" else gathering), []
     real, limit = getattr(owner, function), 10**9

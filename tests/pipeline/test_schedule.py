@@ -26,6 +26,7 @@ from pipeline.tasks.assembling import Assembled
 from pipeline.tasks.units import UnitsDone
 from pipeline.workers import throttle
 from pipeline.workers.pool import Pool
+from tests.waiting import HANG_S
 
 HUNDRED = Window(0, 0, 10, 10)
 
@@ -364,11 +365,11 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
 
     def label(_job, window, _):
         begun.set()
-        assert release.wait(20)
+        assert release.wait(HANG_S)
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     def ask():
-        assert begun.wait(20)
+        assert begun.wait(HANG_S)
         asked.set()
         release.set()
 
@@ -382,7 +383,7 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
 def test_an_end_that_is_asked_for_does_not_wait_for_ever(record, monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(schedule.signals, "GRACE_S", 0.1)
-    monkeypatch.setattr(raster_run.labelling, "label_window", lambda *_: release.wait(20))
+    monkeypatch.setattr(raster_run.labelling, "label_window", lambda *_: release.wait(HANG_S))
     asked = iter([False, False, True])
     monkeypatch.setattr(schedule.signals, "requested", lambda: next(asked))
     with ThreadPoolExecutor(2) as executor:
@@ -435,7 +436,7 @@ def test_the_last_tasks_of_one_raster_overlap_with_the_first_of_the_next(record)
 
     def label(job, _window, _recorded):
         if job.name == "a":
-            assert release.wait(20)  # until the other one has begun
+            assert release.wait(HANG_S)  # until the other one has begun
         else:
             release.set()
         return UnitsDone(0, {}, 1, HUNDRED)
@@ -474,12 +475,14 @@ def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypat
     release = threading.Event()
 
     def label(_job, window, _):
-        assert release.wait(20)
+        assert release.wait(HANG_S)
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     class Waiting(schedule.BatchObserver):
         def warned(self, message):
             record.warned(message)
+            # warned of once: the rest may take as long as it likes
+            monkeypatch.setattr(schedule, "_HUNG_S", HANG_S)
             release.set()
 
     monkeypatch.setattr(raster_run.labelling, "label_window", label)

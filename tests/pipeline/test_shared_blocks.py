@@ -26,6 +26,7 @@ from pipeline.source.view import View
 from tests.pipeline.test_graph import Neighbours
 from tests.rasters import noise, spoil, write_geotiff
 from tests.strategies import codebook
+from tests.waiting import HANG_S, waited_for
 
 TILED = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
 HEIGHT, WIDTH, CHUNK = 1100, 1300, 256
@@ -269,7 +270,7 @@ def test_who_waits_for_a_block_that_another_cannot_decode_tries_it_itself():
         tried.append(window)
         if len(tried) == 1:
             begun.set()
-            waiting.wait(5)
+            waiting.wait(HANG_S)
             raise UndecodableError
         out[...] = 7
 
@@ -278,13 +279,13 @@ def test_who_waits_for_a_block_that_another_cannot_decode_tries_it_itself():
     out = np.zeros((1, 64, 70), np.uint8)
     with ThreadPoolExecutor(2) as executor:
         first = executor.submit(cache.read, source, Window(0, 0, 64, 64), 6, np.zeros((1, 64, 64), np.uint8))
-        assert begun.wait(5)
+        assert begun.wait(HANG_S)
         second = executor.submit(cache.read, source, Window(0, 0, 64, 70), 6, out)
-        while len(tried) < 2:  # it reads what is not being decoded while it waits
-            threading.Event().wait(0.01)
+        # it reads what is not being decoded while it waits
+        waited_for(lambda: len(tried) == 2)
         waiting.set()
         with pytest.raises(UndecodableError):
-            first.result(10)
-        second.result(10)
+            first.result(HANG_S)
+        second.result(HANG_S)
     assert (out == 7).all()
     assert len(tried) == 3

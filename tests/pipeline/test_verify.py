@@ -163,7 +163,11 @@ def files_of(out):
     return sorted([*named, *(p for p in out.glob("scene.*") if p.is_file() and p.suffix != ".json")])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_any_flipped_bit_in_any_file_is_found(finished, data):
     # the copy is of the module: each example puts back what it altered
@@ -504,7 +508,11 @@ def places(value, path=()):
         yield from places(one, (*path, key))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_no_json_makes_it_fail_otherwise_than_in_a_line(finished, data):
     path = finished / data.draw(st.sampled_from(["scene.json", "run.json"]))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.workers.pool import Pool, Workers, finished, open_pool, parse, usable_cores
+from tests.waiting import HANG_S
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_order_is_kept_by_threads_that_end_in_another():
 
 
 def test_the_threads_are_as_many_as_asked_for_and_end_with_the_block():
-    before, barrier = set(threading.enumerate()), threading.Barrier(3, timeout=20)
+    before, barrier = set(threading.enumerate()), threading.Barrier(3, timeout=HANG_S)
     with open_pool(Workers("threads", 3)) as pool:
         futures = [pool.executor.submit(barrier.wait) for _ in range(3)]
         assert sorted(f.result() for f in futures) == [0, 1, 2]
@@ -123,30 +124,32 @@ def test_the_threads_are_as_many_as_asked_for_and_end_with_the_block():
 
 
 def test_an_error_in_the_block_drops_what_has_not_begun():
-    release, begun = threading.Event(), []
+    release, first, begun = threading.Event(), threading.Event(), []
 
     def work(i):
         begun.append(i)
-        release.wait(20)
+        first.set()
+        release.wait(HANG_S)
 
     def fail():
         with open_pool(Workers("threads", 1)) as pool:
-            for i in range(50):
-                pool.executor.submit(work, i)
+            futures = [pool.executor.submit(work, i) for i in range(50)]
+            # what has begun ends only when the last of the others has been dropped
+            futures[-1].add_done_callback(lambda _: release.set())
+            assert first.wait(HANG_S)
             raise KeyError
 
-    threading.Timer(0.1, release.set).start()
     with pytest.raises(KeyError):
         fail()
-    assert len(begun) < 50
+    assert begun == [0]
 
 
 def test_finished_waits_for_some_and_gives_those_that_are_done():
     with ThreadPoolExecutor(2) as executor:
         release = threading.Event()
-        slow, quick = executor.submit(release.wait, 20), executor.submit(int)
-        assert finished([slow, quick], 20) == {quick}
+        slow, quick = executor.submit(release.wait, HANG_S), executor.submit(int)
+        assert finished([slow, quick], HANG_S) == {quick}
         assert finished([slow], 0.01) == set()
         release.set()
-        assert finished([slow], 20) == {slow}
-    assert finished([], 20) == set()
+        assert finished([slow], HANG_S) == {slow}
+    assert finished([], HANG_S) == set()

@@ -30,13 +30,15 @@ from pipeline.api.writing import write
 from pipeline.config import RunConfig
 from pipeline.durable import files as durable
 from pipeline.errors import StorageError, UsageError
-from pipeline.running import codebooks, run
+from pipeline.running import codebooks
+from pipeline.running.run import run
 from pipeline.sinks.pyramid import level_shapes, stages
 from pipeline.sinks.sink import sink_of
 from pipeline.sinks.zarr_store import shard_px
 from pipeline.tasks import publishing
 from tests.rasters import label_array, level_arrays, noise, patchy_labels, write_geotiff
 from tests.strategies import codebook
+from tests.survive.commands import Command, HeldCommand
 
 ROOT = Path(__file__).resolve().parents[2]
 CODES = {"multiscales": "d35379db", "proj": "f17cb550", "spatial": "689b58e2"}
@@ -309,17 +311,15 @@ def test_a_run_json_cannot_have_folders_elsewhere_deleted(source, tmp_path):
 
 
 def test_a_killed_run_leaves_nothing_under_the_final_name(source, tmp_path, cog_levels):
-    command = [sys.executable, "-m", "pipeline", "run", str(source), "-o", str(tmp_path / "o")]
-    command += ["--segments", "5", "--format", "zarr", "--chunk-size", "512", "--progress", "none"]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    partial = tmp_path / "o" / ".partial" / "r" / "r.zarr" / "labels"
-    while process.poll() is None and not partial.exists():
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    options = (source, "--segments", "5", "--format", "zarr", "--chunk-size", "512")
+    run = HeldCommand(tmp_path / "o", tmp_path / "log", *options)
+    run.hold(1)
+    assert (tmp_path / "o" / ".partial" / "r").exists()
+    run.signal_group(signal.SIGKILL)
+    run.wait()
     assert not (tmp_path / "o" / "r.zarr").exists()
     assert not (tmp_path / "o" / "r.vrt").exists()
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    assert Command(tmp_path / "o", tmp_path / "log", *options).wait() == 0
     assert_same_levels(zarr_levels(tmp_path / "o" / "r.zarr"), cog_levels)
 
 

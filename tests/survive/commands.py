@@ -8,14 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 
+from tests.survive.held import HEARD, LONG_S, RELEASE
+from tests.waiting import HANG_S, waited_for
+
 ROOT = Path(__file__).resolve().parents[2]
 HINT = "interrupted; run the same command again to finish"
-ORPHANS_GO_WITHIN_S = 15.0
 _TIMES = (".json", ".jsonl")
 
 
@@ -30,13 +31,15 @@ class Command:
         Folder for what it says.
     arguments
         Sources and further options.
+    module
+        What is run: `pipeline`, or what stands for it, with its own arguments.
     """
 
-    def __init__(self, out, log, *arguments):
+    def __init__(self, out, log, *arguments, module=("pipeline",)):
         self.out = out
         log.mkdir(exist_ok=True)
         self._said, self._errors = log / "stdout", log / "stderr"
-        command = [sys.executable, "-m", "pipeline", "run", *map(str, arguments), "-o", str(out)]
+        command = [sys.executable, "-m", *module, "run", *map(str, arguments), "-o", str(out)]
         with self._said.open("wb") as said, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [*command, "--progress", "json"],
@@ -65,6 +68,10 @@ class Command:
         (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
+    def reach(self, event):
+        """Wait for an event."""
+        waited_for(lambda: event in [e["event"] for e in self.events], lambda: self.running)
+
     def workers(self):
         """Processes of its workers."""
         with contextlib.suppress(psutil.Error):
@@ -72,10 +79,10 @@ class Command:
             return [p.pid for p in found if "spawn_main" in " ".join(p.cmdline())]
         return []
 
-    def wait(self, timeout=120):
+    def wait(self):
         """Its exit code; what is left of its group is killed if it does not end."""
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(HANG_S)
         except subprocess.TimeoutExpired:
             self.signal_group(signal.SIGKILL)
             raise
@@ -90,11 +97,10 @@ class Command:
             os.killpg(self.process.pid, number)
 
     def orphans(self):
-        """What is left of the group a while after the main process has ended."""
-        end = time.monotonic() + ORPHANS_GO_WITHIN_S
-        while (left := self._left()) and time.monotonic() < end:
-            time.sleep(0.1)
-        return left
+        """What is left of the group after the main process has ended, and does not go."""
+        with contextlib.suppress(AssertionError):
+            waited_for(lambda: not self._left())
+        return self._left()
 
     def _left(self):
         left = []
@@ -104,6 +110,41 @@ class Command:
                 if ours and process.status() != psutil.STATUS_ZOMBIE:
                     left.append(" ".join(process.cmdline())[:200])
         return left
+
+
+class HeldCommand(Command):
+    """One whose tasks of labelling wait to be released: see `held`.
+
+    Parameters
+    ----------
+    out, log, arguments
+        As of any command.
+    grace_s
+        What its tasks get to finish once it is to end.
+    """
+
+    def __init__(self, out, log, *arguments, grace_s=LONG_S):
+        log.mkdir(exist_ok=True)
+        self._folder = log
+        module = ("tests.survive.held", str(log), str(grace_s))
+        super().__init__(out, log, *arguments, module=module)
+
+    @property
+    def begun(self):
+        """How many tasks of labelling have begun."""
+        return len(list(self._folder.glob("begun-*")))
+
+    def hold(self, tasks):
+        """Wait until so many tasks are held."""
+        waited_for(lambda: self.begun >= tasks, lambda: self.running)
+
+    def heard(self):
+        """Wait until it has taken a signal."""
+        waited_for((self._folder / HEARD).exists, lambda: self.running)
+
+    def release(self):
+        """Let its tasks go on."""
+        (self._folder / RELEASE).touch()
 
 
 def outputs(out):

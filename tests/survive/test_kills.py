@@ -22,9 +22,8 @@ from tests.survive.commands import HINT, Command, outputs, whole_so_far
 
 SEED = 20261123
 _LONG = 60
-_SHORT = 8
+_SHORT = 4
 _IN_A_ROW = 4
-_ENDS_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,10 @@ class Trial:
             return True
         number = signal.SIGTERM if manner.startswith("term") else signal.SIGINT
         (run.signal_group if manner.endswith("group") else run.signal)(number)
-        begun = time.monotonic()
         if manner == "int-twice":
             time.sleep(0.05)
             run.signal(number)
         code = run.wait()
-        assert time.monotonic() - begun < _ENDS_WITHIN_S + 1
         assert code in (0, 130), code
         assert run.errors == ("" if code == 0 else f"{HINT}\n")
         return True
@@ -168,12 +165,13 @@ def _all_survive(scenes, count, seed, tmp_path):
             trials[name] = Trial(SCENES[name], tmp_path / name)
         met += trials[name].survive(f"out{number}", rng, _IN_A_ROW)
         number += 1
-        logging.getLogger(__name__).info("seed %d: %d kills of %d runs survived", seed, met, number)
+        logging.getLogger(__name__).info("seed %s: %d kills of %d runs survived", seed, met, number)
     return met
 
 
-def test_runs_that_are_killed_at_random_end_with_the_same_bytes(tmp_path):
-    _all_survive(("kmeans-cog", "batch-zarr"), _SHORT, SEED, tmp_path)
+@pytest.mark.parametrize("scene", ["kmeans-cog", "batch-zarr"])
+def test_runs_that_are_killed_at_random_end_with_the_same_bytes(tmp_path, scene):
+    _all_survive((scene,), _SHORT, f"{SEED} {scene}", tmp_path)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 
@@ -13,7 +12,8 @@ from pipeline.running import raster_run
 from pipeline.running import run as run_module
 from pipeline.tasks import labelling
 from tests.rasters import noise, write_geotiff
-from tests.survive.commands import Command, outputs
+from tests.survive.commands import Command, HeldCommand, outputs
+from tests.waiting import waited_for
 
 OPTIONS = ("--segments", "3", "--chunk-size", "512", "--workers", "processes:2")
 
@@ -21,25 +21,26 @@ OPTIONS = ("--segments", "3", "--chunk-size", "512", "--workers", "processes:2")
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
-    return write_geotiff(folder / "scene.tif", noise(3, 1100, 9000, seed=4), tiled=True)
+    return write_geotiff(folder / "scene.tif", noise(3, 1100, 4500, seed=4), tiled=True)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    run = Command(folder / "out", folder / "log", source, *OPTIONS)
+    run = Command(folder / "out", folder / "log", source, *OPTIONS[:-1], "2")
     assert run.wait() == 0
     return outputs(folder / "out")
 
 
 @pytest.mark.parametrize("event", ["fit", "raster"])
 def test_a_run_goes_on_when_a_worker_is_killed(source, undisturbed, tmp_path, event):
-    run = Command(tmp_path / "out", tmp_path / "log", source, *OPTIONS)
-    while run.running and event not in [e["event"] for e in run.events]:
-        time.sleep(0.005)
-    workers = run.workers()
-    assert len(workers) == 2
+    run = HeldCommand(tmp_path / "out", tmp_path / "log", source, *OPTIONS)
+    run.reach(event)
+    if event == "raster":
+        run.hold(2)
+    workers = waited_for(lambda: len(found := run.workers()) == 2 and found, lambda: run.running)
     os.kill(workers[0], signal.SIGKILL)
+    run.release()
     assert run.wait() == 0, run.errors
     assert run.errors == ""
     assert outputs(tmp_path / "out") == undisturbed
