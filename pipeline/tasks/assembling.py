@@ -10,8 +10,7 @@ from engine.grid import Window, tiles
 from engine.kernel import NODATA
 from pipeline.check.labels import check_window
 from pipeline.check.seams import Borders, Seams
-from pipeline.durable import checksums
-from pipeline.durable.checksums import Written
+from pipeline.durable.checksums import Written, checksum
 from pipeline.durable.ledger import Unit
 from pipeline.errors import NO_VALID_PIXEL, RasterError
 from pipeline.process import startup
@@ -67,7 +66,7 @@ def assemble(job: Job) -> Assembled:
     histogram = job.sink.assemble(job.folder, job.stages, LabelInfo.of(job.codebook, job.view.georeference))
     if histogram[:NODATA].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
-    checksums = {name: checksums.checksum(job.folder / name) for name in job.sink.files}
+    checksums = {name: checksum(job.folder / name) for name in job.sink.files}
     return Assembled([int(n) for n in histogram], checksums, time.perf_counter() - start)
 
 
@@ -77,7 +76,7 @@ def is_there(job: Job, known: Assembled) -> bool:
     places = {name: job.folder / name for name in job.sink.files}
     if known.checksums.keys() != places.keys() or not all(path.exists() for path in places.values()):
         return False
-    return all(checksums.checksum(path) == known.checksums[name] for name, path in places.items())
+    return all(checksum(path) == known.checksums[name] for name, path in places.items())
 
 
 @patient
