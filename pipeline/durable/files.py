@@ -8,13 +8,13 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pipeline.cost import timing
 from pipeline.errors import StorageError
+from pipeline.process.retry import retry
 
 _LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 # what network file systems say of a server that is away for a moment, and disks of a bad one
@@ -80,15 +80,14 @@ def patiently(function: Callable[..., T], *arguments: Any) -> T:
     StorageError
         If it fails each time, or for a reason that lasts.
     """
-    for delay in _PATIENCE_S:
-        try:
-            return function(*arguments)
-        except (StorageError, OSError) as error:
-            passing = error.passing if isinstance(error, StorageError) else error.errno in _PASSING
-            if not passing:
-                raise
-        time.sleep(delay)
-    return function(*arguments)
+    return retry(lambda: function(*arguments), _PATIENCE_S, _is_passing)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error says that storage is away for a moment."""
+    if isinstance(error, StorageError):
+        return error.passing
+    return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,19 +1,19 @@
 """Whether an input is still what it was when it was opened.
 
-A raster's fingerprint tells states apart from one run to another, so it has no times in it. While a run
-goes on, times and sizes spare it: ten thousand tiles that nobody wrote to are not looked into again.
+A raster's fingerprint tells states apart from one run to another, so it has no times in it. During a run,
+unchanged modification times and sizes are enough; the content is hashed again only if they differ.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import AlteredError, RasterError
+from pipeline.process.retry import retry
 from pipeline.source.fingerprint import combined, fingerprint
 from pipeline.source.gdal import remote
 from pipeline.source.raster import Raster, SingleRaster
@@ -67,8 +67,8 @@ def stamp_of(path: str) -> str:
     digest = hashlib.sha256()
     for end in _BESIDE:
         with suppress(OSError, ValueError):
-            found = Path(path + end).stat()
-            digest.update(f"{end} {found.st_mtime_ns} {found.st_size} {found.st_ino}".encode())
+            stat = Path(path + end).stat()
+            digest.update(f"{end} {stat.st_mtime_ns} {stat.st_size} {stat.st_ino}".encode())
     return digest.hexdigest()
 
 
@@ -96,22 +96,23 @@ def refuse(raster: Raster, mark: Mark, *, tolerant: bool) -> None:
         If it is another one now.
     """
     if not mark.fingerprint or (
-        mark.stamp and combined(stamp_of(one.path) for one in raster.members) == mark.stamp
+        mark.stamp and combined(stamp_of(member.path) for member in raster.members) == mark.stamp
     ):
         return
     # what cannot be read again says nothing where it was tolerated, or where a network may be to blame
-    forgiving = tolerant or any(remote.is_remote(one.path) for one in raster.members)
-    now = ""
-    for pause in (*_AGAIN_S, None):
-        try:
-            now = together(mark_of(one.reopened()) for one in raster.members).fingerprint
-            break
-        except (RasterError, OSError) as error:
-            if forgiving:
-                return
-            if pause is None:
-                raise AlteredError(raster.path, f"{_CHANGED} ({error}); {_ADVICE}") from error
-        time.sleep(pause)
+    forgiving = tolerant or any(remote.is_remote(member.path) for member in raster.members)
+
+    def fingerprint_now() -> str:
+        return together(mark_of(member.reopened()) for member in raster.members).fingerprint
+
+    try:
+        now = retry(
+            fingerprint_now, () if forgiving else _AGAIN_S, lambda e: isinstance(e, (RasterError, OSError))
+        )
+    except (RasterError, OSError) as error:
+        if forgiving:
+            return
+        raise AlteredError(raster.path, f"{_CHANGED} ({error}); {_ADVICE}") from error
     if now not in ("", mark.fingerprint):
         raise AlteredError(raster.path, f"{_CHANGED}{_newest(raster)}; {_ADVICE}")
 
@@ -123,7 +124,7 @@ _ADVICE = "nothing of it is kept: run the same command again when it stays as it
 def _newest(raster: Raster) -> str:
     """Which of several files was written last."""
     times = {}
-    for one in raster.members:
+    for member in raster.members:
         with suppress(OSError, ValueError):
-            times[one.path] = Path(one.path).stat().st_mtime_ns
+            times[member.path] = Path(member.path).stat().st_mtime_ns
     return f" (the file written last is {max(times, key=times.__getitem__)})" if len(times) > 1 else ""
