@@ -19,6 +19,7 @@ from engine.kernel import Labels
 from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
 from pipeline.sinks.pyramid import Stage
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles
 from pipeline.source.raster import described
 
@@ -58,8 +59,8 @@ def read_labels(path: str | Path, level: int, window: Window) -> Labels:
     name, what = str(path), f"level {level}, {described(window)}"
     part = FileWindow(window.col, window.row, window.width, window.height)
     # asked again for a source that it could not open, a VRT gives zeros
-    again = not name.endswith(".vrt")
-    labels: Labels = handles.read(name, lambda d: d.read(1, window=part), what, again=again, level=level)
+    retry_s = () if name.endswith(".vrt") else bad_blocks.RETRY_AFTER_S
+    labels: Labels = handles.read(name, lambda d: d.read(1, window=part), what, retry_s, level=level)
     if labels.shape != (window.height, window.width):
         raise RasterError(name, f"{what}: the file ends before; {_AGAIN}")
     return labels

@@ -38,6 +38,7 @@ from pipeline.running.report import Report
 from pipeline.running.tally import Pace, Tally
 from pipeline.source.arguments import Source
 from pipeline.source.gdal.remote import is_remote
+from pipeline.source.gdal.setup import configure
 from pipeline.tasks.job import Job, job_of
 from pipeline.tasks.redo import kept
 from pipeline.tasks.units import UnitsDone
@@ -75,7 +76,9 @@ def run(config: RunConfig, progress: Progress | None = None, *, retry_bad: bool 
         raise UsageError("no -o OUT given; name a folder for the outputs")
     progress = progress or Silent()
     start = time.monotonic()
-    with workers.open_pool(workers.parse(config.workers), dashboard=config.dashboard) as pool:
+    with workers.open_pool(
+        workers.parse(config.workers), dashboard=config.dashboard, initializer=configure
+    ) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
         bands = named.bands if named else None
         kernel = kernel_for(config, named)

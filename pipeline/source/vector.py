@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.grid.area import Interest, Ring
 from pipeline.source.gdal import remote
 
 _LIMIT_BYTES = 256 << 20
+_REFERS = re.compile(rb"<ogr(vrt|wfs|csw)datasource\b|gdal_streamed_alg", re.IGNORECASE)
 _GML, _HEAD_BYTES = b"opengis.net/gml", 16 << 10
 
 
@@ -41,19 +43,19 @@ def _vector(path: str) -> Interest:
     from pyogrio.errors import DataLayerError, DataSourceError
     from shapely.errors import ShapelyError
 
-    remote.forbid_in_vectors()
     file = Path(path)
     if not file.exists():
         raise UsageError(f"{path}: no such vector file; check --aoi")
     if file.is_file() and file.stat().st_size > _LIMIT_BYTES:
         raise UsageError(f"{path}: a vector file of more than {_LIMIT_BYTES >> 20} MiB; simplify it")
     try:
-        meta, _, shapes, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
-        found = [] if shapes is None else shapely.from_wkb(shapes)
+        with remote.forbidden_in_vectors():
+            meta, _, shapes, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
+        geometries = [] if shapes is None else shapely.from_wkb(shapes)
     except (DataSourceError, DataLayerError, ShapelyError, ValueError, IndexError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UsageError(f"{path}: not a vector file that OGR can read ({reason})") from None
-    polygons = tuple(p for s in found if s is not None for p in _polygons(s))
+    polygons = tuple(p for g in geometries if g is not None for p in _polygons(g))
     if not polygons:
         raise UsageError(f"{path}: holds no polygons; --aoi needs areas, not lines or points")
     crs = meta.get("crs")
@@ -61,11 +63,20 @@ def _vector(path: str) -> Interest:
 
 
 def _options(file: Path) -> dict[str, str]:
-    """How OGR is to open a vector file: of GML it would write a summary beside it."""
+    """How OGR is to open a vector file: of GML it would write a summary beside it.
+
+    Raises
+    ------
+    ValueError
+        If the file is a request to a service, or tells OGR what else to open.
+    """
     if not file.is_file():
         return {}
     with file.open("rb") as opened:
-        return {"WRITE_GFS": "NO"} if _GML in opened.read(_HEAD_BYTES) else {}
+        head = opened.read(_HEAD_BYTES)
+    if _REFERS.search(head.partition(b"\0")[0]):
+        raise ValueError("it refers to other files or to a service")
+    return {"WRITE_GFS": "NO"} if _GML in head else {}
 
 
 def _polygons(shape: Any) -> Iterable[tuple[Ring, ...]]:

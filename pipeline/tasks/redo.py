@@ -14,9 +14,9 @@ from pipeline.durable.checksums import checksum
 from pipeline.errors import RasterError
 from pipeline.out.bad_map import bad_of
 from pipeline.out.outputs import Outputs
-from pipeline.source.bad_blocks import BadBlock
 from pipeline.source.opening import open_any
 from pipeline.source.raster import Raster
+from pipeline.source.reading import BadBlock
 from pipeline.tasks.job import Job, Redo
 from pipeline.workers.pool import Pool
 

@@ -28,6 +28,7 @@ def warm_up(folder):
 
     from engine.networks.network import import_torch
     from pipeline.cli import main
+    from pipeline.source.gdal.setup import configure
     from tests.rasters import noise, write_geotiff
 
     for name in (
@@ -39,6 +40,7 @@ def warm_up(folder):
         "pyogrio.raw",
     ):
         importlib.import_module(name)
+    configure()  # as the command line does: before GDAL starts
     import_torch()
     torch.zeros(1)
     np.zeros(1)

@@ -32,6 +32,7 @@ from pipeline.process import signals, startup
 from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, open_inputs
 from pipeline.source.gdal.remote import is_remote
+from pipeline.source.gdal.setup import configure
 from pipeline.tasks.job import Job, job_of
 from pipeline.workers import pool as workers
 
@@ -116,7 +117,7 @@ def plan(config: RunConfig) -> Plan:
     clock = _Clock()
     staff = workers.parse(config.workers)
     with Footprint() as footprint, _scratch(config.out) as folder:
-        with workers.open_pool(staff, dashboard=config.dashboard) as pool:
+        with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
             saved = load_codebook(config.codebook) if config.codebook else None
             kernel = kernel_for(config, saved)
             opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)

@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from pipeline.errors import RasterError
-from pipeline.source import bad_blocks
+from pipeline.source.bad_blocks import note_lost
 from pipeline.source.raster import Raster, SingleRaster, Stack
+from pipeline.source.reading import ReadContext
 
 OVERLAPS = ("first", "nearest-centre")
 """Which tile a pixel is taken from where several have it valid."""
@@ -67,9 +68,9 @@ class Tiles:
         rows, cols = self.rows[near], self.cols[near]
         hit = (rows + self.heights[near] > window.row) & (cols < window.col_end)
         hit &= cols + self.widths[near] > window.col
-        found = np.flatnonzero(hit) + near.start
-        result: Numbers = found[np.argsort(self.ranks[found])]
-        return result
+        indices = np.flatnonzero(hit) + near.start
+        ordered: Numbers = indices[np.argsort(self.ranks[indices])]
+        return ordered
 
     def window(self, index: int) -> Window:
         """Where a tile lies."""
@@ -115,52 +116,51 @@ class Mosaic(Raster):
         """Whether any tile reaches into a window."""
         return len(self.tiles.touching(window)) > 0
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels of the tiles, valid where one of them is."""
         stack = np.zeros((len(self.bands) + 1, window.height, window.width), self.dtype)
         touching = self.tiles.touching(window)
         if self.overlap == "nearest-centre" and len(touching) > 1:
-            self._nearest(stack, window, touching)
+            self._nearest(stack, window, touching, context)
         else:
-            self._first(stack, window, touching)
+            self._first(stack, window, touching, context)
         return stack
 
-    def _first(self, stack: Stack, window: Window, touching: Iterable[int]) -> None:
+    def _first(self, stack: Stack, window: Window, touching: Iterable[int], context: ReadContext) -> None:
         for index in touching:
-            part = self.tiles.window(index).shared(window)
-            into = stack[:, *part.slices(window)]
+            covered = self.tiles.window(index).shared(window)
+            into = stack[:, *covered.slices(window)]
             if not into[-1].any():
-                into[...] = self._read(index, part)
+                into[...] = self._read(index, covered, context)
             elif not into[-1].all():
-                pixels = self._read(index, part)
+                pixels = self._read(index, covered, context)
                 np.copyto(into, pixels, where=(into[-1] == 0) & (pixels[-1] != 0))
 
-    def _nearest(self, stack: Stack, window: Window, touching: Iterable[int]) -> None:
+    def _nearest(self, stack: Stack, window: Window, touching: Iterable[int], context: ReadContext) -> None:
         best = np.full(stack.shape[1:], np.iinfo(np.int64).max)
         for index in touching:
             tile = self.tiles.window(index)
-            part = tile.shared(window)
-            place = part.slices(window)
-            pixels = self._read(index, part)
+            covered = tile.shared(window)
+            rows_and_columns = covered.slices(window)
+            pixels = self._read(index, covered, context)
             # twice the distance from the middle, so that it is a whole number
-            down = 2 * np.arange(part.row, part.row_end) + 1 - (tile.row + tile.row_end)
-            across = 2 * np.arange(part.col, part.col_end) + 1 - (tile.col + tile.col_end)
+            down = 2 * np.arange(covered.row, covered.row_end) + 1 - (tile.row + tile.row_end)
+            across = 2 * np.arange(covered.col, covered.col_end) + 1 - (tile.col + tile.col_end)
             distance = (down**2)[:, None] + across**2
-            nearer = (distance < best[place]) & (pixels[-1] != 0)
-            np.copyto(stack[:, *place], pixels, where=nearer)
-            np.copyto(best[place], distance, where=nearer)
+            nearer = (distance < best[rows_and_columns]) & (pixels[-1] != 0)
+            np.copyto(stack[:, *rows_and_columns], pixels, where=nearer)
+            np.copyto(best[rows_and_columns], distance, where=nearer)
 
-    def _read(self, index: int, part: Window) -> Stack:
+    def _read(self, index: int, covered: Window, context: ReadContext) -> Stack:
         """Pixels of a tile, by their window in the mosaic."""
         tile = self.tiles.window(index)
-        raster = self._tile(index)
-        window = Window(part.row - tile.row, part.col - tile.col, part.height, part.width)
+        window = replace(covered, row=covered.row - tile.row, col=covered.col - tile.col)
         try:
-            with bad_blocks.placed(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)):
-                return raster.read_stack(window)
+            with context.of_part(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)) as inner:
+                return self._tile(index).read_stack(window, inner)
         except RasterError as error:
-            if bad_blocks.lost(error, tile):
-                return np.zeros((len(self.bands) + 1, part.height, part.width), self.dtype)
+            if note_lost(error, tile, context):
+                return np.zeros((len(self.bands) + 1, covered.height, covered.width), self.dtype)
             raise RasterError(self.path, f"tile {error}") from error
 
     def _tile(self, index: int) -> SingleRaster:

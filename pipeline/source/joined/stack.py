@@ -12,8 +12,8 @@ import numpy as np
 from engine.grid import Window
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
-from pipeline.source import bad_blocks
 from pipeline.source.raster import Raster, SingleRaster, Stack
+from pipeline.source.reading import ReadContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,19 @@ class Layer:
     height: int = 1
     width: int = 1
 
-    def read(self, window: Window) -> tuple[Window, Stack] | None:
+    def read(self, window: Window, context: ReadContext) -> tuple[Window, Stack] | None:
         """The part of a window of the stack that the layer covers, and its pixels there, repeated."""
-        part = self.covered(window)
-        if part is None:
+        covered = self.covered(window)
+        if covered is None:
             return None
-        top, left, bottom, right = part.row, part.col, part.row_end, part.col_end
+        top, left, bottom, right = covered.row, covered.col, covered.row_end, covered.col_end
         row, col = (top - self.row) // self.height, (left - self.col) // self.width
         row_end, col_end = -(-(bottom - self.row) // self.height), -(-(right - self.col) // self.width)
-        pixels = self.raster.read_masked(Window(row, col, row_end - row, col_end - col))
+        pixels = self.raster.read_masked(Window(row, col, row_end - row, col_end - col), context)
         down = slice(top - self.row - row * self.height, bottom - self.row - row * self.height)
         across = slice(left - self.col - col * self.width, right - self.col - col * self.width)
         fine = pixels.repeat(self.height, axis=1).repeat(self.width, axis=2)[:, down, across]
-        return part, fine
+        return covered, fine
 
     def spread(self, window: Window, bounds: Window) -> Window:
         """Where a window of the layer lies in the stack, within bounds that it reaches into."""
@@ -83,41 +83,41 @@ class BandStack(Raster):
         """The files of the bands, and how often coarser pixels are repeated."""
         return {
             "stack": [
-                {"name": one.name, "path": one.raster.path, "repeated": [one.height, one.width]}
-                for one in self.layers
+                {"name": layer.name, "path": layer.raster.path, "repeated": [layer.height, layer.width]}
+                for layer in self.layers
             ]
         }
 
     @property
     def members(self) -> Iterator[SingleRaster]:
         """The files of the bands."""
-        for one in self.layers:
-            yield from one.raster.members
+        for layer in self.layers:
+            yield from layer.raster.members
 
     @property
     def pixel_bytes(self) -> int:
         """Bytes of a pixel in memory: its bands, and a layer on its way into them."""
-        return super().pixel_bytes + 2 * max(one.raster.pixel_bytes for one in self.layers)
+        return super().pixel_bytes + 2 * max(layer.raster.pixel_bytes for layer in self.layers)
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels, valid as far as the masks of all layers say, and where all of them are."""
         stack = np.zeros((len(self.layers) + 1, window.height, window.width), self.dtype)
         stack[-1] = 1
         for band, layer in zip(stack, self.layers, strict=False):
-            with bad_blocks.placed(partial(layer.spread, bounds=self.bounds)):
-                found = layer.read(window)
-            if found is None:
+            with context.of_part(partial(layer.spread, bounds=self.bounds)) as inner:
+                layer_read = layer.read(window, inner)
+            if layer_read is None:
                 stack[-1] = 0
                 continue
-            part, pixels = found
-            place = part.slices(window)
-            band[place] = pixels[0]
-            if part == window:
+            covered, pixels = layer_read
+            rows_and_columns = covered.slices(window)
+            band[rows_and_columns] = pixels[0]
+            if covered == window:
                 stack[-1] *= pixels[1] != 0
             else:
-                covered = np.zeros(stack.shape[1:], bool)
-                covered[place] = pixels[1] != 0
-                stack[-1] *= covered
+                valid = np.zeros(stack.shape[1:], bool)
+                valid[rows_and_columns] = pixels[1] != 0
+                stack[-1] *= valid
         return stack
 
     def only(self, numbers: Sequence[int] | None) -> BandStack:
@@ -137,9 +137,9 @@ class BandStack(Raster):
             self,
             layers=layers,
             bands=tuple(numbers),
-            band_names=tuple(one.name for one in layers),
-            dtype=str(np.result_type(*(one.raster.dtype for one in layers))),
-            nodata=tuple(one.raster.nodata[0] for one in layers),
+            band_names=tuple(layer.name for layer in layers),
+            dtype=str(np.result_type(*(layer.raster.dtype for layer in layers))),
+            nodata=tuple(layer.raster.nodata[0] for layer in layers),
         )
 
 

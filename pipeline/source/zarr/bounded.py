@@ -41,8 +41,6 @@ _TYPES = {
 _SAME = frozenset({"adler32", "base64", "bitround", "bytes", "crc32", "crc32c", "fletcher32"})
 _KNOWN = KINDS | _TYPES.keys() | _SAME
 _KNOWN |= {"jenkins_lookup3", "packbits", "sharding_indexed", "shuffle", "transpose", "vlen-utf8"}
-_TEXT_BYTES = 1 << 12  # of a text, such as the name of a band
-
 
 _INDEX_BYTES = 16  # of a chunk, in the index of a shard
 _MOST_BYTES = BLOCK_BYTES * 2
