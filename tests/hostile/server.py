@@ -31,6 +31,7 @@ def warm_up(folder):
     from pipeline.source.gdal.setup import configure
     from tests.rasters import noise, write_geotiff
 
+    configure()  # as the command line does: before GDAL starts
     for name in (
         "engine.networks.kernel",
         "pipeline.graph.labels",
@@ -40,7 +41,6 @@ def warm_up(folder):
         "pyogrio.raw",
     ):
         importlib.import_module(name)
-    configure()  # as the command line does: before GDAL starts
     import_torch()
     torch.zeros(1)
     np.zeros(1)

@@ -225,6 +225,18 @@ def test_all_drivers_are_asked_where_those_of_services_were_left_out():
     )
 
 
+def test_options_of_the_caller_win_but_for_what_labels_depend_on():
+    run_python(
+        "import rasterio\n"
+        "from rasterio.env import get_gdal_config\n"
+        "from pipeline.source.gdal import remote\n"
+        "with rasterio.Env(GDAL_HTTP_MAX_RETRY=9, VRT_NUM_THREADS=4), remote.environment('a.tif'):\n"
+        "    found = [get_gdal_config(f'GDAL_HTTP_{n}') for n in ('MAX_RETRY', 'CONNECTTIMEOUT')]\n"
+        "    assert [*map(str, found)] == ['9', '10'], found\n"
+        "    assert str(get_gdal_config('VRT_NUM_THREADS')) == '1'\n"
+    )
+
+
 # The process of a command
 
 

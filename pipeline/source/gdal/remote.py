@@ -70,7 +70,7 @@ def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
         Forget what is remembered of it. GDAL 3.10 takes the first half of an answer that broke off
         for all of it, a file that it could not reach for one that is not there, and remembers both.
     """
-    options = setup.missing_options()
+    options = setup.missing_options(rasterio.env.getenv() if rasterio.env.hasenv() else ())
     if not is_remote(path):
         # what a local file names is not followed to a network
         with rasterio.Env(DummySession(), CPL_VSIL_CURL_ALLOWED_FILENAME=_NOWHERE, **options):

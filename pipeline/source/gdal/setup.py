@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Container
 from typing import Any
 
 SERVICES = (
@@ -45,7 +46,7 @@ _DEFAULTS = {
     "GDAL_HTTP_MAX_RETRY": "2",
     "GDAL_HTTP_RETRY_DELAY": "0.5",
 }
-"""Settings of a read; what the environment has wins."""
+"""Settings of a read; what the environment has wins, or an `Env` of rasterio's around the read."""
 
 _FIXED = {
     # of a VRT's sources that meet inside a pixel the last has it; GDAL 3.10 reads them in several threads,
@@ -77,9 +78,15 @@ def configure() -> None:
         sys.unraisablehook = _QuietHook(sys.unraisablehook)
 
 
-def missing_options() -> dict[str, str]:
-    """Options that a read needs and that the environment of this process lacks; {} where it is configured."""
-    options = {name: value for name, value in _DEFAULTS.items() if name not in os.environ}
+def missing_options(given: Container[str] = ()) -> dict[str, str]:
+    """Options that a read needs and that this process does not have; {} where it is configured.
+
+    Parameters
+    ----------
+    given
+        Names of options that the caller of the read has set for it.
+    """
+    options = {n: value for n, value in _DEFAULTS.items() if n not in os.environ and n not in given}
     options |= {name: value for name, value in _FIXED.items() if os.environ.get(name) != value}
     return options
 
