@@ -12,8 +12,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from benchmarks import coordinator, data, guard, parts, race, report, suite
-from benchmarks.events import EVENTS
+from benchmarks import data, guard, report
+from benchmarks.parts import coordinator, parts, suite
+from benchmarks.races import race
+from benchmarks.races.catalogue import EVENTS
 from benchmarks.report import Result
 
 _EVENTS = {event.name: event for event in EVENTS}

@@ -108,7 +108,7 @@ def network(stride_px: int, *, built_in: bool = False) -> Path:
     if not path.exists():
         WORK.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        line = [sys.executable, "-m", "benchmarks.random_network", str(stride_px), part]
+        line = [sys.executable, "-m", "benchmarks.races.random_network", str(stride_px), part]
         subprocess.run(line, cwd=ROOT, check=True)
         part.rename(path)
     return path

@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import clock, data, race, report
-from benchmarks.contenders import THREADS, Contender, Pair, cnn, kmeans, library_copy, ours
-from benchmarks.events import bare, floor, loaded, mapped, sinks
-from benchmarks.race import Entry, Race
+from benchmarks import clock, data, report
+from benchmarks.races import race
+from benchmarks.races.catalogue import bare, floor, loaded, mapped, sinks
+from benchmarks.races.contenders import THREADS, Contender, Pair, cnn, kmeans, library_copy, ours
+from benchmarks.races.race import Entry, Race
 
 RECORDED = Path(__file__).with_name("recorded.json")
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import psutil
 
 from benchmarks import clock
-from benchmarks.command import ROOT
-from benchmarks.contenders import Pair
-from benchmarks.coordinator import Coordination
 from benchmarks.data import Photo
-from benchmarks.race import Entry, Race
-from benchmarks.suite import Timing
+from benchmarks.parts.coordinator import Coordination
+from benchmarks.parts.suite import Timing
+from benchmarks.races.command import ROOT
+from benchmarks.races.contenders import Pair
+from benchmarks.races.race import Entry, Race
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

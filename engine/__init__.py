@@ -1,5 +1,5 @@
 """The mathematics of Tilewright: kernels on plain arrays, codebooks, clustering.
 
 Nothing here reads rasters or schedules work: no Dask, no xarray, no rasterio. A kernel
-takes a patch of pixels and says which label every pixel of its core gets.
+takes a patch of pixels and returns a label for every pixel of the patch's core.
 """

@@ -1,8 +1,8 @@
 """Compiled loops over pixels: block means and nearest centres.
 
-Element-wise IEEE arithmetic in a fixed order, without fast-math, so that a result is the same
-bits on every machine, in any array shape and with any number of threads. All release the GIL.
-Compiled once by numba and cached beside this file (or in the user's cache folder).
+Arithmetic is element-wise IEEE in a fixed order, without fast-math, so results are bit-identical
+on every machine, for any array shape and any number of threads. All loops release the GIL.
+Numba compiles them once and caches them beside this file (or in the user's cache folder).
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import numpy.typing as npt
 
 from engine.codebook import Scaling
 
-_RUN = 512  # pixels whose distances are kept in the first-level cache at a time
+_RUN = 512  # pixels per pass: their distances fit into the first-level cache
 
 
 @numba.njit(nogil=True, cache=True)
-def _nearest(  # noqa: C901, PLR0912  (the loops that numba vectorises have to stand here)
+def _nearest(  # noqa: C901, PLR0912  (numba vectorises loops only within one function)
     values: Any, low: Any, gain: Any, centres: Any, valid: Any, out: Any
 ) -> None:
-    """Nearest centre of each column of `values` (D, n) into `out` (n,); ties to the lowest."""
+    """Write the index of the nearest centre of each column of `values` (D, n) into `out` (n,).
+
+    Ties go to the lowest index; invalid columns get 255.
+    """
     dims, n = values.shape
     scaled = low.shape[0] > 0
     run = np.empty((dims, _RUN), np.float32)
@@ -67,8 +70,8 @@ def _nearest(  # noqa: C901, PLR0912  (the loops that numba vectorises have to s
 def _block_sums(pixels: Any, valid: Any, row: int, col: int, block: int, sums: Any, counts: Any) -> None:
     """Add the valid pixels of each block into `sums` (band, by, bx) and `counts` (by, bx).
 
-    `row` and `col` place the array's first pixel relative to the first block's. Rows are added to a
-    line first, which vectorises; each block then adds its part of the line.
+    `row` and `col` are the offset of the array's first pixel within the first block. Rows are first
+    summed into one line, which vectorises; each block then sums its columns of that line.
     """
     bands, height, width = pixels.shape
     line = np.zeros((bands, width), sums.dtype)
@@ -97,7 +100,7 @@ def _block_sums(pixels: Any, valid: Any, row: int, col: int, block: int, sums: A
 
 @numba.njit(nogil=True, cache=True)
 def _spread(blocks: Any, valid: Any, row: int, col: int, block: int, out: Any) -> None:
-    """Give each valid pixel of `out` its block's label, others 255."""
+    """Write its block's label to each valid pixel of `out`, 255 to the others."""
     height, width = out.shape
     line = np.empty(width, np.uint8)
     for y in range(height):
@@ -120,13 +123,13 @@ def nearest(
     Parameters
     ----------
     values
-        Shape (D, ...), any real dtype: features before scaling.
+        Shape (D, ...), any real dtype: unscaled features.
     centres
         Shape (K, D), K at most 254.
     valid
         Shape (...), True where a value is valid.
     scaling
-        Of values to what the centres are in, or None.
+        Converts `values` to the scale of the centres; None if they have it already.
 
     Returns
     -------
@@ -144,7 +147,7 @@ def nearest(
 def block_means(
     pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], row: int, col: int, block: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Mean of the valid pixels of each block.
+    """Means of the valid pixels of each block, and which blocks have any.
 
     Integers of up to 32 bits are summed exactly; floats in float64, row by row.
 
@@ -155,7 +158,7 @@ def block_means(
     valid
         Shape (y, x), True where valid.
     row, col
-        Place of the first pixel in its block, 0 to block - 1.
+        Position of the first pixel in its block, 0 to block - 1.
     block
         Side of a block in pixels.
 
@@ -176,7 +179,7 @@ def block_means(
 
 
 def _sum_dtype(dtype: np.dtype[Any]) -> type[Any]:
-    """What sums of a block of at most 32 x 32 pixels are exact in; float64 for floats and 64-bit integers."""
+    """Dtype in which the sum of at most 32 x 32 pixels is exact; float64 if no integer dtype fits."""
     if dtype.kind not in "iu" or dtype.itemsize > 4:
         return np.float64
     return np.int32 if dtype.itemsize <= 2 else np.int64

@@ -2,9 +2,9 @@
 
 Sources: S. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982);
 D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007,
-with greedy candidate selection as in scikit-learn. A library is not used here because its
-centres differ in the last bits, and once by a different solution, between one and two threads
-of BLAS; these loops add in a fixed order on one thread.
+with greedy candidate selection as in scikit-learn. No library is used: with one and with two
+BLAS threads, scikit-learn's centres differed in the last bits, and once the whole solution
+differed. The loops here add in a fixed order on one thread.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import Any
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
+from engine.arrays import F32, F64
 
 STARTS = 8
-_RUN = 256  # vectors whose distances to a group of centres stay in the first-level cache
-_GROUP = 8
+_RUN = 256  # vectors per pass: their distances to a group of centres fit into the first-level cache
+_GROUP = 8  # centres per pass over the vectors
 _START_SAMPLE = 8192
 _START_VALUES = 1 << 20
 _START_ITERATIONS = 20
@@ -36,8 +34,8 @@ class Clustering:
     Parameters
     ----------
     centres
-        Shape (K, D), float32, ascending by mean. K is smaller than asked for where there are
-        fewer distinct vectors.
+        Shape (K, D), float32, ascending by mean. K is smaller than requested if there are fewer
+        distinct vectors.
     inertia
         Weighted sum of squared distances to the nearest centre.
     iterations
@@ -66,7 +64,7 @@ def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
         for first in range(0, count, _GROUP):
             group = min(_GROUP, count - first)
             sums[:] = 0.0
-            # each line is read once for a group of centres: lines are many more than the caches hold
+            # each line is read once for a group of centres: all lines together exceed the caches
             for d in range(dims):
                 line = x[d, start : start + size]
                 for k in range(group):
@@ -74,7 +72,7 @@ def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
                     for i in range(size):
                         t = line[i] - c
                         run[i] += t * t
-            # choices without branches, which processors do several at a time
+            # conditional moves instead of branches, so that the loop vectorises
             for k in range(group):
                 run = sums[k]
                 for i in range(size):
@@ -99,7 +97,7 @@ def _means(rows: Any, weights: Any, labels: Any, distances: Any, centres: Any) -
         if mass[c] > 0:
             centres[c] = sums[c] / mass[c]
         else:
-            # an empty cluster takes the vector that is worst served, so K clusters stay K
+            # an empty cluster moves to the vector with the largest weighted distance, so K stays K
             worst = np.argmax(distances * weights)
             centres[c] = rows[worst]
             distances[worst] = 0.0
@@ -109,9 +107,9 @@ def _means(rows: Any, weights: Any, labels: Any, distances: Any, centres: Any) -
 def _lloyd(
     x: Any, rows: Any, weights: Any, centres: Any, iterations: int, labels: Any, distances: Any
 ) -> tuple[float, int]:
-    """Iterate in place until no label changes; gives the inertia and the number of iterations.
+    """Iterate in place until no label changes; returns the inertia and the number of iterations.
 
-    The vectors are given twice: as columns, for distances, and as rows, for means.
+    The vectors are passed twice: `x` as columns, for distances, and `rows`, for means.
     """
     before = np.full(x.shape[1], -1, np.int64)
     done = 0
@@ -130,19 +128,22 @@ def _lloyd(
 
 
 @numba.njit(nogil=True, cache=True)
-def _reached(x: Any, weights: Any, closest: Any, index: int, found: Any) -> float:
-    """Squared distances to the nearest centre if vector `index` became one; gives their weighted sum."""
+def _reached(x: Any, weights: Any, closest: Any, index: int, reached: Any) -> float:
+    """Fill `reached` with squared distances to the nearest centre if vector `index` became one.
+
+    Returns their weighted sum.
+    """
     dims, n = x.shape
-    found[:] = 0.0
+    reached[:] = 0.0
     for d in range(dims):
         c, line = x[d, index], x[d]
         for i in range(n):
             t = line[i] - c
-            found[i] += t * t
+            reached[i] += t * t
     total = 0.0
     for i in range(n):
-        found[i] = min(found[i], closest[i])
-        total += weights[i] * found[i]
+        reached[i] = min(reached[i], closest[i])
+        total += weights[i] * reached[i]
     return total
 
 
@@ -163,16 +164,16 @@ def _plus_plus(x: F64, weights: F64, k: int, rng: np.random.Generator) -> F64:
 
 
 def _draw(weights: F64, rng: np.random.Generator) -> int:
-    """An index drawn in proportion to weight."""
+    """A random index, drawn with probabilities proportional to the weights."""
     total = np.cumsum(weights)
     return int(np.searchsorted(total, rng.random() * total[-1], side="right").clip(0, len(weights) - 1))
 
 
 def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -> Clustering:
-    """Cluster vectors into at most `k` groups.
+    """Clusters of vectors, at most `k` of them.
 
-    Starts are run on the first vectors (callers give them in hash order, so these are a random
-    part), the best of them is refined on all.
+    `STARTS` k-means++ starts are run on the first vectors only (callers pass them in hash order,
+    so the first ones are a random subset); the best is refined on all vectors.
 
     Parameters
     ----------
@@ -181,9 +182,9 @@ def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -
     k
         Number of clusters, at least 1.
     seed
-        Seeds the starts.
+        Seed of the starts.
     weights
-        Shape (n,), positive; how often each vector stands for a pixel (default 1).
+        Shape (n,), positive: number of pixels that each vector stands for (default 1).
 
     Returns
     -------
@@ -202,16 +203,16 @@ def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -
     x = np.ascontiguousarray(np.asarray(vectors, np.float64).T)
     w = np.ones(len(vectors)) if weights is None else np.ascontiguousarray(weights, np.float64)
     labels, distances = np.empty(len(w), np.int64), np.empty(len(w))
-    few = min(_START_SAMPLE, max(1024, _START_VALUES // x.shape[0]))
-    if _distinct(vectors[:few], k) < k:
-        few = len(w)
-    part, part_w = np.ascontiguousarray(x[:, :few]), w[:few]
-    first = part, rows[:few], part_w
-    room = labels[:few], distances[:few]
+    few_count = min(_START_SAMPLE, max(1024, _START_VALUES // x.shape[0]))
+    if _distinct(vectors[:few_count], k) < k:
+        few_count = len(w)
+    few_columns, few_weights = np.ascontiguousarray(x[:, :few_count]), w[:few_count]
+    few_vectors = few_columns, rows[:few_count], few_weights
+    few_results = labels[:few_count], distances[:few_count]
     best: tuple[float, F64] | None = None
     for start in range(STARTS):
-        centres = _plus_plus(part, part_w, k, np.random.default_rng([seed, start]))
-        inertia, _ = _lloyd(*first, centres, _START_ITERATIONS, *room)
+        centres = _plus_plus(few_columns, few_weights, k, np.random.default_rng([seed, start]))
+        inertia, _ = _lloyd(*few_vectors, centres, _START_ITERATIONS, *few_results)
         if best is None or inertia < best[0]:
             best = inertia, centres
     assert best is not None
@@ -223,10 +224,10 @@ def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -
 
 
 def _distinct(x: F32 | F64, enough: int) -> int:
-    """Number of distinct vectors, counted no further than needed to know that it is enough."""
+    """Number of distinct vectors; counting stops once `enough` are found."""
     size = 4 * enough
     while True:
-        found = len(np.unique(x[:size], axis=0))
-        if found >= enough or size >= len(x):
-            return found
+        distinct = len(np.unique(x[:size], axis=0))
+        if distinct >= enough or size >= len(x):
+            return distinct
         size *= 8

@@ -1,4 +1,4 @@
-"""The codebook: frozen centres, and everything else that decides what a label means."""
+"""The codebook: frozen centres, and everything else that determines what a label means."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNREADABLE = (
     KeyError,
     TypeError,
     AttributeError,
-    RuntimeError,  # such as a member that says it is encrypted
+    RuntimeError,  # such as a member that claims to be encrypted
     MemoryError,
     zipfile.BadZipFile,
     zlib.error,
@@ -66,7 +66,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Codebook:
-    """K-Means centres, frozen, with all that a label's meaning depends on.
+    """Frozen K-Means centres, with everything that the meaning of a label depends on.
 
     Parameters
     ----------
@@ -75,15 +75,15 @@ class Codebook:
     kernel
         Identity of the kernel: name and parameters.
     bands
-        What it was fitted on: 1-based band numbers, names or expressions.
+        Bands that it was fitted on: 1-based numbers, names or expressions.
     dtype
         Dtype of the pixels that it was fitted on.
     band_mean
         Shape (B,), float64: mean of each band over the sample, in pixel values.
     scaling
-        Scaling of the features, or None where they are taken as they are (uint8).
+        Scaling of the features, or None where they are used unscaled (uint8).
     fit
-        How it was fitted: method, seed, what was seen. Not part of the hash.
+        How it was fitted: method, seed, sample counts. Not part of the hash.
     """
 
     centres: npt.NDArray[np.float32]
@@ -101,14 +101,14 @@ class Codebook:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over everything that decides a label, as 64 hex digits."""
+        """SHA-256 of everything that determines a label, as 64 hex digits."""
         h = hashlib.sha256(json.dumps(self._header(), sort_keys=True).encode())
         for array in self._arrays().values():
             h.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return h.hexdigest()
 
     def _check(self) -> None:
-        """Refuse parts that do not fit each other: compiled loops trust their shapes."""
+        """Refuse arrays whose shapes do not match: the compiled loops do not check them."""
         bands, dims = len(self.bands), int(self.kernel.get("features", len(self.bands)))
         limits = () if self.scaling is None else (self.scaling.low, self.scaling.high)
         shapes = [(self.centres, (self.segments, dims)), *((a, (bands,)) for a in (self.band_mean, *limits))]
@@ -120,7 +120,7 @@ class Codebook:
         share = self.fit.get("share", [])
         numbers = [*(self.fit.get(key, 0) for key in _COUNTS), *(share if isinstance(share, list) else "?")]
         if not all(isinstance(n, (int, float)) for n in numbers) or len(share) not in (0, self.segments):
-            raise CodebookError("what it says of its fit is no numbers; fit it again")
+            raise CodebookError("its record of the fit holds values that are not numbers; fit it again")
         if not 1 <= self.segments <= _MAX_SEGMENTS:
             raise CodebookError(f"{self.segments} centres, not 1 to {_MAX_SEGMENTS}; fit it again")
 
@@ -141,7 +141,7 @@ class Codebook:
         return arrays
 
     def to_bytes(self) -> bytes:
-        """The .npz file: the same bytes for the same codebook (no times in the archive)."""
+        """The .npz file; equal codebooks have equal bytes (the archive holds no times)."""
         meta = {**self._header(), "fit": self.fit, "codebook_hash": self.content_hash}
         text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
         buffer = io.BytesIO()
@@ -195,7 +195,7 @@ class Codebook:
 
 
 def _members(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an .npz, never unpickled, never larger than a codebook may be."""
+    """The arrays of an .npz, read without pickle and only up to the size limit of a codebook."""
     with zipfile.ZipFile(path) as archive:
         if sum(info.file_size for info in archive.infolist()) > _LIMIT_BYTES:
             raise CodebookError(f"unpacks to more than {_LIMIT_BYTES >> 20} MiB, too large for a codebook")

@@ -1,8 +1,8 @@
 """The pixel grid: windows, cells and chunks in absolute pixel coordinates.
 
 Everything in Tilewright is addressed by its pixel offset from the upper-left pixel of the
-whole raster, so that a part of a raster lies on the same grid as the whole. That is what
-makes results independent of how the work is cut up.
+whole raster, so a crop of a raster lies on the same grid as the whole raster. Results are
+therefore independent of how the work is divided.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Window:
         return self.height * self.width
 
     def grow(self, px: int, bounds: Window) -> Window:
-        """The window widened by `px` on each side, but not beyond `bounds`."""
+        """The window widened by `px` on each side, clipped to `bounds`."""
         row, col = max(bounds.row, self.row - px), max(bounds.col, self.col - px)
         row_end, col_end = min(bounds.row_end, self.row_end + px), min(bounds.col_end, self.col_end + px)
         return Window(row, col, row_end - row, col_end - col)
@@ -67,17 +67,17 @@ class Window:
         )
 
     def shared(self, other: Window) -> Window:
-        """The pixels that two windows share, which have to overlap."""
+        """The intersection of two windows, which have to overlap."""
         row, col = max(self.row, other.row), max(self.col, other.col)
         row_end, col_end = min(self.row_end, other.row_end), min(self.col_end, other.col_end)
         return Window(row, col, row_end - row, col_end - col)
 
     def holds(self, other: Window) -> bool:
-        """Whether all pixels of another window are in this one."""
+        """Whether this window contains all pixels of another one."""
         return self.overlaps(other) and self.shared(other) == other
 
     def aligned(self, step: int) -> Window:
-        """The smallest window that holds this one and is cut at multiples of `step`."""
+        """The smallest window that contains this one and whose edges are multiples of `step`."""
         row, col = self.row // step * step, self.col // step * step
         return Window(row, col, -(-self.row_end // step) * step - row, -(-self.col_end // step) * step - col)
 
@@ -88,17 +88,17 @@ class Window:
 
 
 def split(start: int, length: int, side: int, smallest: int = 1) -> tuple[int, ...]:
-    """Lengths of the pieces of an interval, cut at the absolute multiples of `side`.
+    """Lengths of the segments of an interval that is cut at the absolute multiples of `side`.
 
     Parameters
     ----------
     start, length
         The interval, in absolute pixels.
     side
-        Distance of the cuts.
+        Distance between the cuts.
     smallest
-        Pieces at the ends that are shorter are merged with their neighbour (a halo may not
-        be larger than the piece that it is taken from).
+        Segments at the ends that are shorter are merged with their neighbour (a halo may not
+        be larger than the segment that it is taken from).
     """
     cuts = [start, *range((start // side + 1) * side, start + length, side), start + length]
     if len(cuts) > 2 and cuts[1] - cuts[0] < smallest:
@@ -111,7 +111,7 @@ def split(start: int, length: int, side: int, smallest: int = 1) -> tuple[int, .
 def tiles(bounds: Window, side: int, width: int = 0) -> Iterator[Window]:
     """The windows, row by row, into which the absolute multiples of `side` cut `bounds`.
 
-    Columns are cut at those of `width`, where it is given.
+    Columns are cut at multiples of `width` instead, if it is given.
     """
     row = bounds.row
     for rows in split(bounds.row, bounds.height, side):
@@ -123,7 +123,7 @@ def tiles(bounds: Window, side: int, width: int = 0) -> Iterator[Window]:
 
 
 def chunk_side(requested_px: int, cell_px: int = CELL_PX) -> int:
-    """The chunk side for a requested one: rounded up to whole cells.
+    """The requested chunk side, rounded up to whole cells.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Hash sampling: the same choice of cells and blocks whatever the order they are met in.
+"""Hash sampling: a choice of cells and blocks that does not depend on the order of processing.
 
 The hash is splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
 generators", OOPSLA 2014), applied to absolute grid coordinates. Taking the items of the
 smallest hashes ("bottom-k") is mergeable: the bottom-k of a union is the bottom-k of the
-parts' bottom-k, so neither chunking nor order can change the sample.
+bottom-k of its subsets, so neither chunking nor order can change the sample.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ def _hash_each(seed: Any, rows: Any, cols: Any, out: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _hash_mask(seed: Any, mask: Any, row: Any, col: Any, limit: Any, hashes: Any, places: Any) -> int:
-    """Hashes up to `limit`, with their places, as many as there is room for; gives how many there are."""
+def _hash_mask(seed: Any, mask: Any, row: Any, col: Any, limit: Any, hashes: Any, indices: Any) -> int:
+    """Write hashes up to `limit` and their flat indices, as many as fit; return how many there are."""
     height, width = mask.shape
     across = np.empty(width, np.uint64)
     for x in range(width):
         across[x] = _mix(np.uint64(col + x))
-    found = 0
+    count = 0
     for y in range(height):
         down = _mix(np.uint64(row + y) ^ seed)
         for x in range(width):
             value = _mix(down + across[x])
             if value <= limit and mask[y, x]:
-                if found < hashes.size:
-                    hashes[found] = value
-                    places[found] = y * width + x
-                found += 1
-    return found
+                if count < hashes.size:
+                    hashes[count] = value
+                    indices[count] = y * width + x
+                count += 1
+    return count
 
 
 def mix(x: U64) -> U64:
@@ -66,9 +66,9 @@ def mix(x: U64) -> U64:
     return out
 
 
-def key(*parts: object) -> int:
-    """A 64-bit key of some values, by BLAKE2b of their `repr`; the same in every process."""
-    text = "\x1f".join(map(repr, parts)).encode()
+def key(*values: object) -> int:
+    """A 64-bit key of some values: BLAKE2b of their `repr`, so it is equal in every process."""
+    text = "\x1f".join(map(repr, values)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
@@ -96,7 +96,7 @@ def grid_hash(seed: int, rows: npt.ArrayLike, cols: npt.ArrayLike) -> U64:
 def mask_bottom(
     seed: int, mask: npt.NDArray[np.bool_], row: int, col: int, k: int
 ) -> tuple[U64, npt.NDArray[np.int64], int]:
-    """The positions of a grid, of those where a mask is True, with the smallest hashes.
+    """The grid positions with the smallest hashes, of those where a mask is True.
 
     Parameters
     ----------
@@ -105,42 +105,42 @@ def mask_bottom(
     mask
         Shape (y, x).
     row, col
-        Position of its first element.
+        Grid position of its first element.
     k
-        How many, at least 1.
+        Number of positions wanted, at least 1.
 
     Returns
     -------
     hashes
         uint64, shape (n,), n at most k, smallest first: `grid_hash` of the positions.
-    places
-        int64, shape (n,): their indices in the flattened mask; of equal hashes the first comes first.
-    found
-        How often the mask is True.
+    indices
+        int64, shape (n,): indices of the positions in the flattened mask; ties by index.
+    total
+        Number of True elements of the mask.
     """
     mask = np.ascontiguousarray(mask)
-    found = int(np.count_nonzero(mask))
-    # so many lie below the limit nearly always, and not many more: few hashes are kept and sorted
+    total = int(np.count_nonzero(mask))
+    # the limit is set so that nearly always at least k, and few more, lie below it: few hashes are sorted
     wanted = k + 8 * math.isqrt(k) + 8
     room = 2 * wanted
-    limit = 1.0 if wanted >= found else wanted / found
+    limit = 1.0 if wanted >= total else wanted / total
     while True:
-        hashes, places = np.empty(min(room, found), np.uint64), np.empty(min(room, found), np.int64)
+        hashes, indices = np.empty(min(room, total), np.uint64), np.empty(min(room, total), np.int64)
         edge = np.uint64(min(int(limit * 2**64), 2**64 - 1))
-        below = _hash_mask(np.uint64(seed), mask, row, col, edge, hashes, places)
+        below = _hash_mask(np.uint64(seed), mask, row, col, edge, hashes, indices)
         if below > len(hashes):
             room = below
-        elif below < min(k, found):
+        elif below < min(k, total):
             limit *= 2
         else:
             order = np.argsort(hashes[:below], kind="stable")[:k]
-            return hashes[order], places[order], found
+            return hashes[order], indices[order], total
 
 
 def bottom(hashes: U64, k: int) -> npt.NDArray[np.intp]:
     """Indices of the `k` smallest hashes, smallest first; ties by position."""
     if hashes.size > k:
-        # every hash up to the k-th smallest, so that a tie at the edge cannot depend on the partition
+        # all hashes up to the k-th smallest: np.partition picks arbitrarily among ties at the edge
         edge = np.partition(hashes, k - 1)[k - 1]
         near = np.flatnonzero(hashes <= edge)
         return near[np.argsort(hashes[near], kind="stable")][:k]

@@ -1,4 +1,4 @@
-"""What a kernel is: the contract between the chunk graph and the mathematics."""
+"""The kernel protocol: the contract between the chunk graph and the mathematics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.codebook import Codebook, Scaling
 
 NODATA = 255
-"""Label of a pixel that has none."""
+"""Value of a pixel without a label."""
 
 MAX_SEGMENTS = 254
 """Labels are 0 to K - 1 in uint8, with 255 for nodata."""
@@ -31,7 +31,7 @@ Vectors = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Pixels with their place on the raster's grid.
+    """Pixels with their position on the raster's grid.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ class Patch:
     valid
         Shape (y, x), bool, True where a pixel is valid.
     outer
-        Where the arrays lie, in absolute pixels.
+        Window of the arrays, in absolute pixels.
     core
-        The part of `outer` that labels or features are wanted for; the rest is halo.
+        Window within `outer` that labels or features are computed for; the rest is halo.
     bounds
-        The whole raster (or the slice of it that there is): beyond it lies nothing.
+        Window of the whole raster (or of the available slice of it): there are no pixels outside.
     """
 
     pixels: Pixels
@@ -70,7 +70,7 @@ class Features:
     vectors
         Shape (n, D), float64 or float32.
     rows, cols
-        Shape (n,), int64: where each stands on the absolute feature grid.
+        Shape (n,), int64: position of each vector on the absolute feature grid.
     """
 
     vectors: Vectors
@@ -80,14 +80,14 @@ class Features:
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """What a fit found of the bands' values, which a network needs before it sees a pixel.
+    """Statistics of the bands from the fit's sample; a network needs them before its first image.
 
     Parameters
     ----------
     mean
-        Shape (B,), float64, in pixel values: shown to a network in place of invalid pixels.
+        Shape (B,), float64, in pixel values: replaces invalid pixels in the input of a network.
     scaling
-        Of pixel values to 0..255, or None where they are that already.
+        Scaling of pixel values to 0..255, or None where they have that range already.
     """
 
     mean: npt.NDArray[np.float64]
@@ -98,14 +98,14 @@ Places = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Rows and columns on the absolute feature grid."""
 
 Select = Callable[[Mask, int, int], Places]
-"""Picks some of the places where a mask is True, so that others need no features computed.
+"""Picks some of the positions where a mask is True; features are computed only for these.
 
 Called with the mask, shape (y, x), and the row and column of its first element on the feature grid.
 """
 
 
 def every(mask: Mask, row: int, col: int) -> Places:
-    """The `Select` that picks all places, row by row."""
+    """The `Select` that picks all positions, row by row."""
     rows, cols = np.nonzero(mask)
     return rows + row, cols + col
 
@@ -114,13 +114,13 @@ def every(mask: Mask, row: int, col: int) -> Places:
 class Kernel(Protocol):
     """Turns a patch into features, and with a codebook into labels.
 
-    A kernel is a small frozen value that pickles in a few bytes: what is heavy (a network) it
-    loads once per process by name.
+    A kernel is a small frozen value that pickles in a few bytes; a network is loaded once per
+    process, by its name.
     """
 
     @property
     def halo_px(self) -> int:
-        """Pixels beyond a core that its labels depend on."""
+        """Width of the margin around a core that its labels depend on, in pixels."""
         ...
 
     @property
@@ -130,46 +130,51 @@ class Kernel(Protocol):
 
     @property
     def cell_px(self) -> int:
-        """Side of the cell in which labels are computed."""
+        """Side of a cell, the unit of compute."""
         ...
 
     @property
     def block_px(self) -> int:
-        """Side of the blocks that threads label at a time if it is costly: a multiple of a cell's."""
+        """Side of the windows that a costly kernel labels in one thread: a multiple of `cell_px`."""
         ...
 
     @property
     def sample_px(self) -> int:
-        """Side of the cells that a fit samples: as many as can be had at the cost of reading them."""
+        """Side of the cells that a fit samples, chosen to see many places for what reading them costs."""
         ...
 
     @property
     def sample_vectors(self) -> int:
-        """Feature vectors that a fit takes, about."""
+        """Approximate number of feature vectors in a fit's sample."""
         ...
 
     @property
     def needs_statistics(self) -> bool:
-        """True if features can only be computed once the bands' statistics are known."""
+        """True if features cannot be computed before the bands' statistics are known."""
         ...
 
     @property
     def costly(self) -> bool:
-        """True if a cell takes long enough that the cells of one window are worth spreading over threads."""
+        """True if a cell takes long enough to spread the cells of one window over threads."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Device that it computes on: ``cpu``, or a torch device."""
         ...
 
     @property
     def bands(self) -> int | None:
-        """Bands that it takes, or None for any number."""
+        """Number of bands that the kernel needs, or None for any number."""
         ...
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name and parameters, as JSON values; goes into the codebook and its hash."""
+        """Name and parameters, as JSON values; part of the codebook and its hash."""
         ...
 
     def features(self, patch: Patch, statistics: BandStatistics | None, select: Select) -> Features:
-        """Features whose place lies in the patch's core, of those that `select` picks."""
+        """Features whose position lies in the patch's core, of those that `select` picks."""
         ...
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:

@@ -1,9 +1,9 @@
 """The K-Means kernel: means of R x R pixel blocks, assigned to frozen centres.
 
-Blocks lie on the absolute R grid of the raster, so a block is the same pixels in every
-chunking; a block that the raster's edge or nodata cuts uses the mean of what is valid. The old
-system padded a whole extra block on exact multiples and stretched labels over it, so edges
-moved; here a label stands on the pixels it was computed from.
+Blocks lie on the absolute R grid of the raster, so a block holds the same pixels in every
+chunking. Where the raster's edge or nodata cuts a block, the mean of its valid pixels is used. The
+old system padded a whole extra block on exact multiples and stretched labels over it, which moved
+edges; here a label covers exactly the pixels that it was computed from.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from engine import blocks
+from engine.arrays import F64
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window
 from engine.kernel import MAX_RESOLUTION, BandStatistics, Features, Labels, Mask, Patch, Select, every
-
-Means = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class BlockKMeans:
 
     @property
     def halo_px(self) -> int:
-        """Pixels of a block that a cell border may cut off: none where blocks divide cells."""
+        """Most pixels of a block beyond a cell's border: 0 where the block side divides the cell's."""
         return 0 if CELL_PX % self.resolution == 0 else self.resolution - 1
 
     @property
@@ -65,18 +63,23 @@ class BlockKMeans:
 
     @property
     def sample_px(self) -> int:
-        """Side of a sampled cell: a tile of most files, which is decoded whole in any case."""
+        """Side of a sampled cell: that of a tile in most files, which is decoded as a whole anyway."""
         return CELL_PX
 
     @property
     def sample_vectors(self) -> int:
-        """Feature vectors that a fit takes, about."""
+        """Approximate number of feature vectors in a fit's sample."""
         return 1 << 16
 
     @property
     def needs_statistics(self) -> bool:
         """False: features are plain means."""
         return False
+
+    @property
+    def device(self) -> str:
+        """The CPU: nothing here runs elsewhere."""
+        return "cpu"
 
     @property
     def costly(self) -> bool:
@@ -99,21 +102,21 @@ class BlockKMeans:
         statistics: BandStatistics | None = None,  # noqa: ARG002  (means need none)
         select: Select = every,
     ) -> Features:
-        """Means of the blocks whose first pixel in the raster lies in the core, raw pixel values."""
+        """Means, in raw pixel values, of the blocks whose first pixel within the raster lies in the core."""
         r, core, bounds = self.resolution, patch.core, patch.bounds
         first_row = core.row // r if core.row == bounds.row else -(-core.row // r)
         first_col = core.col // r if core.col == bounds.col else -(-core.col // r)
         if first_row * r >= core.row_end or first_col * r >= core.col_end:
-            none = np.empty(0, np.int64)
-            return Features(np.empty((0, len(patch.pixels))), none, none)
+            no_positions = np.empty(0, np.int64)
+            return Features(np.empty((0, len(patch.pixels))), no_positions, no_positions)
         if r == 1:
             inside = core.slices(patch.outer)
             values, seen = patch.pixels[:, *inside], patch.valid[inside]
         else:
             values, seen = self._means(patch, first_row, first_col)
         rows, cols = select(seen, first_row, first_col)
-        chosen = values[:, rows - first_row, cols - first_col]
-        return Features(chosen.T.astype(np.float64), rows, cols)
+        vectors = values[:, rows - first_row, cols - first_col]
+        return Features(vectors.T.astype(np.float64), rows, cols)
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:
         """Labels of the core: each valid pixel gets its block's nearest centre."""
@@ -124,11 +127,11 @@ class BlockKMeans:
             return blocks.nearest(patch.pixels[:, rows, cols], codebook.centres, valid, codebook.scaling)
         first_row, first_col = core.row // r, core.col // r
         means, seen = self._means(patch, first_row, first_col)
-        chosen = blocks.nearest(means, codebook.centres, seen, codebook.scaling)
-        return blocks.spread(chosen, valid, core.row - first_row * r, core.col - first_col * r, r)
+        block_labels = blocks.nearest(means, codebook.centres, seen, codebook.scaling)
+        return blocks.spread(block_labels, valid, core.row - first_row * r, core.col - first_col * r, r)
 
-    def _means(self, patch: Patch, first_row: int, first_col: int) -> tuple[Means, Mask]:
-        """Means of the blocks from a first one to the core's last, of the pixels that the patch has."""
+    def _means(self, patch: Patch, first_row: int, first_col: int) -> tuple[F64, Mask]:
+        """Means of the blocks from a first one to the core's last, over the pixels in the patch."""
         r, core, outer = self.resolution, patch.core, patch.outer
         row, col = max(first_row * r, outer.row), max(first_col * r, outer.col)
         row_end = min(-(-core.row_end // r) * r, outer.row_end)

@@ -22,7 +22,7 @@ __all__ = ["Codebook", "RunConfig", "fit", "open_raster", "run", "segment", "wri
 _HOMES = {
     "Codebook": "engine.codebook",
     "RunConfig": "pipeline.config",
-    "fit": "pipeline.fitting.codebook",
+    "fit": "pipeline.api.fitting",
     "open_raster": "pipeline.api.arrays",
     "run": "pipeline.running.run",
     "segment": "pipeline.api.arrays",

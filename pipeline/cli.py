@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline import out_names
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import TilewrightError, UsageError, one_line
 from pipeline.process import signals
@@ -201,7 +202,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 raise UsageError(
                     "--retry-bad takes sources and options from OUT; leave SOURCE and --config out"
                 )
-            arguments.config, arguments.out = str(Path(again) / "run.json"), again
+            arguments.config, arguments.out = str(Path(again) / out_names.RUN), again
         config = _config(arguments)
         arguments.debug = config.debug
         display = progress.chosen(config.progress)
@@ -260,7 +261,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pipeline.commands.verify.verify import Verification, summary
+    from pipeline.commands.verify.verdict import summary
+    from pipeline.commands.verify.verify import Verification
     from pipeline.events import progress
     from pipeline.source.gdal.setup import configure
     from pipeline.workers import pool as workers

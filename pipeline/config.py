@@ -1,4 +1,4 @@
-"""The configuration of a run: one frozen model, from which the command line and YAML follow."""
+"""The configuration of a run: one frozen model, which defines the command line and the YAML file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DEPTH_LIMIT = 16
 
 
 def _numbers(kind: type[int | float]) -> BeforeValidator:
-    """Accept "1,2,3" where a list of numbers is wanted."""
+    """Accept text such as "1,2,3" for a list of numbers."""
 
     def read(value: object) -> object:
         return [kind(v) for v in value.split(",")] if isinstance(value, str) and value != "none" else value
@@ -33,22 +33,22 @@ def _numbers(kind: type[int | float]) -> BeforeValidator:
 
 
 def _whole(value: object) -> object:
-    """Accept "2" where one of a few numbers is wanted."""
+    """Accept text such as "2" for a number."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _one_or_more(value: object) -> object:
-    """Accept one name where a list of names is wanted."""
+    """Accept one name for a list of names."""
     return [value] if isinstance(value, str) else value
 
 
 def _text(value: object) -> object:
-    """Accept a plain number where text is wanted, as YAML reads `workers: 2`."""
+    """Accept a plain number for text: YAML reads `workers: 2` as a number."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _bytes(value: object) -> object:
-    """Accept "4GiB" where a number of bytes is wanted."""
+    """Accept text such as "4GiB" for a number of bytes."""
     match = (
         re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(i?)B?", value.strip()) if isinstance(value, str) else None
     )
@@ -59,15 +59,15 @@ def _bytes(value: object) -> object:
 
 
 class RunConfig(BaseModel):
-    """Everything that decides what a run does; unknown keys are refused."""
+    """All options of a run; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sources: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
         (), description="files, folders, globs or @list.txt"
     )
-    out: str | None = Field(None, description="folder for the outputs")
-    method: Literal["kmeans", "cnn"] = Field("kmeans", description="kernel")
+    out: str | None = Field(None, description="output folder")
+    method: Literal["kmeans", "cnn"] = Field("kmeans", description="kernel that computes features")
     segments: int = Field(8, ge=2, le=MAX_SEGMENTS, description="number of labels K, 2 to 254")
     resolution: int = Field(
         4,
@@ -75,23 +75,30 @@ class RunConfig(BaseModel):
         le=MAX_RESOLUTION,
         description="kmeans: side of a pixel block, 1 to 32; cnn: stride of the built-in network, 4, 8 or 16",
     )
-    model: str | None = Field(None, description="cnn: TorchScript file of a network (wins over --resolution)")
-    upsample: Literal["nearest", "bilinear"] = Field("bilinear", description="cnn: between features")
+    model: str | None = Field(
+        None, description="cnn: TorchScript file of a network, in place of a built-in one"
+    )
+    upsample: Literal["nearest", "bilinear"] = Field(
+        "bilinear", description="cnn: interpolation between features"
+    )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="cnn: auto, cpu, cuda, cuda:N or mps"
     )
     device_fallback: bool = Field(
-        default=False, description="cnn: do a raster again on the CPU if its device fails in the middle"
+        default=False, description="cnn: repeat a raster on the CPU if the device fails"
     )
-    mosaic: bool = Field(default=False, description="treat all sources as one raster, without seams")
+    mosaic: bool = Field(default=False, description="join all sources into one raster, without seams")
     overlap: Literal["first", "nearest-centre"] = Field(
-        "first", description="mosaic: which of several tiles a pixel is taken from"
+        "first", description="mosaic: which tile wins where several overlap"
     )
     output_tiles: int | None = Field(
-        None, ge=512, le=1 << 24, description="mosaic: several outputs of this side, a multiple of 512 px"
+        None,
+        ge=512,
+        le=1 << 24,
+        description="mosaic: write several outputs with this side, a multiple of 512 px",
     )
     stack: Annotated[tuple[tuple[str, str], ...] | None, BeforeValidator(read_stack)] = Field(
-        None, description="NAME=FILE,... : one raster whose bands are single-band files, in place of SOURCE"
+        None, description="NAME=FILE,... : one raster from single-band files, in place of SOURCE"
     )
     bands: Annotated[tuple[Band, ...] | None, BeforeValidator(read_bands)] = Field(
         None,
@@ -100,32 +107,32 @@ class RunConfig(BaseModel):
     )
     scale: Annotated[tuple[float, ...] | Literal["none"] | None, _numbers(float)] = Field(
         None,
-        description="LOW,HIGH (once or for each band) that become 0 and 255, or none "
-        "(default: uint8 as it is, wider dtypes by limits found in the fit)",
+        description="LOW,HIGH (once or for each band): values that become 0 and 255; or none "
+        "(default: uint8 unscaled, wider dtypes by percentiles of the sample)",
     )
     extent: Annotated[tuple[float, float, float, float] | None, _numbers(float)] = Field(
-        None, description="X0,Y0,X1,Y1 in the raster's CRS: labels only there"
+        None, description="X0,Y0,X1,Y1 in the raster's CRS: label only this rectangle"
     )
-    aoi: str | None = Field(None, description="vector file of polygons (any CRS): labels only there")
+    aoi: str | None = Field(None, description="vector file of polygons in any CRS: label only these")
     fit: Literal["sample", "exact"] = Field(
-        "sample", description="fit on a fixed-size sample, or on every pixel of 1 to 3 uint8 bands"
+        "sample", description="fit on a sample of fixed size, or on every pixel (1 to 3 bands of uint8)"
     )
-    codebook: str | None = Field(None, description="use a saved codebook instead of a fit")
+    codebook: str | None = Field(None, description="use this saved codebook; no fit")
     codebook_scope: Literal["batch", "raster"] = Field(
-        "batch", description="one codebook for all rasters, or one each"
+        "batch", description="one codebook for all rasters, or one for each"
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of the sample and the starts")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the sample and of K-Means")
     chunk_size: int = Field(
         2048, ge=1, le=1 << 16, description="side of a chunk in pixels, rounded up to whole cells of 512"
     )
     format: Literal["cog", "zarr"] = Field("cog", description="format of the labels")
     zarr_version: Annotated[Literal[3, 2], BeforeValidator(_whole)] = Field(
-        3, description="zarr: 3, in shards of a chunk, or 2 for older readers, without shards"
+        3, description="zarr: 3 (one Zarr shard for each chunk), or 2 for older readers (no shards)"
     )
     on_bad_chunk: Literal["fail", "nodata", "skip-raster"] = Field(
         "fail",
-        description="what cannot be decoded or kills its worker: fail that raster, label it nodata, "
-        "or skip the raster",
+        description="if a chunk cannot be decoded or kills its worker: fail the raster, label the chunk "
+        "nodata, or skip the raster",
     )
     workers: Annotated[str, BeforeValidator(_text)] = Field(
         "auto", description="auto, N, threads:N or processes:N"
@@ -133,21 +140,21 @@ class RunConfig(BaseModel):
     memory_limit: Annotated[int | None, BeforeValidator(_bytes)] = Field(
         None,
         ge=1 << 28,
-        description="such as 4GiB: fewer chunks under way where more is in use (default: 80 % of the free)",
+        description="such as 4GiB: fewer chunks at a time while more is in use (default: 80 % of the free)",
     )
     resume: bool = Field(
-        default=True, description="take up the unfinished work of this same run in OUT, or do it again"
+        default=True, description="continue an unfinished run of the same options in OUT, or start it again"
     )
-    overwrite: bool = Field(default=False, description="delete what another run left in OUT")
+    overwrite: bool = Field(default=False, description="delete the files of another run in OUT")
     network: bool = Field(
         default=True,
-        description="allow sources on a network, where SOURCE names them; --no-network forbids all",
+        description="allow remote sources that SOURCE names; --no-network forbids them",
     )
     progress: Literal["auto", "bar", "plain", "json", "none"] = Field(
-        "auto", description="how progress is shown"
+        "auto", description="how to show progress"
     )
     dashboard: bool = Field(
-        default=False, description="run on a Dask cluster and print its dashboard's address"
+        default=False, description="run on a local Dask cluster and print its dashboard's address"
     )
     debug: bool = Field(default=False, description="show tracebacks")
 
@@ -175,54 +182,54 @@ class RunConfig(BaseModel):
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """The part that decides the labels: a run with another one is another run."""
-        keep = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
-        keep |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
-        return self.model_dump(mode="json", include=keep)
+        """The options that determine the labels: a run with other values is another run."""
+        names = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
+        names |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
+        return self.model_dump(mode="json", include=names)
 
     @property
     def layout(self) -> dict[str, Any]:
-        """The part that decides what files hold the labels: a folder holds one kind of them."""
-        keep = {"format", "zarr_version"} if self.format == "zarr" else {"format"}
-        return self.model_dump(mode="json", include=keep)
+        """The options that determine the files of labels: a folder holds files of one kind."""
+        names = {"format", "zarr_version"} if self.format == "zarr" else {"format"}
+        return self.model_dump(mode="json", include=names)
 
 
 def build(values: dict[str, Any], origin: str = "") -> RunConfig:
-    """A configuration of raw values, as the command line and YAML give them.
+    """A configuration from raw values of the command line or YAML.
 
     Raises
     ------
     UsageError
-        On the first value that is not right; names its option.
+        On the first invalid value; names its option.
     """
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]) if first["loc"] else "configuration"
-        where = f"{origin}: " if origin else ""
+        prefix = f"{origin}: " if origin else ""
         if first["type"] == "extra_forbidden":
-            raise UsageError(f"{where}{unknown(option)}") from None
+            raise UsageError(f"{prefix}{unknown(option)}") from None
         shown = repr(first["input"])[:80]
-        raise UsageError(f"{where}--{option.replace('_', '-')} {shown}: {first['msg']}") from None
+        raise UsageError(f"{prefix}--{option.replace('_', '-')} {shown}: {first['msg']}") from None
 
 
 def unknown(key: str) -> str:
-    """The message for a key that does not exist, with the nearest that does."""
+    """The message for an unknown key, with the most similar known one."""
     near = difflib.get_close_matches(key, RunConfig.model_fields, n=1)
     return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "; see `run --help`")
 
 
 def load_file(path: str) -> dict[str, Any]:
-    """Raw values of a YAML file, or of the `run.json` of a former run.
+    """Raw values of a YAML file, or of the `run.json` of an earlier run.
 
     Raises
     ------
     UsageError
-        If it cannot be read, is no mapping, or is nested or large beyond reason.
+        If it cannot be read, is no mapping, or is too large or nested too deeply.
     """
     try:
-        # the record of a large batch names every raster, and JSON reads fast
+        # the run.json of a large batch names every raster, and JSON is parsed fast
         limit = _RECORD_LIMIT_BYTES if path.endswith(".json") else _CONFIG_LIMIT_BYTES
         if Path(path).stat().st_size > limit:
             raise UsageError(f"{path}: a configuration of more than {limit >> 20} MiB is refused")
@@ -246,7 +253,7 @@ def load_file(path: str) -> dict[str, Any]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases (which can grow without bound) and without deep nesting."""
+    """YAML without aliases (whose expansion is not bounded) and without deep nesting."""
 
     _depth = 0
 

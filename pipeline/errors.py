@@ -82,6 +82,10 @@ class ContainerError(RasterError):
         return type(self), (self.path, self.parts)
 
 
+class WorkerLostError(TilewrightError):
+    """A task failed because its worker died; done again, it may succeed."""
+
+
 class StorageError(TilewrightError):
     """OUT cannot be written any more: the run ends, nothing half-written under a final name.
 

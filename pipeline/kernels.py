@@ -1,4 +1,4 @@
-"""Which kernel a method or a codebook stands for."""
+"""Kernels for the options of a run, and for codebooks."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "au
     Parameters
     ----------
     codebook
-        Names the kernel and its parameters.
+        Holds the kernel's name and parameters.
     model
-        Where the network is, if not where it was when the codebook was fitted.
+        The network's file, if it is not at its path of the fit.
     device
-        For a network.
+        Torch device for a network.
 
     Raises
     ------
     UsageError
-        If the kernel is unknown to this version, or its network is not to be found or another one.
+        If this version does not know the kernel, or its network is missing or another one.
     """
     identity = codebook.kernel
     try:
@@ -76,24 +76,26 @@ def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "au
     except ValueError as error:
         raise UsageError(str(error)) from None
     if kernel.identity != identity:
-        known = kernel.identity
-        what = next(k for k in {**known, **identity} if known.get(k, "") != identity.get(k))
-        was, found = str(identity.get(what))[:12], str(known.get(what))[:12]
+        current_identity = kernel.identity
+        name = next(
+            k for k in {**current_identity, **identity} if current_identity.get(k, "") != identity.get(k)
+        )
+        fitted, current = str(identity.get(name))[:12], str(current_identity.get(name))[:12]
         raise UsageError(
-            f"the codebook was fitted with {what} {was}, not {found}; "
+            f"the codebook was fitted with {name} {fitted}, not {current}; "
             "name the same network with --model, or fit again"
         )
     return kernel
 
 
 def provenance(kernel: Kernel) -> dict[str, Any]:
-    """What a codebook remembers of its kernel beside the identity: where the network was."""
+    """What a codebook records of its kernel beside the identity: the network's path and device."""
     model = getattr(kernel, "model", None)
-    return {} if model is None else {"model": model, "device": getattr(kernel, "device", "cpu")}
+    return {} if model is None else {"model": model, "device": kernel.device}
 
 
 def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
-    """Why pixels cannot be labelled with a codebook; "" if they can."""
+    """The reason why pixels cannot be labelled with a codebook; "" if they can."""
     if (bands, dtype) == (len(codebook.bands), codebook.dtype):
         return ""
     return (
@@ -103,7 +105,7 @@ def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
 
 
 def on_cpu(kernel: Kernel) -> Kernel | None:
-    """A kernel as it is on the CPU, or None if that is where it is."""
+    """The kernel moved to the CPU, or None if it computes there already."""
     if isinstance(kernel, BlockKMeans):
         return None
     from engine.networks.kernel import CnnKernel
@@ -112,7 +114,7 @@ def on_cpu(kernel: Kernel) -> Kernel | None:
 
 
 def as_fitted(kernel: Kernel, codebook: Codebook) -> Kernel:
-    """A kernel in the form that was chosen when a codebook was fitted with it."""
+    """The kernel in the form that was chosen when the codebook was fitted."""
     if isinstance(kernel, BlockKMeans):
         return kernel
     from engine.networks.kernel import CnnKernel
@@ -124,7 +126,7 @@ def as_fitted(kernel: Kernel, codebook: Codebook) -> Kernel:
 
 
 def faster(kernel: Kernel) -> Kernel | None:
-    """The same kernel in a form that takes less time where it computes, or None if there is none."""
+    """The kernel in a form that is faster on its device, or None if there is none."""
     if isinstance(kernel, BlockKMeans):
         return None
     from engine.networks.kernel import CnnKernel
@@ -133,8 +135,8 @@ def faster(kernel: Kernel) -> Kernel | None:
 
     if not isinstance(kernel, CnnKernel) or kernel.device != "cpu" or kernel.form == STRAIGHT:
         return None
-    known = network(kernel.model, kernel.digest, kernel.device).line is not None
-    return replace(kernel, form=STRAIGHT) if known else None
+    has_loops = network(kernel.model, kernel.digest, kernel.device).line is not None
+    return replace(kernel, form=STRAIGHT) if has_loops else None
 
 
 def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Kernel:
@@ -145,12 +147,12 @@ def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Ker
 
     if form not in (None, TORCHSCRIPT, STRAIGHT):
         raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")
-    startup.load_compiled()  # a network is tried with them
+    startup.load_compiled()  # `verify` evaluates the network with them
     path = model if model.startswith("builtin:") else str(Path(model).absolute())
-    where = choose_device(device)
+    torch_device = choose_device(device)
     content = digest(path)
-    kernel = CnnKernel(path, content, geometry(path, content), upsample, where, form or TORCHSCRIPT)
-    verify(network(path, content, where), kernel.geometry, kernel.cell_px, kernel.halo_px)
+    kernel = CnnKernel(path, content, geometry(path, content), upsample, torch_device, form or TORCHSCRIPT)
+    verify(network(path, content, torch_device), kernel.geometry, kernel.cell_px, kernel.halo_px)
     return kernel
 
 
@@ -163,7 +165,13 @@ def _builtin(resolution: int) -> str:
 
 
 def kernel_for(config: RunConfig, saved: Codebook | None = None) -> Kernel:
-    """The kernel that a configuration asks for, or that of a saved codebook."""
+    """The kernel of a saved codebook, or else the one that a configuration asks for.
+
+    Raises
+    ------
+    UsageError
+        As `kernel_of` and `make_kernel`.
+    """
     if saved is not None:
         return kernel_of(saved, model=config.model, device=config.device)
     return make_kernel(
@@ -188,8 +196,3 @@ def load_codebook(path: str | Path) -> Codebook:
     except CodebookError as error:
         raise UsageError(str(error)) from None
     return codebook
-
-
-def device_of(kernel: Kernel) -> str:
-    """Where a kernel computes."""
-    return str(getattr(kernel, "device", "cpu"))

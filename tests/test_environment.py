@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import sys
 import tomllib
 from pathlib import Path
 
@@ -105,6 +107,21 @@ def test_requirements_hold_what_pyproject_pins(project, run_lock):
 def test_dev_requirements_hold_what_the_dev_extra_pins(project, dev_lock):
     wanted = pinned(project["optional-dependencies"]["dev"])
     assert differences(wanted, {name: v for name, v in dev_lock.items() if name in wanted}) == []
+
+
+def imported(*packages):
+    """Names of the distributions, but for the project's own, that code of these packages imports."""
+    trees = [ast.parse(path.read_text()) for package in packages for path in (ROOT / package).rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    tops = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - set(packages)
+    provided = importlib.metadata.packages_distributions()
+    return {canonicalize_name(provided.get(top, [top])[0]) for top in tops}
+
+
+def test_what_the_product_imports_is_declared(project):
+    assert imported("engine", "pipeline") - pinned(project["dependencies"]).keys() == set()
 
 
 def test_no_package_stands_in_both_requirements_files(run_lock, dev_lock):

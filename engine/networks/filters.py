@@ -1,8 +1,8 @@
-"""A built-in network without weights to fetch: oriented filters at a few scales.
+"""A built-in network without weights to download: oriented filters at a few scales.
 
 Derivatives of Gaussians in several directions, as texture segmentation has used them since
 Malik and Perona, "Preattentive texture discrimination with early vision mechanisms", JOSA A 7 (1990):
-local mean of each band, and rectified responses pooled over a stride. It serves the demo and the tests.
+local mean of each band, and rectified responses pooled over a stride. Used by the demo and the tests.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _VERSION = b"tilewright-filters-1"
 _DIRECTIONS = 4
 _SIGMAS = (1.0, 2.0)
 _SIDE = 13
-_GAIN = 4.0  # responses are weaker than means; this lets texture weigh as much as colour
+_GAIN = 4.0  # responses are weaker than means; with this gain texture counts as much as colour
 
 
 def describe(name: str) -> bytes:
-    """What the digest of a built-in network is made of.
+    """The bytes that the digest of a built-in network is computed from.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def kernels() -> np.ndarray[Any, np.dtype[np.float32]]:
     """The filters, shape (directions x scales, side, side), float32, each of zero mean and unit L1 norm."""
     axis = np.arange(_SIDE) - _SIDE // 2
     y, x = np.meshgrid(axis, axis, indexing="ij")
-    found = []
+    filters = []
     for sigma in _SIGMAS:
         for i in range(_DIRECTIONS):
             angle = math.pi * i / _DIRECTIONS
@@ -47,12 +47,15 @@ def kernels() -> np.ndarray[Any, np.dtype[np.float32]]:
             bell = np.exp(-(x * x + y * y) / (2 * sigma * sigma))
             wave = -along / (sigma * sigma) * bell
             wave -= wave.mean()
-            found.append(wave / np.abs(wave).sum())
-    return np.array(found, np.float32)
+            filters.append(wave / np.abs(wave).sum())
+    return np.array(filters, np.float32)
 
 
 def build(name: str) -> Any:
-    """The network as a torch module: (1, 3, h, w) in 0 to 1 to (1, 11, h', w'), without padding."""
+    """The network as a torch module; without padding.
+
+    Its input is (1, 3, h, w), 0 to 1; its output (1, 11, h', w').
+    """
     import torch
 
     stride = int(name.removeprefix(PREFIX))

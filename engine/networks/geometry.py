@@ -6,27 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.errors import NetworkError
 from engine.networks import straight
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network, NetworkError
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network
 
-# heights and widths of the image that geometry is probed with: the first that is large enough
+# (height, width) of the images to probe with; the first one that is large enough is used
 _PROBES = ((160, 64), (320, 160), (640, 448))
-
-
-_CHANNELS = (3, 1, 4, 2, *range(5, 17))
-
-
-_CLOSE = 1e-3  # share of the largest feature by which those of two forms may differ
+_CHANNELS = (3, 1, 4, 2, *range(5, 17))  # numbers of bands to try, likely ones first
+_CLOSE = 1e-3  # largest difference between features of two forms, as a share of the largest feature
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a network's features lie on its input, in pixels.
+    """Positions of a network's features on its input, in pixels.
 
     Parameters
     ----------
     channels
-        Bands that it takes.
+        Number of bands that it takes.
     features
         Length D of a feature vector.
     stride_px
@@ -47,39 +44,40 @@ class Geometry:
         """Pixels to add on each side of a cell so that each block of `stride_px` has its feature.
 
         With this halo the centre of a feature's receptive field is the centre of its block (half a
-        pixel off where field and stride differ by an odd number), and no feature that is used sees
-        the network's own padding. `ring` more features on each side serve interpolation.
+        pixel off where field and stride differ by an odd number), and no feature that is used depends
+        on the network's own padding. `ring` is the number of extra features on each side, which
+        interpolation needs.
         """
         return self.lead + self.pad * self.stride_px + ring * self.stride_px
 
     @property
     def lead(self) -> int:
-        """Pixels from the start of a feature's receptive field to its block, if there is no padding."""
+        """Pixels from the start of a feature's receptive field to its block, without padding."""
         return self.offset_px + (self.field_px - self.stride_px) // 2
 
     @property
     def pad(self) -> int:
-        """Features at each side that see the network's own padding, and are dropped."""
+        """Features at each side that depend on the network's own padding, and are dropped."""
         reach = -(-(self.field_px - self.stride_px) // 2)
         return -(-max(0, reach - self.lead) // self.stride_px)
 
 
 def probe(network: Network) -> Geometry:
-    """Geometry of a network: from its steps, or from where NaN in one row of pixels shows up in its features.
+    """Geometry of a network: from its steps, or from which features one row of NaN pixels reaches.
 
     Raises
     ------
     NetworkError
-        If it takes no images of 1 to 16 bands, its features do not lie on one regular grid that
-        divides a cell, or they depend on more than their surroundings.
+        If it takes no images of 1 to 16 bands, its features do not lie on one regular grid, or
+        they depend on the whole image.
     """
     if (line := network.line) is not None and _alike(network, line):
         return Geometry(line.channels, line.dims, line.stride_px, line.field_px, 0)
     failures: list[NetworkError] = []
     for height, width in _PROBES:
         channels = _channels(network, height, width, failures)
-        if channels and (found := _probed(network, channels, height, width)):
-            return found
+        if channels and (geometry := _probed(network, channels, height, width)):
+            return geometry
     if failures and not channels:
         raise failures[-1]
     raise NetworkError(
@@ -89,16 +87,18 @@ def probe(network: Network) -> Geometry:
 
 
 def _alike(network: Network, line: straight.Straight) -> bool:
-    """Whether a network does what its steps say, on one small image."""
-    # more than a field, so that features of other places or of another stride cannot be taken for these
+    """Whether our loops and TorchScript compute the same features of one small image."""
+    # larger than a receptive field, so that shifted features or another stride show up as a difference
     side = line.field_px + 2 * line.stride_px + 1
     image = np.random.default_rng(0).random((line.channels, side, side), np.float32)
-    want, found = (network.features(image, form) for form in (TORCHSCRIPT, STRAIGHT))
-    return want.shape == found.shape and bool(np.abs(want - found).max() <= _CLOSE * np.abs(want).max())
+    expected, actual = (network.features(image, form) for form in (TORCHSCRIPT, STRAIGHT))
+    return expected.shape == actual.shape and bool(
+        np.abs(expected - actual).max() <= _CLOSE * np.abs(expected).max()
+    )
 
 
 def _channels(network: Network, height: int, width: int, failures: list[NetworkError]) -> int:
-    """Bands that a network takes; 0 if it takes no image of this size."""
+    """Number of bands that a network takes; 0 if it takes no image of this size."""
     for channels in _CHANNELS:
         try:
             network.features(np.zeros((channels, height, width), np.float32))
@@ -110,7 +110,7 @@ def _channels(network: Network, height: int, width: int, failures: list[NetworkE
 
 
 def _probed(network: Network, channels: int, height: int, width: int) -> Geometry | None:
-    """Geometry as an image of this size shows it, or None if it is too small to tell."""
+    """Geometry measured on an image of this size, or None if the image is too small."""
     rows = int(network.features(np.zeros((channels, height, width), np.float32)).shape[1])
     begins: list[tuple[int, int]] = []
     ends: list[tuple[int, int]] = []
@@ -119,10 +119,10 @@ def _probed(network: Network, channels: int, height: int, width: int) -> Geometr
         image = np.full((channels, height, width), 0.5, np.float32)
         image[:, row] = np.nan
         features = network.features(image)
-        hit = np.flatnonzero(np.isnan(features).any(axis=(0, 2)))
-        if len(hit) == 0 or hit[0] == 0 or hit[-1] == rows - 1:
+        reached = np.flatnonzero(np.isnan(features).any(axis=(0, 2)))
+        if len(reached) == 0 or reached[0] == 0 or reached[-1] == rows - 1:
             return None
-        first, last = int(hit[0]), int(hit[-1])
+        first, last = int(reached[0]), int(reached[-1])
         if before is not None:
             if last - before[1] > 1 or first - before[0] > 1 or last < before[1] or first < before[0]:
                 raise NetworkError(
@@ -145,7 +145,7 @@ def _probed(network: Network, channels: int, height: int, width: int) -> Geometr
 
 
 def verify(network: Network, geometry: Geometry, side: int, halo_px: int) -> None:
-    """Evaluate a network as it will be, on a cell with its halo, and a part of it: both have to agree.
+    """Check that a network returns the same features for a cell with its halo and for a crop of it.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def verify(network: Network, geometry: Geometry, side: int, halo_px: int) -> Non
             "of 1, 2, 4, 8, 16 and 32 px do"
         )
     if network.line is not None:
-        return  # none of what is looked for here can be in it
+        return  # a straight line of known steps cannot fail these checks
     rng = np.random.default_rng(0)
     image = rng.random((geometry.channels, side + 2 * halo_px, side + 2 * halo_px), np.float32)
     whole = network.features(image)
@@ -181,17 +181,17 @@ def verify(network: Network, geometry: Geometry, side: int, halo_px: int) -> Non
     if not np.isfinite(whole).all():
         raise NetworkError(f"{network.path}: gives features that are not finite numbers")
     start, half = side // 4 // stride * stride, side // 2 // stride * stride
-    cut = slice(start, start + half + 2 * halo_px)
-    part = network.features(image[:, cut, cut])
-    again = network.features(image[:, cut, cut])
-    if not np.array_equal(part, again):
+    crop = slice(start, start + half + 2 * halo_px)
+    cropped = network.features(image[:, crop, crop])
+    again = network.features(image[:, crop, crop])
+    if not np.array_equal(cropped, again):
         raise NetworkError(
             f"{network.path}: gives other features each time (dropout?); export it in eval mode"
         )
     inner = count - (side - half) // stride
-    at, to = slice(pad + start // stride, pad + start // stride + inner), slice(pad, pad + inner)
+    in_whole, in_crop = slice(pad + start // stride, pad + start // stride + inner), slice(pad, pad + inner)
     scale = float(np.abs(whole).max()) or 1.0
-    if np.abs(whole[:, at, at] - part[:, to, to]).max() > 1e-3 * scale:
+    if np.abs(whole[:, in_whole, in_whole] - cropped[:, in_crop, in_crop]).max() > 1e-3 * scale:
         raise NetworkError(
             f"{network.path}: features see more of the image than their receptive field of "
             f"{geometry.field_px} px as probed (wide dilation?); use another network"

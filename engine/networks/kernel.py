@@ -1,14 +1,15 @@
 """The CNN kernel: dense features of a network, assigned to frozen centres.
 
-Each cell is evaluated on an input of one fixed shape (cell and halo; reflected at the raster's edge), so
-its features are the same bits in every chunking. Our own loops go by tiles of two strides whose bits
-depend on nothing beyond them: with these, windows of any shape that begin and end with a tile are
-evaluated, so that less is computed twice, and nothing far beyond the raster.
+TorchScript evaluates each cell on an input of one fixed shape (cell and halo, reflected at the raster's
+edge), so its features are bit-identical in every chunking. Our own loops (`engine.networks.straight`)
+compute squares of two strides that do not depend on the shape of the input. With these, windows of any
+shape that begin and end at multiples of two strides are evaluated: less is computed twice, and nothing
+far beyond the raster.
 
-Features are placed by the centre of their receptive field; nothing is stretched over a cell, rotated or
-padded with zeros, as the old system did. Between features, squared distances are interpolated bilinearly:
-they differ from the distances of interpolated features by a term that all centres share, at a fraction of
-the cost.
+Each feature is placed at the centre of its receptive field. (The old system stretched features over a cell,
+rotated them and padded with zeros.) Between features, squared distances are interpolated bilinearly: they
+differ from the distances of interpolated features by a term that is equal for all centres, at a fraction
+of the cost.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine import blocks
+from engine.arrays import F32
 from engine.codebook import Codebook
+from engine.errors import NetworkError
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
-from engine.networks import simd
+from engine.networks.distances import nearest_interpolated, squared_distances
 from engine.networks.geometry import Geometry
 from engine.networks.loading import network
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, NetworkError
+from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from engine.networks.surroundings import image
 
-F32 = npt.NDArray[np.float32]
 UPSAMPLING = ("nearest", "bilinear")
 _SAMPLE_PX = 128
 _MOST_PX = 4 * CELL_PX
-_HALOS = 128  # a halo of this part of a block's side adds a thirty-second to it
-_APART_BYTES = 8 << 20  # of distances that are held at once, where a cell's do not take more
+_SIDE_HALOS = 128  # with a side of this many halos, the halo adds a thirty-second to the pixels
+_DISTANCES_BYTES = 8 << 20  # of distances held at once, unless those of one cell take more
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,13 @@ class CnnKernel:
     digest
         SHA-256 of the model.
     geometry
-        How its features lie on the image.
+        Positions of its features on the image.
     upsample
         "nearest" (each block of a stride gets its feature's label) or "bilinear".
     device
         Torch device that features are computed on.
     form
-        How they are computed where that is a CPU.
+        How they are computed on a CPU: `TORCHSCRIPT` or `STRAIGHT`.
     """
 
     model: str
@@ -68,7 +69,7 @@ class CnnKernel:
 
     @property
     def halo_px(self) -> int:
-        """From the receptive field, and a ring of features more where distances are interpolated."""
+        """From the receptive field, plus one ring of features where distances are interpolated."""
         return self.geometry.halo_px(self._ring)
 
     @property
@@ -78,30 +79,30 @@ class CnnKernel:
 
     @property
     def cell_px(self) -> int:
-        """Side of a cell: larger for long strides, whose halo would else cost more than the cell's tenth."""
+        """Side of a cell: doubled where the halo would otherwise cost more than a tenth of the cell."""
         return CELL_PX if self.halo_px < CELL_PX // 20 else 2 * CELL_PX
 
     @property
     def block_px(self) -> int:
-        """Larger than a cell where a halo would cost much and the form takes any shape."""
+        """Larger than a cell where a halo would be costly and the form takes any shape."""
         side = self.cell_px
-        while self._any_shape and side < _MOST_PX and side < _HALOS * self.halo_px:
+        while self._any_shape and side < _MOST_PX and side < _SIDE_HALOS * self.halo_px:
             side *= 2
         return side
 
     @property
     def sample_px(self) -> int:
-        """Side of a sampled cell: small ones, so that many places are seen at the cost of a few cells."""
+        """Side of a sampled cell: small, so that many places are sampled at the cost of a few cells."""
         return -(-_SAMPLE_PX // self.stride_px) * self.stride_px
 
     @property
     def sample_vectors(self) -> int:
-        """Feature vectors that a fit takes, about."""
+        """Approximate number of feature vectors in a fit's sample."""
         return 1 << 14
 
     @property
     def needs_statistics(self) -> bool:
-        """True: invalid pixels are shown as the band's mean, wide dtypes scaled."""
+        """True: invalid pixels become the band's mean, wide dtypes are scaled."""
         return True
 
     @property
@@ -111,12 +112,12 @@ class CnnKernel:
 
     @property
     def bands(self) -> int:
-        """Bands that the network takes."""
+        """Number of bands that the network takes."""
         return self.geometry.channels
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name, model and parameters; no path, no device; the form where it is another than the first one."""
+        """Name, model and parameters; no path, no device; the form only if it is not `TORCHSCRIPT`."""
         return {
             "name": "cnn",
             "model_sha256": self.digest,
@@ -132,12 +133,12 @@ class CnnKernel:
 
     @property
     def _any_shape(self) -> bool:
-        """Whether features are the same in windows of any shape; else only in cells of one shape."""
+        """True if features are the same in windows of any shape; else only in cells of one shape."""
         return self.form == STRAIGHT and self.device == "cpu"
 
     @property
     def _grid_px(self) -> int:
-        """Side of the squares of which none is evaluated without a valid pixel."""
+        """Side of the squares that are skipped if they hold no valid pixel."""
         return CELL_PX if self._any_shape else self.cell_px
 
     @property
@@ -147,72 +148,82 @@ class CnnKernel:
     def features(
         self, patch: Patch, statistics: BandStatistics | None = None, select: Select = every
     ) -> Features:
-        """Features of the core's blocks of which at least half of the pixels are valid."""
+        """Features of the core's blocks in which at least half of the pixels are valid."""
         if statistics is None:
             raise ValueError("the CNN kernel needs the bands' statistics")
         core, stride = patch.core, self.stride_px
         first_row, first_col = -(-core.row // stride), -(-core.col // stride)
         side = self.sample_px if max(core.height, core.width) <= self.sample_px else self.cell_px
-        # the whole cell, although the raster may begin within it: pixels reach no further than the cell
+        # the whole cell, even if the raster begins within it: reflections reach no further than the cell
         row, col = core.row // side * side, core.col // side * side
-        found = self._evaluate(patch, Window(row, col, side, side), side, statistics)
-        if not np.isfinite(found).all():
+        features = self._evaluate(patch, Window(row, col, side, side), side, statistics)
+        if not np.isfinite(features).all():
             raise self._unusable()
         ring = self._ring
         top, left = (core.row - row) // stride + ring, (core.col - col) // stride + ring
-        found = found[top : found.shape[0] - ring, left : found.shape[1] - ring]
+        features = features[top : features.shape[0] - ring, left : features.shape[1] - ring]
         valid, inside = (
             blocks.block_means(
-                m[None], np.ones(m.shape, bool), patch.outer.row % stride, patch.outer.col % stride, stride
+                mask[None],
+                np.ones(mask.shape, bool),
+                patch.outer.row % stride,
+                patch.outer.col % stride,
+                stride,
             )
-            for m in (patch.valid.astype(np.uint8), np.ones(patch.valid.shape, np.uint8))
+            for mask in (patch.valid.astype(np.uint8), np.ones(patch.valid.shape, np.uint8))
         )
-        return _kept(found, valid[0][0] >= 0.5 * inside[0][0], patch, stride, (first_row, first_col), select)
+        return _selected(
+            features, valid[0][0] >= 0.5 * inside[0][0], patch, stride, (first_row, first_col), select
+        )
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:
-        """Labels of the core: of all of it at once where the form allows, else cell by cell."""
+        """Labels of the core: in large windows where the form allows it, else cell by cell."""
         statistics = BandStatistics(codebook.band_mean, codebook.scaling)
         core = patch.core
         rows, cols = core.slices(patch.outer)
         valid = patch.valid[rows, cols]
         out = np.full((core.height, core.width), 255, np.uint8)
-        for window, part in self._windows(core, valid, len(codebook.centres)):
-            inside = part.slices(core)
-            apart = self._apart(patch, window, statistics, codebook.centres)
-            if not np.isfinite(apart).all():  # of features that are no numbers no label can be made
+        for window, target in self._windows(core, valid, len(codebook.centres)):
+            inside = target.slices(core)
+            distances = self._squared_distances(patch, window, statistics, codebook.centres)
+            if not np.isfinite(distances).all():  # features that are not finite have no label
                 raise self._unusable()
-            place = part.row - window.row, part.col - window.col
+            offset = target.row - window.row, target.col - window.col
             if self.upsample == "bilinear":
-                near = _interpolated(apart, self.stride_px, *place, part.height, part.width)
+                nearest = nearest_interpolated(
+                    distances, self.stride_px, *offset, target.height, target.width
+                )
             else:
-                few = apart.argmin(axis=0).astype(np.uint8)
-                near = blocks.spread(few, valid[inside], *place, self.stride_px)
-            out[inside] = np.where(valid[inside], near, np.uint8(255))
+                block_labels = distances.argmin(axis=0).astype(np.uint8)
+                nearest = blocks.spread(block_labels, valid[inside], *offset, self.stride_px)
+            out[inside] = np.where(valid[inside], nearest, np.uint8(255))
         return out
 
     def _window_px(self, segments: int) -> int:
         """Side of the windows whose distances to all centres are held at once."""
         side = self.block_px
-        while side > self.cell_px and segments * (side // self.stride_px) ** 2 * 4 > _APART_BYTES:
+        while side > self.cell_px and segments * (side // self.stride_px) ** 2 * 4 > _DISTANCES_BYTES:
             side //= 2
         return side
 
     def _windows(
         self, core: Window, valid: npt.NDArray[np.bool_], segments: int
     ) -> Iterator[tuple[Window, Window]]:
-        """Windows to evaluate, each with the part of the core that it is for; none without pixels."""
-        parts = [*tiles(core, self._grid_px)]
-        there = [part for part in parts if valid[part.slices(core)].any()]
-        if self._any_shape and len(there) == len(parts):
-            there = [*tiles(core, self._window_px(segments))]
+        """Windows to evaluate, each with the window of the core that it is for; none without valid pixels."""
+        squares = [*tiles(core, self._grid_px)]
+        targets = [target for target in squares if valid[target.slices(core)].any()]
+        if self._any_shape and len(targets) == len(squares):
+            targets = [*tiles(core, self._window_px(segments))]
         step = 2 * self.stride_px if self._any_shape else self._grid_px
-        for part in there:
-            yield part.aligned(step), part
+        for target in targets:
+            yield target.aligned(step), target
 
-    def _apart(self, patch: Patch, window: Window, statistics: BandStatistics, centres: F32) -> F32:
-        """Squared distances (K, h, w) of a window's features, and of a ring around them, to centres."""
+    def _squared_distances(
+        self, patch: Patch, window: Window, statistics: BandStatistics, centres: F32
+    ) -> F32:
+        """Squared distances (K, h, w) to the centres of a window's features and the ring around them."""
         if not self._any_shape:
-            return _distances(self._evaluate(patch, window, self._grid_px, statistics), centres)
+            return squared_distances(self._evaluate(patch, window, self._grid_px, statistics), centres)
         halo, ring = self.halo_px, 2 * self._ring
         top, left = window.row - halo, window.col - halo
         height, width = window.height + 2 * halo, window.width + 2 * halo
@@ -222,26 +233,26 @@ class CnnKernel:
 
         line = network(self.model, self.digest, self.device).straight
         count = window.height // self.stride_px + ring, window.width // self.stride_px + ring
-        apart, row = np.empty((len(centres), *count), np.float32), 0
-        for found in line.bands(rows, height, width):
-            apart[:, row : row + len(found)] = _distances(found, centres)
-            row += len(found)
-        return apart
+        distances, row = np.empty((len(centres), *count), np.float32), 0
+        for features in line.strips(rows, height, width):
+            distances[:, row : row + len(features)] = squared_distances(features, centres)
+            row += len(features)
+        return distances
 
     def _evaluate(self, patch: Patch, cell: Window, side: int, statistics: BandStatistics) -> F32:
-        """Features (n, n, D) of a cell's blocks, and the ring around them where there is one.
+        """Features (n, n, D) of a cell's blocks and the ring around them, if there is one.
 
-        `side` is that of the cells at whose edges the raster is reflected.
+        `side` is the side of the cells within which the raster is reflected at its edge.
         """
         halo = self.halo_px
-        there = Window(cell.row - halo, cell.col - halo, cell.height + 2 * halo, cell.width + 2 * halo)
-        shown = image(patch, there, side, halo, statistics)
-        found = network(self.model, self.digest, self.device).features(shown, self.form)
+        outer = Window(cell.row - halo, cell.col - halo, cell.height + 2 * halo, cell.width + 2 * halo)
+        input_image = image(patch, outer, side, halo, statistics)
+        features = network(self.model, self.digest, self.device).features(input_image, self.form)
         skip, count = self.geometry.pad, cell.height // self.stride_px + 2 * self._ring
-        found = found[:, skip : skip + count, skip : skip + count]
-        if found.shape[1:] != (count, count):  # compiled loops trust the shape
+        features = features[:, skip : skip + count, skip : skip + count]
+        if features.shape[1:] != (count, count):  # the compiled loops do not check it
             raise self._unusable()
-        return np.ascontiguousarray(np.moveaxis(found, 0, -1))
+        return np.ascontiguousarray(np.moveaxis(features, 0, -1))
 
     def _unusable(self) -> NetworkError:
         return NetworkError(
@@ -249,66 +260,23 @@ class CnnKernel:
         )
 
 
-def _kept(
-    found: F32,
+def _selected(
+    features: F32,
     keep: npt.NDArray[np.bool_],
     patch: Patch,
     stride: int,
     first: tuple[int, int],
     select: Select,
 ) -> Features:
-    """The features of blocks that begin in the core and are kept, with their place on the feature grid.
+    """The selected features of kept blocks that begin in the core, with their grid positions.
 
-    `keep` is on the grid of blocks that the patch's outer window touches.
+    `features` (rows, cols, D) begin at the core's first block; `keep` at the first block that the
+    patch's outer window touches; `first` is the first block that begins in the core.
     """
     core = patch.core
     from_row, from_col = patch.outer.row // stride, patch.outer.col // stride
     row_end, col_end = -(-core.row_end // stride), -(-core.col_end // stride)
-    here = keep[first[0] - from_row : row_end - from_row, first[1] - from_col : col_end - from_col]
-    row, col = select(here, *first)
+    kept_in_core = keep[first[0] - from_row : row_end - from_row, first[1] - from_col : col_end - from_col]
+    rows, cols = select(kept_in_core, *first)
     from_row, from_col = core.row // stride, core.col // stride
-    return Features(found[row - from_row, col - from_col], row, col)
-
-
-def _distances(features: F32, centres: F32) -> F32:
-    """Squared distances (K, h, w) in float32 of features (h, w, D) to centres (K, D)."""
-    height, width, dims = features.shape
-    count, panels = height * width, -(-len(centres) // simd.LANES)
-    wide = np.zeros((panels * simd.LANES, dims), np.float32)
-    wide[: len(centres)] = centres
-    parted = np.ascontiguousarray(wide.reshape(panels, simd.LANES, dims).transpose(0, 2, 1))
-    out = np.empty((count, panels * simd.LANES), np.float32)
-    simd.distances(features.reshape(-1), count, dims, parted.reshape(-1), panels, out.reshape(-1))
-    return np.ascontiguousarray(out[:, : len(centres)].T).reshape(-1, height, width)
-
-
-@numba.njit(nogil=True, cache=True)
-def _interpolated(distances: Any, stride: int, row: int, col: int, height: int, width: int) -> Any:
-    """Label of the smallest interpolated distance at each pixel centre, shape (height, width).
-
-    `distances` has a ring of one feature around the cell; `row` and `col` are the offset of the
-    wanted pixels in the cell.
-    """
-    k = distances.shape[0]
-    out = np.empty((height, width), np.uint8)
-    best = np.empty(width, np.float32)
-    left = np.empty(width, np.int64)
-    weight = np.empty(width, np.float32)
-    for x in range(width):
-        place = (np.float32(col + x) + np.float32(0.5)) / np.float32(stride) + np.float32(0.5)
-        left[x] = np.int64(place)
-        weight[x] = place - np.float32(left[x])
-    line = np.empty(distances.shape[2], np.float32)
-    for y in range(height):
-        place = (np.float32(row + y) + np.float32(0.5)) / np.float32(stride) + np.float32(0.5)
-        top = np.int64(place)
-        down = place - np.float32(top)
-        for c in range(k):
-            for j in range(line.size):
-                line[j] = distances[c, top, j] * (np.float32(1) - down) + distances[c, top + 1, j] * down
-            for x in range(width):
-                d = line[left[x]] * (np.float32(1) - weight[x]) + line[left[x] + 1] * weight[x]
-                if c == 0 or d < best[x]:
-                    best[x] = d
-                    out[y, x] = c
-    return out
+    return Features(features[rows - from_row, cols - from_col], rows, cols)

@@ -1,12 +1,13 @@
-"""Networks, loaded once by a process."""
+"""Networks, loaded once per process."""
 
 from __future__ import annotations
 
 import functools
 import threading
 
+from engine.errors import NetworkError
 from engine.networks.geometry import Geometry, probe
-from engine.networks.network import Network, NetworkError, digest, import_torch
+from engine.networks.network import Network, digest, import_torch
 
 _lock = threading.Lock()
 
@@ -19,7 +20,13 @@ def _loaded(path: str, content: str, device: str) -> Network:
 
 
 def network(path: str, content: str, device: str) -> Network:
-    """The network of a file with a given digest, loaded once per process."""
+    """The network in a file with a given digest, loaded once per process.
+
+    Raises
+    ------
+    NetworkError
+        If the file has another digest, or is no network.
+    """
     with _lock:
         return _loaded(path, content, device)
 
@@ -36,7 +43,7 @@ def choose_device(wanted: str) -> str:
     Raises
     ------
     NetworkError
-        If that device is not there.
+        If torch does not have that device.
     """
     if wanted == "cpu":
         return wanted

@@ -1,9 +1,7 @@
-"""Convolutional networks from TorchScript files: loading, geometry, and running one cell.
+"""Convolutional networks from TorchScript files: loading them and evaluating one image.
 
-A network is loaded once per process, runs on one intra-op thread per cell (parallelism is over
-cells), and its geometry is found out, not trusted: where NaN in one line of pixels shows in the
-output tells stride, receptive field and offset exactly. Of a straight line of known steps the steps
-tell them at once, and it is tried whether they are what the network does.
+A network runs on one intra-op thread per cell; parallelism is over cells. Its geometry is measured
+(`engine.networks.geometry`), and it is loaded once per process (`engine.networks.loading`).
 """
 
 from __future__ import annotations
@@ -16,23 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from engine.networks import filters, straight
-
-F32 = npt.NDArray[np.float32]
+from engine.arrays import F32
+from engine.errors import NetworkError
+from engine.networks import filters
+from engine.networks.reading import read
+from engine.networks.straight import Straight
 
 _LIMIT_BYTES = 4 << 30
 
 TORCHSCRIPT = "torchscript"
-"""The form that every network has, and that the others are measured against: TorchScript in float32."""
+"""TorchScript in float32: the form that every network has, and the reference for the others."""
 
 STRAIGHT = "straight"
-"""Our own loops, on a CPU, for networks of a known kind (`engine.straight`)."""
-
-
-class NetworkError(ValueError):
-    """A model file that cannot be used; the message names the file and what to do."""
+"""Our own loops on a CPU, for networks of a known kind (`engine.networks.straight`)."""
 
 
 class Network:
@@ -41,7 +36,7 @@ class Network:
     Parameters
     ----------
     path
-        TorchScript file; ``forward(x)`` gives features (1, D, h, w), or a tuple that ends with them.
+        TorchScript file; ``forward(x)`` returns features (1, D, h, w), or a tuple that ends with them.
     device
         Torch device.
 
@@ -58,18 +53,18 @@ class Network:
         self._module = _load(self._torch, path, device)
 
     @functools.cached_property
-    def line(self) -> straight.Straight | None:
-        """The network as a straight line of known steps, or None if it is anything else."""
-        return straight.read(self._torch, self._module)
+    def line(self) -> Straight | None:
+        """The network as a straight line of known steps, or None if it is not one."""
+        return read(self._torch, self._module)
 
     @property
-    def straight(self) -> straight.Straight:
+    def straight(self) -> Straight:
         """The network as a straight line of known steps.
 
         Raises
         ------
         NetworkError
-            If it is anything else.
+            If it is not one.
         """
         if self.line is None:
             raise NetworkError(f"{self.path}: is no straight line of known steps; fit the codebook again")
@@ -83,12 +78,17 @@ class Network:
         image
             Shape (band, y, x), float32, 0 to 1.
         form
-            How they are computed where the device is a CPU: `TORCHSCRIPT` or `STRAIGHT`.
+            How they are computed if the device is a CPU: `TORCHSCRIPT` or `STRAIGHT`.
 
         Returns
         -------
         numpy.ndarray
-            Shape (D, h, w), float32; in memory, the features of a pixel may stand together.
+            Shape (D, h, w), float32, C-contiguous or (from `STRAIGHT`) channels last.
+
+        Raises
+        ------
+        NetworkError
+            If the network fails on the image, or does not return features.
         """
         if form == STRAIGHT and self._device == "cpu":
             try:
@@ -100,9 +100,9 @@ class Network:
             with torch.inference_mode():
                 x = torch.from_numpy(np.ascontiguousarray(image))[None]
                 # channels last: 1.7 times as fast as the default layout for the old networks on a CPU
-                found = self._forward(x.to(self._device, memory_format=torch.channels_last))
-                result: F32 = found[0].float().cpu().numpy()
-        except RuntimeError as error:  # TorchScript's own errors are of this kind, with a trace of many lines
+                features = self._forward(x.to(self._device, memory_format=torch.channels_last))
+                result: F32 = features[0].float().cpu().numpy()
+        except RuntimeError as error:  # TorchScript's errors are RuntimeErrors with a trace of many lines
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             shape = " x ".join(map(str, image.shape))
             raise NetworkError(f"{self.path}: fails on an image of {shape} ({lines[-1][:160]})") from error
@@ -146,7 +146,7 @@ def digest(path: str) -> str:
 
 
 def _load(torch: Any, path: str, device: str) -> Any:
-    """A TorchScript module; pickles and other files are refused before anything is unpickled."""
+    """A TorchScript module; pickled weights and other files are refused before anything is unpickled."""
     if path.startswith(filters.PREFIX):
         return filters.build(path).to(device)
     try:
@@ -168,7 +168,7 @@ def _load(torch: Any, path: str, device: str) -> Any:
             warnings.simplefilter("ignore")  # torch 2.13 calls TorchScript deprecated; it still loads
             module = torch.jit.load(path, map_location=device).eval()
             return module.to(memory_format=torch.channels_last)
-    except (RuntimeError, ValueError, LookupError, TypeError) as error:  # what torch raises of a damaged file
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:  # damaged files
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise NetworkError(
             f"{path}: not a TorchScript model that torch can load ({reason[0][:120]})"

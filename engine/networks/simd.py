@@ -1,12 +1,12 @@
 """Compiled loops over vectors of channels: convolutions, softmax and distances for one thread.
 
-numba finds no register-blocked matrix product in a loop, and the libraries at hand choose their
-instructions by the maker of the processor; so the few instructions that matter are emitted here. All
-arithmetic is per element and in a fixed order, fused multiply and add where the processor has it: how
-many lanes or rows a processor takes at once changes no bit of a result.
+numba does not turn a loop into a register-blocked matrix product, and the available libraries choose their
+instructions by the processor's vendor; so the few instructions that matter are emitted here. All arithmetic
+is per element and in a fixed order, with fused multiply-add where the processor has it. The number of lanes
+or rows that a processor takes at once changes no bit of a result.
 
 Arrays are flat, float32, channels last; channels are padded to whole panels. Instructions and the loops
-that use them stand in one file, because numba keeps compiled loops until the file they are in changes.
+that use them are in one file, because numba caches a compiled loop until the loop's own file changes.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16
-"""Channels of a vector; processors with narrower registers take it in parts."""
+"""Channels of a vector; processors with narrower registers split it."""
 
-# rows x vectors whose sums fill the registers: 24 of 32, or (of 8 floats) 8 of 16
+# rows x vectors of sums held in registers: 24 of the 32 of 16 floats, or 8 of the 16 of 8 floats
 _ROWS, _VECTORS = (8, 3) if binding.get_host_cpu_features().get("avx512f") else (4, 1)
 PANEL = LANES * _VECTORS
-"""Output channels that a matrix product takes at a time."""
+"""Output channels that a matrix product computes at a time."""
 
 TILES = 48
-"""Winograd tiles that are taken through all of a layer at once: what they need stays near."""
+"""Winograd tiles that go through a whole layer at a time, so that their data stays in the cache."""
 
-_BLOCK_ROWS = 96
+_BLOCK_ROWS = 96  # rows of a 1 x 1 convolution per panel of weights, so that they stay in the cache
 
 # Winograd's F(4 x 4, 3 x 3) by Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), at
-# the points 0, 1, -1, 2, -1/2 and infinity: 36 products for 144, and every number here is exact in float32
+# the points 0, 1, -1, 2, -1/2 and infinity: 36 products instead of 144; the input and output transforms are
+# exact in float32, the weights are transformed in float64
 OUT = 4
 SIDE = OUT + 2
 GOES_IN = (
@@ -89,32 +90,32 @@ class _Emit:
             x = self.call("maximum", x, y)
         return x
 
-    def at(self, place: _Value, *steps: Any) -> _Value:
-        """`place` and so many floats further; each step is a number, or a pair of factors."""
+    def at(self, address: _Value, *steps: Any) -> _Value:
+        """`address` plus the steps, in floats; each step is a number, or a pair of factors."""
         for step in steps:
             offset = self.b.mul(step[0], _I64(step[1])) if isinstance(step, tuple) else step
-            place = self.b.gep(place, [_I64(offset) if isinstance(offset, int) else offset])
-        return place
+            address = self.b.gep(address, [_I64(offset) if isinstance(offset, int) else offset])
+        return address
 
-    def load(self, place: _Value) -> _Value:
-        """The vector at a place."""
-        return self.b.load(self.b.bitcast(place, _VECTOR.as_pointer()), align=4)
+    def load(self, address: _Value) -> _Value:
+        """The vector at an address."""
+        return self.b.load(self.b.bitcast(address, _VECTOR.as_pointer()), align=4)
 
-    def store(self, vector: _Value, place: _Value) -> None:
-        """Put a vector at a place."""
-        self.b.store(vector, self.b.bitcast(place, _VECTOR.as_pointer()), align=4)
+    def store(self, vector: _Value, address: _Value) -> None:
+        """Write a vector to an address."""
+        self.b.store(vector, self.b.bitcast(address, _VECTOR.as_pointer()), align=4)
 
     def splat(self, scalar: _Value) -> _Value:
-        """A vector of one number."""
-        none = ir.Constant(_VECTOR, ir.Undefined)
-        one = self.b.insert_element(none, scalar, _I32(0))
-        return self.b.shuffle_vector(one, none, ir.Constant(_WORDS, None))
+        """A vector with the scalar in all lanes."""
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        first_lane = self.b.insert_element(undefined, scalar, _I32(0))
+        return self.b.shuffle_vector(first_lane, undefined, ir.Constant(_WORDS, None))
 
     def across(self, vector: _Value, join: Callable[[_Value, _Value], _Value]) -> _Value:
-        """A vector of all lanes joined, halves first: the same order on every processor."""
+        """A vector with all lanes reduced by `join`, halves first: the same order on every processor."""
         for step in (8, 4, 2, 1):
-            turned = ir.Constant(_WORDS, [(i + step) % LANES for i in range(LANES)])
-            vector = join(vector, self.b.shuffle_vector(vector, vector, turned))
+            rotated = ir.Constant(_WORDS, [(i + step) % LANES for i in range(LANES)])
+            vector = join(vector, self.b.shuffle_vector(vector, vector, rotated))
         return vector
 
     def loop(
@@ -123,26 +124,26 @@ class _Emit:
         start: list[_Value],
         body: Callable[[_Value, list[_Value]], list[_Value]],
     ) -> list[_Value]:
-        """`body(i, carried)` for i from 0 to count - 1, at least once; gives what is carried at the end."""
+        """`body(i, carried)` for i from 0 to count - 1, at least once; returns the last carried values."""
         entry, head = self.b.block, self.b.append_basic_block("loop")
         self.b.branch(head)
         self.b.position_at_end(head)
         i, carried = self.b.phi(_I64), [self.b.phi(_VECTOR) for _ in start]
-        found = body(i, carried)
+        results = body(i, carried)
         following = self.b.add(i, _I64(1))
-        for phi, first, then in zip([i, *carried], [_I64(0), *start], [following, *found], strict=True):
+        for phi, first, then in zip([i, *carried], [_I64(0), *start], [following, *results], strict=True):
             phi.add_incoming(first, entry)
             phi.add_incoming(then, self.b.block)
         done = self.b.append_basic_block("done")
         self.b.cbranch(self.b.icmp_signed("<", following, count), head, done)
         self.b.position_at_end(done)
-        return found
+        return results
 
     def combined(self, matrix: Matrix, vectors: Sequence[_Value]) -> list[_Value]:
         """A matrix of constants times some vectors."""
         result = []
         for row in matrix:
-            # the terms that need no product come first: they start the sum
+            # terms with factor 1 come first, so that the sum starts without a product
             terms = sorted(((k, v) for k, v in zip(row, vectors, strict=True) if k), key=lambda t: t[0] != 1)
             total = terms[0][1] if terms[0][0] == 1 else self.b.fmul(terms[0][1], _all(terms[0][0]))
             for k, v in terms[1:]:
@@ -152,6 +153,7 @@ class _Emit:
 
 
 def _all(number: float) -> ir.Constant:
+    """A constant vector with the number in all lanes."""
     return ir.Constant(_VECTOR, [float(number)] * LANES)
 
 
@@ -159,31 +161,31 @@ _ZERO = _all(0)
 
 
 def _instruction(name: str, kinds: str, emit: Callable[..., None]) -> Any:
-    """Something that compiled loops can call.
+    """A function that compiled loops can call, and whose LLVM instructions `emit` makes.
 
     Parameters
     ----------
     name
-        For numba's messages.
+        Appears in numba's messages.
     kinds
-        Its parameters: "p" a place, given as an array and an offset, "i" an integer.
+        Its parameters: "p" is an address, passed as an array and an offset; "i" is an integer.
     emit
-        Called with an `_Emit` and the parameters.
+        Called with an `_Emit` and the parameters' values.
     """
+    plain_kinds = kinds.replace("p", "ai")  # each address is an array ("a") and an offset
 
-    def define(_: Any, *given: Any) -> Any:
-        sort = kinds.replace("p", "ai")
+    def define(_: Any, *argument_types: Any) -> Any:
         signature = types.void(
-            *(g if k == "a" else types.int64 for k, g in zip(sort, given, strict=True)),
+            *(t if k == "a" else types.int64 for k, t in zip(plain_kinds, argument_types, strict=True)),
         )
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             operands, rest = [], iter(zip(signature.args, values, strict=True))
             for kind in kinds:
-                sort, value = next(rest)
+                argument_type, value = next(rest)
                 if kind == "p":
                     value = builder.gep(
-                        context.make_array(sort)(context, builder, value).data, [next(rest)[1]]
+                        context.make_array(argument_type)(context, builder, value).data, [next(rest)[1]]
                     )
                 operands.append(value)
             emit(_Emit(builder), *operands)
@@ -192,10 +194,10 @@ def _instruction(name: str, kinds: str, emit: Callable[..., None]) -> Any:
         return signature, generate
 
     define.__name__ = name
-    # numba asks for parameters by name
-    names = ["context", *(f"x{i}" for i in range(len(kinds.replace("p", "ai"))))]
-    sort = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    define.__signature__ = inspect.Signature([inspect.Parameter(n, sort) for n in names])  # type: ignore[attr-defined]
+    # numba reads the names of the parameters from the signature
+    names = ["context", *(f"x{i}" for i in range(len(plain_kinds)))]
+    by_position = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    define.__signature__ = inspect.Signature([inspect.Parameter(n, by_position) for n in names])  # type: ignore[attr-defined]
     return intrinsic(define)
 
 
@@ -205,32 +207,33 @@ def _product(
     term: Callable[[_Emit, _Value, _Value, _Value], _Value],
     finish: Callable[[_Emit, list[list[_Value]], _Value], list[list[_Value]]],
 ) -> Callable[..., None]:
-    """Emits a matrix product of a few rows with a panel: all its sums stay in registers.
+    """Emits a matrix product of a few rows with a panel; all its sums stay in registers.
 
-    Row m begins at ``x + (m & 1) * s0 + (m >> 1 & 1) * s1 + (m >> 2) * s2``, in `parts` runs of `length`
-    numbers that lie `step` apart; so the rows are lines of a matrix, or the surroundings of pixels that
-    are pooled together, without a copy of them.
+    Row m begins at ``x + (m & 1) * s0 + (m >> 1 & 1) * s1 + (m >> 2) * s2`` and consists of `runs` runs of
+    `length` numbers that lie `step` apart. So a row can be a row of a matrix, or the neighbourhood of a
+    pixel (four neighbouring rows are pooled together), without a copy. `term` adds one product to a sum;
+    `finish` makes the output vectors from all sums.
     """
 
     def emit(
-        e: _Emit, x: Any, s0: Any, s1: Any, s2: Any, parts: Any, step: Any, length: Any, panel: Any,
+        e: _Emit, x: Any, s0: Any, s1: Any, s2: Any, runs: Any, step: Any, length: Any, panel: Any,
         bias: Any, y: Any, across: Any,
     ) -> None:  # fmt: skip
-        places = [e.at(x, (s0, m & 1), (s1, m >> 1 & 1), (s2, m >> 2)) for m in range(rows)]
+        starts = [e.at(x, (s0, m & 1), (s1, m >> 1 & 1), (s2, m >> 2)) for m in range(rows)]
         count = rows * vectors
 
-        def part(p: Any, sums: list[Any]) -> list[Any]:
+        def add_run(p: Any, sums: list[Any]) -> list[Any]:
             begin = e.b.mul(p, step)
             line = e.at(panel, (e.b.mul(p, length), vectors * LANES))
 
-            def number(i: Any, sums: list[Any]) -> list[Any]:
+            def add_number(i: Any, sums: list[Any]) -> list[Any]:
                 weights = [e.load(e.at(line, (i, vectors * LANES), j * LANES)) for j in range(vectors)]
-                values = [e.splat(e.b.load(e.at(place, begin, i))) for place in places]
+                values = [e.splat(e.b.load(e.at(start, begin, i))) for start in starts]
                 return [term(e, values[n // vectors], weights[n % vectors], sums[n]) for n in range(count)]
 
-            return e.loop(length, sums, number)
+            return e.loop(length, sums, add_number)
 
-        sums = e.loop(parts, [_ZERO] * count, part)
+        sums = e.loop(runs, [_ZERO] * count, add_run)
         grouped = [sums[n : n + vectors] for n in range(0, count, vectors)]
         for m, line in enumerate(finish(e, grouped, bias)):
             for j, vector in enumerate(line):
@@ -248,32 +251,35 @@ def _biased(e: _Emit, sums: list[list[_Value]], bias: _Value) -> list[list[_Valu
 
 
 def _pooled(e: _Emit, sums: list[list[_Value]], bias: _Value) -> list[list[_Value]]:
-    """Largest of each four rows, bias added, not below 0; in this order, for rounding is monotone."""
+    """Maximum of each four rows, then bias and relu.
+
+    Rounding is monotone, so the bias may be added after the maximum.
+    """
     fours = [[e.most(*four) for four in zip(*sums[n : n + 4], strict=True)] for n in range(0, len(sums), 4)]
     return [[e.most(v, _ZERO) for v in row] for row in _biased(e, fours, bias)]
 
 
 def _squared(e: _Emit, x: _Value, c: _Value, total: _Value) -> _Value:
-    """Adds (x - c)**2, each step rounded: as it has always been."""
-    apart = e.b.fsub(x, c)
-    return e.b.fadd(total, e.b.fmul(apart, apart))
+    """Adds (x - c)**2, each step rounded, without fused multiply-add: labels depend on these bits."""
+    difference = e.b.fsub(x, c)
+    return e.b.fadd(total, e.b.fmul(difference, difference))
 
 
-def _emit_in(e: _Emit, x: Any, down: Any, across: Any, v: Any, apart: Any) -> None:
-    """A tile of SIDE x SIDE pixels into Winograd's domain."""
+def _emit_in(e: _Emit, x: Any, down: Any, across: Any, v: Any, spacing: Any) -> None:
+    """Transforms a tile of SIDE x SIDE pixels into Winograd's domain."""
     columns = [
         e.combined(GOES_IN, [e.load(e.at(x, (across, c), (down, r))) for r in range(SIDE)])
         for c in range(SIDE)
     ]
     for r in range(SIDE):
         for c, vector in enumerate(e.combined(GOES_IN, [column[r] for column in columns])):
-            e.store(vector, e.at(v, (apart, r * SIDE + c)))
+            e.store(vector, e.at(v, (spacing, r * SIDE + c)))
 
 
-def _emit_out(e: _Emit, m: Any, apart: Any, bias: Any, y: Any, down: Any, across: Any) -> None:
-    """A tile back from Winograd's domain, its OUT x OUT pixels pooled by 2 x 2, bias added, not below 0."""
+def _emit_out(e: _Emit, m: Any, spacing: Any, bias: Any, y: Any, down: Any, across: Any) -> None:
+    """Transforms a tile back from Winograd's domain; 2 x 2 pooling of its OUT x OUT pixels, bias, relu."""
     columns = [
-        e.combined(COMES_OUT, [e.load(e.at(m, (apart, r * SIDE + c))) for r in range(SIDE)])
+        e.combined(COMES_OUT, [e.load(e.at(m, (spacing, r * SIDE + c))) for r in range(SIDE)])
         for c in range(SIDE)
     ]
     rows = [e.combined(COMES_OUT, [column[r] for column in columns]) for r in range(OUT)]
@@ -284,7 +290,7 @@ def _emit_out(e: _Emit, m: Any, apart: Any, bias: Any, y: Any, down: Any, across
 
 
 def _exp(e: _Emit, x: _Value) -> _Value:
-    """e**x of numbers that are not above 0: 2**n times a polynomial, within 2 units in the last place."""
+    """e**x for x <= 0: 2**n times a polynomial, within 2 units in the last place."""
     b = e.b
     x = e.most(x, _all(-87))
     shifted = e.times_plus(x, _all(1.4426950408889634), _all(12582912))  # rounds to a whole number n
@@ -298,24 +304,24 @@ def _exp(e: _Emit, x: _Value) -> _Value:
 
 
 def _emit_softmax(e: _Emit, x: Any, count: Any, y: Any) -> None:
-    """Softmax of the first `count` numbers at a place; what stands behind them in the last vector is 0."""
+    """Softmax of the first `count` numbers at `x`; the rest of the last vector of `y` becomes 0."""
     b = e.b
     vectors = b.sdiv(b.add(count, _I64(LANES - 1)), _I64(LANES))
 
-    def only(i: Any, vector: Any, other: float) -> Any:
-        left = e.splat(b.sitofp(b.sub(count, b.mul(i, _I64(LANES))), _F32))
-        there = b.fcmp_ordered("<", ir.Constant(_VECTOR, [float(n) for n in range(LANES)]), left)
-        return b.select(there, vector, _all(other))
+    def masked(i: Any, vector: Any, other: float) -> Any:
+        remaining = e.splat(b.sitofp(b.sub(count, b.mul(i, _I64(LANES))), _F32))
+        within = b.fcmp_ordered("<", ir.Constant(_VECTOR, [float(n) for n in range(LANES)]), remaining)
+        return b.select(within, vector, _all(other))
 
-    def largest(i: Any, found: list[Any]) -> list[Any]:
-        return [e.most(found[0], only(i, e.load(e.at(x, (i, LANES))), -3e38))]
+    def largest(i: Any, carried: list[Any]) -> list[Any]:
+        return [e.most(carried[0], masked(i, e.load(e.at(x, (i, LANES))), -3e38))]
 
     top = e.across(e.loop(vectors, [_all(-3e38)], largest)[0], e.most)
 
-    def powers(i: Any, found: list[Any]) -> list[Any]:
-        power = only(i, _exp(e, b.fsub(e.load(e.at(x, (i, LANES))), top)), 0)
+    def powers(i: Any, carried: list[Any]) -> list[Any]:
+        power = masked(i, _exp(e, b.fsub(e.load(e.at(x, (i, LANES))), top)), 0)
         e.store(power, e.at(y, (i, LANES)))
-        return [b.fadd(found[0], power)]
+        return [b.fadd(carried[0], power)]
 
     share = b.fdiv(_all(1), e.across(e.loop(vectors, [_ZERO], powers)[0], b.fadd))
 
@@ -344,20 +350,20 @@ _softmax = _instruction("softmax", "pip", _emit_softmax)
 def few_channels(
     x: Any, x_width: int, channels: int, layer: Any, y: Any, y_width: int, rows: int, cols: int
 ) -> None:
-    """3 x 3 convolution of an image of few channels, 2 x 2 pooling and relu, straight from its pixels.
+    """3 x 3 convolution, 2 x 2 pooling and relu of an image with few channels, by direct products.
 
-    Images are flat with their width; `layer` is its weights, bias and number of channels. `rows` and
-    `cols` count pooled pixels, the latter an even number.
+    `x` and `y` are flat images of widths `x_width` and `y_width`; `layer` is weights, bias and number of
+    output channels. `rows` and `cols` count pooled pixels; `cols` is even.
     """
     weights, bias, out = layer
     line = x_width * channels
     for r in range(rows):
         for p in range(out // PANEL):
             for c in range(0, cols, _ROWS // 4):
-                place = 2 * (r * x_width + c) * channels
+                source = 2 * (r * x_width + c) * channels
                 to = (r * y_width + c) * out + p * PANEL
                 _tile_pooled(
-                    *(x, place, channels, line, 2 * channels, 3, line, 3 * channels),
+                    *(x, source, channels, line, 2 * channels, 3, line, 3 * channels),
                     *(weights, p * 9 * channels * PANEL, bias, p * PANEL, y, to, out),
                 )
 
@@ -366,9 +372,9 @@ def few_channels(
 def many_channels(
     x: Any, x_width: int, channels: int, layer: Any, y: Any, y_width: int, down: int, across: int, room: Any
 ) -> None:
-    """The same of an image of many channels, by Winograd's products.
+    """The same as `few_channels` for an image with many channels, by Winograd's products.
 
-    `down` and `across` count tiles; `room` is two arrays for TILES of them, before and after the product.
+    `down` and `across` count tiles; `room` is two buffers for TILES tiles, before and after the product.
     """
     weights, bias, out = layer
     v, m = room
@@ -377,15 +383,15 @@ def many_channels(
         count = min(TILES, down * across - start)
         for k in range(count):
             row, col = (start + k) // across, (start + k) % across
-            place = (row * x_width + col) * OUT * channels
+            source = (row * x_width + col) * OUT * channels
             for c in range(0, channels, LANES):
-                _goes_in(x, place + c, x_width * channels, channels, v, k * channels + c, TILES * channels)
+                _goes_in(x, source + c, x_width * channels, channels, v, k * channels + c, TILES * channels)
         for p in range(panels):
             for i in range(SIDE * SIDE):
                 for k in range(0, count, _ROWS):
-                    place, to = (i * TILES + k) * channels, (i * TILES + k) * PANEL
+                    source, to = (i * TILES + k) * channels, (i * TILES + k) * PANEL
                     _tile(
-                        *(v, place, channels, 2 * channels, 4 * channels, 1, 0, channels),
+                        *(v, source, channels, 2 * channels, 4 * channels, 1, 0, channels),
                         *(weights, (i * panels + p) * channels * PANEL, bias, 0, m, to, PANEL),
                     )
             for k in range(count):
@@ -399,7 +405,7 @@ def many_channels(
 
 @numba.njit(nogil=True, cache=True)
 def _linear(x: Any, start: int, count: int, channels: int, layer: Any, y: Any) -> None:
-    """1 x 1 convolution of `count` pixels from pixel `start` on; reads and writes up to 7 pixels more."""
+    """1 x 1 convolution of `count` pixels from pixel `start`; reads and writes up to 7 pixels beyond."""
     weights, bias, out = layer
     for block in range(0, count, _BLOCK_ROWS):
         for p in range(out // PANEL):
@@ -425,7 +431,7 @@ def head(
 ) -> None:
     """Features (rows, cols, dims): a 1 x 1 convolution if `layer` has channels, a softmax if `soft`.
 
-    `line` is room for a row of the convolution; up to LANES - 1 zeros are written behind the features.
+    `line` is a buffer for one row of the convolution; up to LANES - 1 zeros are written behind the features.
     """
     for r in range(rows):
         source, start, stride = x, r * x_width, channels
@@ -433,11 +439,11 @@ def head(
             _linear(x, start, cols, channels, layer, line)
             source, start, stride = line, 0, layer[2]
         for k in range(cols):
-            place, to = (start + k) * stride, (r * cols + k) * dims
+            begin, to = (start + k) * stride, (r * cols + k) * dims
             if soft:
-                _softmax(source, place, dims, y, to)
+                _softmax(source, begin, dims, y, to)
             else:
-                y[to : to + dims] = source[place : place + dims]
+                y[to : to + dims] = source[begin : begin + dims]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -79,9 +79,9 @@ def open_raster(
 def _axes(place: Georeference, height: int, width: int) -> dict[str, Any]:
     rows, cols = np.arange(height, dtype=np.int64), np.arange(width, dtype=np.int64)
     axes: dict[str, Any] = {"row": ("y", rows), "column": ("x", cols)}
-    if place.transform is not None and place.transform[1] == place.transform[3] == 0:
-        a, _, c, _, e, f = place.transform
-        axes |= {"x": c + a * (cols + 0.5), "y": f + e * (rows + 0.5)}
+    if place.axes is not None:
+        (y, height_y), (x, width_x) = place.axes
+        axes |= {"x": x + width_x * (cols + 0.5), "y": y + height_y * (rows + 0.5)}
     return axes
 
 

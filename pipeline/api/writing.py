@@ -13,6 +13,7 @@ import dask.array as da
 
 from engine.grid import chunk_side
 from engine.kernel import NODATA
+from pipeline import out_names
 from pipeline.api.arrays import bounds_of, georeference_of
 from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
@@ -67,7 +68,7 @@ def write(
     _refuse_target(labels, path)
     sink = sink_of(path.name, zarr_version)
     bounds = bounds_of(labels)
-    folder = path.parent / ".partial" / f"{path.name}.write"
+    folder = path.parent / out_names.PARTIAL / f"{path.name}{out_names.WRITE_SUFFIX}"
     plan = stages(bounds.height, bounds.width, chunk_side(chunk_size))
     segments = int(labels.attrs.get("segments", NODATA))
     meaning = LabelInfo(

@@ -1,1 +1,1 @@
-"""Whether finished labels are those that were written, and what their inputs give."""
+"""Checks whether finished labels are what was written, and what their inputs yield."""

@@ -1,4 +1,4 @@
-"""Whether a label file is what a record says: its header, every tile of every level, its label counts."""
+"""Whether a label file matches its record: header, every tile of every level, label counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rasterio.errors import CRSError
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA
-from pipeline.check.labels import at_step, read_labels
+from pipeline.check.labels import at_step, read_labels, with_edge
 from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
 from pipeline.grid.georeference import Georeference
@@ -26,15 +26,15 @@ from pipeline.source.raster import described
 from pipeline.workers.pool import Pool
 
 _WINDOW_PX = 2048
-_CLOSE = 1e-12
-_MOST_NAMED = 3
+_CLOSE = 1e-12  # largest difference between equal transforms, relative and absolute
+_MOST_NAMED = 3  # windows named in messages
 
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a label file has to be.
+    """Expected header and contents of a label file.
 
     Parameters
     ----------
@@ -59,16 +59,16 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """What a window of a level came to."""
+class _WindowResult:
+    """Result of checking a window of a level; `problem` is "" if it is right."""
 
     counts: Counts
     seams: Seams
-    wrong: str = ""
+    problem: str = ""
 
 
 def header_problems(path: Path, expected: Expected) -> list[str]:
-    """What is wrong with a label file's header and levels.
+    """Problems of a label file's header and levels; empty if there are none.
 
     Raises
     ------
@@ -76,19 +76,21 @@ def header_problems(path: Path, expected: Expected) -> list[str]:
         If it cannot be opened.
     """
     shapes = level_shapes(*expected.shape)
-    wrong = handles.opened(str(path), lambda dataset: list(_header(dataset, expected, len(shapes))))
-    if not wrong:
+    problems = handles.opened(str(path), lambda dataset: list(_header(dataset, expected, len(shapes))))
+    if not problems:
         for level, shape in enumerate(shapes):
-            found = handles.read(
+            actual = handles.read(
                 str(path),
                 lambda dataset: dataset.shape,
                 f"level {level}",
                 bad_blocks.RETRY_AFTER_S,
                 level=level,
             )
-            if found != shape:
-                wrong.append(f"level {level} has {found[1]} x {found[0]} px, not {shape[1]} x {shape[0]}")
-    return [f"{path}: {one}" for one in wrong]
+            if actual != shape:
+                problems.append(
+                    f"level {level} has {actual[1]} x {actual[0]} px, not {shape[1]} x {shape[0]}"
+                )
+    return [f"{path}: {problem}" for problem in problems]
 
 
 def _header(dataset: Any, expected: Expected, levels: int) -> Iterator[str]:
@@ -98,8 +100,8 @@ def _header(dataset: Any, expected: Expected, levels: int) -> Iterator[str]:
     if dataset.dtypes != ("uint8",) or dataset.nodata != NODATA:
         kinds = ", ".join(dataset.dtypes)
         yield f"bands of {kinds} with nodata {dataset.nodata}, not one of uint8 with {NODATA}"
-    if (found := len(dataset.overviews(1))) != levels - 1:
-        yield f"{found} overviews, not {levels - 1}"
+    if (overviews := len(dataset.overviews(1))) != levels - 1:
+        yield f"{overviews} overviews, not {levels - 1}"
     if not _same_crs(expected.place.crs_wkt, dataset.gcps[1] if dataset.gcps[0] else dataset.crs):
         yield "not the CRS of its record"
     transform = expected.place.transform
@@ -117,9 +119,9 @@ def _header(dataset: Any, expected: Expected, levels: int) -> Iterator[str]:
             yield f"its tag {tag} is {tags.get(tag)!r}, not {value!r}"
 
 
-def _same_crs(wkt: str | None, found: Any) -> bool:
+def _same_crs(wkt: str | None, crs: Any) -> bool:
     try:
-        return bool(CRS.from_wkt(wkt) == found) if wkt else not found
+        return bool(CRS.from_wkt(wkt) == crs) if wkt else not crs
     except CRSError:
         return False
 
@@ -127,20 +129,20 @@ def _same_crs(wkt: str | None, found: Any) -> bool:
 def label_problems(
     path: Path, expected: Expected, borders: Borders, pool: Pool, advance: Callable[[int, int], None]
 ) -> tuple[list[str], Seams]:
-    """Decode every tile of every level: what is wrong with the labels, and their seams.
+    """Problems of the labels, and their seams; every tile of every level is decoded.
 
     Parameters
     ----------
     path
-        What GDAL opens; its header is right.
+        The file that GDAL opens; its header has no problems.
     expected
-        What it has to be.
+        Expected contents.
     borders
-        Where seams are looked for.
+        Borders at which seams are counted.
     pool
-        Reads windows.
+        Workers that read windows.
     advance
-        Hears of windows done and of their number.
+        Called as ``advance(windows done, windows)``.
     """
     shapes = level_shapes(*expected.shape)
     calls = (
@@ -149,19 +151,19 @@ def label_problems(
         for window in tiles(Window(0, 0, height, width), _WINDOW_PX)
     )
     total = sum(-(-height // _WINDOW_PX) * -(-width // _WINDOW_PX) for height, width in shapes)
-    wrong: list[str] = []
+    problems: list[str] = []
     bad, counts, seams = 0, np.zeros(256, np.int64), Seams()
-    for done, part in enumerate(pool.each(_check, calls), 1):
-        counts, seams = counts + part.counts, seams + part.seams
-        bad += bool(part.wrong)
-        if part.wrong and bad <= _MOST_NAMED:
-            wrong.append(part.wrong)
+    for done, result in enumerate(pool.each(_check, calls), 1):
+        counts, seams = counts + result.counts, seams + result.seams
+        bad += bool(result.problem)
+        if result.problem and bad <= _MOST_NAMED:
+            problems.append(result.problem)
         advance(done, total)
     if bad > _MOST_NAMED:
-        wrong.append(f"{path}: and {bad - _MOST_NAMED} more windows")
+        problems.append(f"{path}: and {bad - _MOST_NAMED} more windows")
     if not bad:
-        wrong += [f"{path}: {one}" for one in _count_problems(counts, expected)]
-    return wrong, seams
+        problems += [f"{path}: {problem}" for problem in _count_problems(counts, expected)]
+    return problems, seams
 
 
 def _count_problems(counts: Counts, expected: Expected) -> Iterator[str]:
@@ -172,22 +174,21 @@ def _count_problems(counts: Counts, expected: Expected) -> Iterator[str]:
         yield f"{counts[label]} pixels of label {label}, where its record says {expected.counts[label]}"
 
 
-def _check(path: str, level: int, window: Window, more: bool, borders: Borders) -> _Part:  # noqa: FBT001  (a task's arguments are plain)
-    """Read a window of a level, and compare the next level with it."""
+def _check(path: str, level: int, window: Window, more: bool, borders: Borders) -> _WindowResult:  # noqa: FBT001  (a task's arguments are plain)
+    """Read a window of a level, and compare the next level with it, if there is `more` than this one."""
     counts, seams = np.zeros(256, np.int64), Seams()
     try:
-        above, left = (min(window.row, 1), min(window.col, 1)) if level == 0 else (0, 0)
-        outer = Window(window.row - above, window.col - left, window.height + above, window.width + left)
+        outer = with_edge(window) if level == 0 else window
         labels = read_labels(path, level, outer)
         if level == 0:
             seams = count_seams(labels, window, borders)
-        labels = np.ascontiguousarray(labels[above:, left:])
+        labels = np.ascontiguousarray(labels[window.slices(outer)])
         if level == 0:
             counts = count_labels(labels)
         coarse = at_step(window, 1)
         if more and not np.array_equal(halve(labels), read_labels(path, level + 1, coarse)):
-            what = f"level {level + 1}, {described(coarse)}"
-            return _Part(counts, seams, f"{path}: {what}: not the mode of the level below")
+            position = f"level {level + 1}, {described(coarse)}"
+            return _WindowResult(counts, seams, f"{path}: {position}: not the mode of the level below")
     except RasterError as error:
-        return _Part(counts, seams, str(error))
-    return _Part(counts, seams)
+        return _WindowResult(counts, seams, str(error))
+    return _WindowResult(counts, seams)

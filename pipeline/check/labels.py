@@ -1,8 +1,7 @@
-"""Whether finished files hold what was written: decoded labels against checksums, and whole files.
+"""Whether finished files hold what was written: decoded labels are compared with checksums.
 
-Labels are read as anybody reads them, by GDAL, at every level: so the tiles, the directories that say
-where they are, and a Zarr store's VRTs are all in it. A checksum of labels is the CRC-32C of their bytes,
-row by row.
+Labels are read by GDAL, as users read them, at every level: so tiles, TIFF directories and a Zarr store's
+VRTs are all checked. A checksum of labels is the CRC-32C of their bytes, row by row.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ from rasterio.windows import Window as FileWindow
 from engine.grid import Window, tiles
 from engine.kernel import Labels
 from pipeline.check.seams import Borders, Seams, count_seams
+from pipeline.durable.ledger import Unit
 from pipeline.errors import RasterError
 from pipeline.sinks.pyramid import Stage
 from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles
 from pipeline.source.raster import described
-
-Unit = tuple[int, int]
 
 _ROWS = 32
 
@@ -33,7 +31,7 @@ _AGAIN = "the disk or the memory is at fault: run again with --overwrite or anot
 def labels_crc(labels: Labels) -> int:
     """CRC-32C of labels, row by row."""
     crc = 0
-    # a copy of some rows stays in the processor's cache; one of all costs more than the checksum itself
+    # a copy of a few rows stays in the processor's cache; copying all at once costs more than the checksum
     for row in range(0, len(labels), _ROWS):
         crc = google_crc32c.extend(crc, np.ascontiguousarray(labels[row : row + _ROWS]))
     return crc
@@ -45,24 +43,26 @@ def read_labels(path: str | Path, level: int, window: Window) -> Labels:
     Parameters
     ----------
     path
-        What GDAL opens: a COG, or the VRT of a Zarr store.
+        The file that GDAL opens: a COG, or the VRT of a Zarr store.
     level
         0 for full resolution, n for the nth overview.
     window
-        Which pixels.
+        The pixels to read, in pixels of the level.
 
     Raises
     ------
     RasterError
         If they cannot be decoded, or the level is smaller; names the file, the level and the window.
     """
-    name, what = str(path), f"level {level}, {described(window)}"
-    part = FileWindow(window.col, window.row, window.width, window.height)
-    # asked again for a source that it could not open, a VRT gives zeros
+    name, position = str(path), f"level {level}, {described(window)}"
+    file_window = FileWindow(window.col, window.row, window.width, window.height)
+    # a VRT is not read again: asked twice for a source that it could not open, it returns zeros
     retry_s = () if name.endswith(".vrt") else bad_blocks.RETRY_AFTER_S
-    labels: Labels = handles.read(name, lambda d: d.read(1, window=part), what, retry_s, level=level)
+    labels: Labels = handles.read(
+        name, lambda d: d.read(1, window=file_window), position, retry_s, level=level
+    )
     if labels.shape != (window.height, window.width):
-        raise RasterError(name, f"{what}: the file ends before; {_AGAIN}")
+        raise RasterError(name, f"{position}: the file ends before; {_AGAIN}")
     return labels
 
 
@@ -78,43 +78,46 @@ def check_window(
     Parameters
     ----------
     path
-        What GDAL opens: a COG, or the VRT of a Zarr store.
+        The file that GDAL opens: a COG, or the VRT of a Zarr store.
     stage
-        Its levels are read.
+        The stage whose levels are read.
     window
         One or several whole units, in pixels of the stage's first level.
     expected
         For each unit in the window, `labels_crc` of its labels at each level of the stage.
     borders
-        Where to look for seams at the stage's first level, or None.
+        Borders at which seams are counted in the stage's first level, or None.
 
     Returns
     -------
     Seams
-        Of the stage's first level, zeros without `borders`.
+        Of the stage's first level; zeros without `borders`.
 
     Raises
     ------
     RasterError
-        If labels cannot be decoded or are not those; names the file, the level and the window.
+        If labels cannot be decoded or differ from what was written; names the file, the level and the window.
     """
     seams = Seams()
     for step in range(stage.levels):
-        part = at_step(window, step)
-        with_edge = part
+        level_window = at_step(window, step)
+        outer = with_edge(level_window) if step == 0 and borders is not None else level_window
+        labels = read_labels(path, stage.level + step, outer)
         if step == 0 and borders is not None:
-            above, left = min(part.row, 1), min(part.col, 1)
-            with_edge = Window(part.row - above, part.col - left, part.height + above, part.width + left)
-        labels = read_labels(path, stage.level + step, with_edge)
-        if step == 0 and borders is not None:
-            seams = count_seams(labels, part, borders)
-        for whole in tiles(window, stage.unit_px):
-            unit = whole.row // stage.unit_px, whole.col // stage.unit_px
-            piece = at_step(whole, step)
-            if labels_crc(labels[piece.slices(with_edge)]) != expected[unit][step]:
-                what = f"level {stage.level + step}, {described(piece)}"
-                raise RasterError(str(path), f"{what}: not the labels that were written; {_AGAIN}")
+            seams = count_seams(labels, level_window, borders)
+        for unit_window in tiles(window, stage.unit_px):
+            unit = unit_window.row // stage.unit_px, unit_window.col // stage.unit_px
+            unit_at_level = at_step(unit_window, step)
+            if labels_crc(labels[unit_at_level.slices(outer)]) != expected[unit][step]:
+                position = f"level {stage.level + step}, {described(unit_at_level)}"
+                raise RasterError(str(path), f"{position}: not the labels that were written; {_AGAIN}")
     return seams
+
+
+def with_edge(window: Window) -> Window:
+    """A window with the row above and the column left of it, as far as the raster has them."""
+    above, left = min(window.row, 1), min(window.col, 1)
+    return Window(window.row - above, window.col - left, window.height + above, window.width + left)
 
 
 def at_step(window: Window, step: int) -> Window:

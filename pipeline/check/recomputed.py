@@ -1,4 +1,4 @@
-"""A sample of a finished raster's labels, made anew from the input in pieces of other sizes."""
+"""A sample of a finished raster's labels, computed again from the input in windows of other sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.grid import Window
 from engine.kernel import Kernel
 from pipeline.check.labels import read_labels
 from pipeline.errors import RasterError
-from pipeline.graph.labels import label_window
+from pipeline.graph import labels as graph_labels
 from pipeline.source.raster import described
 from pipeline.source.view import View
 from pipeline.workers.pool import Pool
@@ -26,20 +26,20 @@ _BUDGET_S = 20.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a raster's labels were made of.
+    """Everything that a raster's labels were made from.
 
     Parameters
     ----------
     labels
-        What GDAL opens of them.
+        The label file that GDAL opens.
     view
-        The raster and which part of it.
+        The raster, with the region that was labelled.
     kernel, codebook
-        What labelled it.
+        Kernel and codebook of the run.
     chunk_px
         Side of the run's chunks.
     unlabelled
-        Where nothing could be labelled, in absolute pixels.
+        Windows that could not be labelled, in absolute pixels.
     """
 
     labels: Path
@@ -51,56 +51,56 @@ class Recipe:
 
     @property
     def side_px(self) -> int:
-        """Side of the windows that are made anew: a few cells, and not those of a chunk."""
+        """Side of the windows that are computed again: a few cells, and another size than a chunk's."""
         return (3 if self.chunk_px == 2 * self.kernel.cell_px else 2) * self.kernel.cell_px
 
     def windows(self, count: int, seed: str) -> Iterator[Window]:
-        """Windows at random cells, in absolute pixels; most of them lie across borders of chunks.
+        """Windows at random cells, in absolute pixels; most of them cross borders of chunks.
 
-        There are fewer where a raster is so small that they come out equal.
+        In a small raster there are fewer than `count`, because equal windows are yielded once.
         """
-        chance, region = random.Random(seed), self.view.region
+        rng, region = random.Random(seed), self.view.region
         seen = set()
         for _ in range(count):
-            row, row_end = self._span(chance, region.row, region.row_end)
-            col, col_end = self._span(chance, region.col, region.col_end)
+            row, row_end = self._span(rng, region.row, region.row_end)
+            col, col_end = self._span(rng, region.col, region.col_end)
             window = Window(row, col, row_end - row, col_end - col)
             if window not in seen and not any(window.overlaps(other) for other in self.unlabelled):
                 seen.add(window)
                 yield window
 
-    def _span(self, chance: random.Random, start: int, end: int) -> tuple[int, int]:
+    def _span(self, rng: random.Random, start: int, end: int) -> tuple[int, int]:
         cell, side = self.kernel.cell_px, self.side_px
         first, last = start // cell, max(start // cell, -(-(end - side) // cell))
-        at = chance.randint(first, last) * cell
-        return max(start, at), min(end, at + side)
+        begin = rng.randint(first, last) * cell
+        return max(start, begin), min(end, begin + side)
 
 
 def differences(recipe: Recipe, count: int, seed: str, pool: Pool) -> tuple[int, list[str]]:
-    """Make some windows anew; gives how many, and which of them are not what the file holds.
+    """Compute some windows again; returns their number, and a message for each that differs from the file.
 
     Parameters
     ----------
     recipe
-        What the labels were made of.
+        Everything that the labels were made from.
     count
-        How many windows; fewer where they take long.
+        Number of windows; fewer if they take long.
     seed
-        Decides which.
+        Seed of the choice of windows.
     pool
-        Makes them.
+        Workers that compute them.
 
     Raises
     ------
     RasterError
         If the input cannot be read.
     """
-    wrong, done = [], 0
+    messages, done = [], 0
     for difference in pool.each(_difference, _in_time(recipe, count, seed)):
         done += 1
         if difference:
-            wrong.append(difference)
-    return done, wrong
+            messages.append(difference)
+    return done, messages
 
 
 def _in_time(recipe: Recipe, count: int, seed: str) -> Iterator[tuple[Recipe, Window]]:
@@ -112,15 +112,15 @@ def _in_time(recipe: Recipe, count: int, seed: str) -> Iterator[tuple[Recipe, Wi
 
 
 def _difference(recipe: Recipe, window: Window) -> str:
-    """A window whose labels come out otherwise, in words; "" where they are the same bytes."""
+    """Message for a window whose labels differ from the file's; "" if they are equal."""
     region = recipe.view.region
     inside = Window(window.row - region.row, window.col - region.col, window.height, window.width)
-    lazy = label_window(recipe.view, recipe.kernel, recipe.codebook, window, recipe.side_px)
-    # a function and not its name: a name has Dask import all of distributed first
-    again = lazy.compute(scheduler=get_sync)
+    lazy = graph_labels.label_window(recipe.view, recipe.kernel, recipe.codebook, window, recipe.side_px)
+    # the scheduler as a function: for a name, Dask would import all of distributed
+    recomputed = lazy.compute(scheduler=get_sync)
     try:
-        same = np.array_equal(again, read_labels(recipe.labels, 0, inside))
+        same = np.array_equal(recomputed, read_labels(recipe.labels, 0, inside))
     except RasterError as error:
         return str(error)
-    what = f"level 0, {described(inside)}"
-    return "" if same else f"{recipe.labels}: {what}: not the labels that {recipe.view.path} gives"
+    position = f"level 0, {described(inside)}"
+    return "" if same else f"{recipe.labels}: {position}: not the labels that {recipe.view.path} gives"

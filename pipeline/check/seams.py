@@ -1,10 +1,11 @@
 """The seam score: how much more labels change across cell and chunk borders than elsewhere.
 
-Each border line is compared with lines inside the cell below (or right of) it. These are taken at the
-same phase of the kernel's blocks, for labels of R x R blocks change at multiples of R alone, and of
-JPEG's 16-pixel blocks, which borders at multiples of 512 share. So where R does not divide the cell, a
-border that falls inside a block is compared with lines inside blocks, across which nothing changes
-either. Counts are kept cell by cell, so that clouds, holes and ragged edges weigh the same on both sides.
+Each border line is compared with lines inside the cell below (or right of) it. These lines have the same
+phase as the border in the grid of the kernel's blocks (labels of R x R blocks change only at multiples
+of R) and in that of JPEG's 16-pixel blocks (borders at multiples of 512 are multiples of 16). So where R
+does not divide the cell, a border inside a block is compared with lines inside blocks, across which
+labels do not change either. Counts are kept cell by cell, so that clouds, holes and ragged edges have
+the same weight on both sides of the comparison.
 """
 
 from __future__ import annotations
@@ -21,32 +22,32 @@ from engine.grid import Window
 from engine.kernel import NODATA, Labels
 
 _JPEG_PX = 16
-# far enough from the border that what a missing halo would spoil is not taken for the normal, and
-# near enough that the picture is the same
+# far enough from the border that labels spoilt by a missing halo are not among the compared lines, and near
+# enough that the image is similar
 _STEP_PX = 64
 _MOST_STEP_PX = 128
-# what is counted of a cell is rounded to this part of a pixel pair: sums are exact then, in whatever order
-_PARTS = float(1 << 16)
+# a cell's expected changes and variance are rounded to 1 / _ROUNDING, so that sums are exact in any order
+_ROUNDING = float(1 << 16)
 
 Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """Label changes across borders, and how many the lines near them make one expect.
+    """Label changes across borders, and the number expected from the lines near them.
 
-    Counts of several windows add up to those of all, to the last bit and in any order.
+    Counts of several windows can be added in any order; the sums are bit-identical.
 
     Parameters
     ----------
     pairs
-        Pairs of neighbouring pixels with labels, one on each side of a border.
+        Pairs of neighbouring labelled pixels, one on each side of a border.
     changes
-        Those of them whose labels differ.
+        Pairs whose labels differ.
     expected
-        How many would differ if they were as those elsewhere.
+        Number of changes expected at the rate of the other lines.
     variance
-        Of `changes - expected` where there is no seam, from how much the other lines differ among themselves.
+        Variance of `changes - expected` without seams, from the differences among the other lines.
     """
 
     pairs: int = 0
@@ -55,7 +56,7 @@ class Seams:
     variance: float = 0.0
 
     def __add__(self, other: Seams) -> Seams:
-        """The counts of both."""
+        """Sums of both."""
         return Seams(
             self.pairs + other.pairs,
             self.changes + other.changes,
@@ -65,28 +66,28 @@ class Seams:
 
     @property
     def score(self) -> float | None:
-        """Changes relative to the expected ones: 1.0 = no seams; None where no border has labels.
+        """Changes relative to the expected ones: 1.0 means no seams; None if no border has labels.
 
-        One change is added to both, so that where nothing changes anywhere there is no seam.
+        One change is added to both, so that the score is 1.0 where labels change nowhere.
         """
         return (self.changes + 1) / (self.expected + 1) if self.pairs else None
 
     @property
     def error(self) -> float | None:
-        """Standard error of the score: without seams it lies within three of them of 1.0."""
+        """Standard error of the score: without seams, the score is within three standard errors of 1.0."""
         return math.sqrt(self.variance) / (self.expected + 1) if self.pairs else None
 
 
 @dataclass(frozen=True, slots=True)
 class Borders:
-    """Where borders lie in labels, and the lines that they are compared with.
+    """Positions of borders in labels, and of the lines that they are compared with.
 
     Parameters
     ----------
     side_px
-        Borders are the multiples of this, in pixels of the labels.
+        Borders are at multiples of this, in pixels of the labels.
     step_px
-        The lines inside a cell are the multiples of this from its border on.
+        The lines inside a cell are at multiples of this from its border.
     """
 
     side_px: int
@@ -94,7 +95,7 @@ class Borders:
 
     @classmethod
     def of(cls, cell_px: int, stride_px: int) -> Borders:
-        """The borders of a kernel's cells, among which are those of all chunks."""
+        """The borders of a kernel's cells; borders of chunks are among them."""
         step = math.lcm(stride_px, _JPEG_PX)
         if step > _MOST_STEP_PX:
             step = stride_px
@@ -102,16 +103,16 @@ class Borders:
 
 
 def count_seams(labels: Labels, window: Window, borders: Borders) -> Seams:
-    """Count label changes at the borders in a window, and expected ones.
+    """Label changes at the borders in a window, and expected ones.
 
     Parameters
     ----------
     labels
-        uint8 labels of the window, with one row above and one column left of it where there are some.
+        uint8 labels of the window, with one row above and one column left of it (none at the raster's edge).
     window
-        Where they lie in the raster's labels; it begins at multiples of the cell's side.
+        Window of the labels in the raster; it begins at multiples of the cell's side.
     borders
-        Where borders lie.
+        Positions of the borders.
 
     Raises
     ------
@@ -155,9 +156,9 @@ def _count(labels: Any, above: int, left: int, side: int, step: int, counts: Any
 
 
 def _compared(pairs: Numbers, changes: Numbers) -> Seams:
-    """Counts of the borders of some cells: shape (cell, line), of which line 0 is the border."""
+    """The seams of some cells from their counts of shape (cell, line), in which line 0 is the border."""
     lines = (pairs[:, 1:] > 0).sum(axis=1)
-    # a rest of a cell at the raster's edge tells too little of what is normal
+    # a cell that the raster's edge cuts has too few lines for a rate
     use = (pairs[:, 0] > 0) & (lines >= 2)
     if not use.any():
         return Seams()
@@ -167,5 +168,5 @@ def _compared(pairs: Numbers, changes: Numbers) -> Seams:
     rates = np.divide(changes[:, 1:], others, out=np.zeros_like(others), where=others > 0)
     squares = np.where(others > 0, (rates - rate[:, None]) ** 2, 0).sum(axis=1)
     variance = border**2 * squares / (lines - 1) * (1 + 1 / lines)
-    expected, variance = (np.rint(counts * _PARTS) / _PARTS for counts in (border * rate, variance))
+    expected, variance = (np.rint(counts * _ROUNDING) / _ROUNDING for counts in (border * rate, variance))
     return Seams(int(border.sum()), int(changes[:, 0].sum()), float(expected.sum()), float(variance.sum()))

@@ -1,4 +1,4 @@
-"""`fit` as a command: a codebook in a file."""
+"""The `fit` command: writes a codebook to a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from pipeline.workers import pool as workers
 
 
 def fit_to_file(config: RunConfig, path: Path) -> str:
-    """Fit a codebook on the sources of a configuration and save it; gives a line, "" with events on stdout.
+    """Fit a codebook on the sources of a configuration and write it to a file.
+
+    Returns
+    -------
+    str
+        One line for people; "" with ``--progress json``, when stdout holds the events.
 
     Raises
     ------
@@ -51,7 +56,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     finally:
         display.close()
     if config.progress == "json":
-        return ""  # stdout belongs to the events then
+        return ""
     return (
         f"{path}: codebook {codebook.content_hash[:12]}, {codebook.segments} segments, {_seen(codebook.fit)}"
     )

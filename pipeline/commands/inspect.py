@@ -1,4 +1,4 @@
-"""`inspect`: what a file is, in a few lines."""
+"""The `inspect` command: describes a file in a few lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.source.raster import Raster
 
 
 def describe(path: str) -> str:
-    """Describe a raster, a label file or a codebook.
+    """A description of a raster, a label file or a codebook, for people.
 
     Raises
     ------
@@ -45,13 +45,13 @@ def _codebook(codebook: Codebook) -> str:
     shares = codebook.fit.get("share") or [None] * codebook.segments
     lines.append("label  share  centre")
     for label, (centre, share) in enumerate(zip(codebook.centres, shares, strict=True)):
-        part = "" if share is None else f"{share:6.1%}"
-        lines.append(f"{label:5}  {part:>6}  " + " ".join(f"{v:.1f}" for v in centre[:16]))
+        percent = "" if share is None else f"{share:6.1%}"
+        lines.append(f"{label:5}  {percent:>6}  " + " ".join(f"{v:.1f}" for v in centre[:16]))
     return "\n".join(lines)
 
 
 def _raster(raster: Raster) -> str:
-    place = raster.georeference
+    georeference = raster.georeference
     block = f"{raster.block_shape[1]} x {raster.block_shape[0]}"
     form, levels, masks = "Zarr", "none", ""
     tags: dict[str, str] = {}
@@ -67,8 +67,9 @@ def _raster(raster: Raster) -> str:
         f"overviews {levels}",
         f"bands     {len(raster.bands)} of {raster.dtype}: {printable(', '.join(raster.band_names[:16]))}",
         f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}{masks}",
-        f"CRS       {_crs(place)}" + (f", {len(place.gcps)} ground control points" if place.gcps else ""),
-        f"transform {place.transform or 'none'}",
+        f"CRS       {_crs(georeference)}"
+        + (f", {len(georeference.gcps)} ground control points" if georeference.gcps else ""),
+        f"transform {georeference.transform or 'none'}",
     ]
     if "TILEWRIGHT_CODEBOOK" in tags:
         lines.append(
@@ -77,7 +78,7 @@ def _raster(raster: Raster) -> str:
     return "\n".join(lines)
 
 
-def _crs(place: Georeference) -> str:
+def _crs(georeference: Georeference) -> str:
     from rasterio.crs import CRS
 
-    return str(CRS.from_wkt(place.crs_wkt).to_string()) if place.crs_wkt else "none"
+    return str(CRS.from_wkt(georeference.crs_wkt).to_string()) if georeference.crs_wkt else "none"

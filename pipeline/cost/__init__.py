@@ -1,1 +1,1 @@
-"""What a run takes: seconds and bytes of disk."""
+"""Costs of a run: seconds and bytes of disk."""

@@ -1,8 +1,7 @@
-"""What a run's time went to, what bounds it, and which option would help.
+"""Where a run's time went, its bottleneck, and which option would help.
 
-Workers times wall time is what a run could spend. The start (loading, opening, fitting) takes all of it
-while it lasts; the rest is what tasks measured of themselves (`pipeline.stopwatch`), and what is left is
-waiting.
+The available time is wall time times workers. The start (loading, opening, fitting) uses all workers'
+time while it lasts; tasks measure their own time (`pipeline.cost.timing`); the remainder is waiting.
 """
 
 from __future__ import annotations
@@ -12,8 +11,10 @@ from typing import Any
 
 from pipeline.cost.timing import Effort
 
-_MANY = 0.4  # a share that bounds a run; below, no one thing does
-_LARGE_CHUNK_PX = 2048  # smaller chunks go into one task, so they make no more tasks
+BOTTLENECK_SHARE = 0.4
+"""A stage with at least this share of the time is called the bottleneck."""
+
+_LARGE_CHUNK_PX = 2048  # smaller chunks share a task, so a smaller chunk size does not make more tasks
 
 
 @dataclass
@@ -25,9 +26,9 @@ class Spent:
     wall_s
         From beginning to end.
     open_s, fit_s, setup_s
-        Of it: opening the rasters, fitting, and what else came before the first chunk.
+        Parts of `wall_s`: opening the rasters, fitting, and everything else before the first chunk.
     effort, assemble_s
-        Of the workers' tasks, summed: making chunks, and joining them.
+        Sums over the workers' tasks: making chunks, and joining them.
     """
 
     wall_s: float = 0.0
@@ -38,33 +39,33 @@ class Spent:
     assemble_s: float = 0.0
 
     def add(self, effort: Effort, assemble_s: float) -> None:
-        """Count what a raster took."""
+        """Add the times of a raster."""
         self.effort += effort
         self.assemble_s += assemble_s
 
     @property
     def seconds(self) -> dict[str, float]:
-        """All of them by name, in milliseconds' precision."""
-        parts = {name: round(s, 3) for name, s in vars(self).items() if name != "effort"}
-        return {**parts, **self.effort.rounded(3)}
+        """All values by name, rounded to milliseconds."""
+        rounded = {name: round(s, 3) for name, s in vars(self).items() if name != "effort"}
+        return {**rounded, **self.effort.rounded(3)}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What of a run decides which advice fits it.
+    """Properties of a run that decide which advice applies.
 
     Parameters
     ----------
     workers, cores
-        Tasks at a time, and cores that this process may use.
+        Number of workers, and of cores that this process may use.
     rasters, windows
-        Rasters done, and tasks of labelling.
+        Number of rasters done, and of labelling tasks.
     method, resolution, device
-        The options of these names; `device` is what was used, `resolution` is None where --model decides.
+        The options of these names; `device` is the one used, `resolution` is None if --model determines it.
     chunk_px
         Side of a chunk.
     remote
-        True if sources were read over a network.
+        True if sources were remote.
     refitted
         True if a codebook was fitted, not taken from a file.
     """
@@ -82,17 +83,17 @@ class Setting:
 
 
 def budget(spent: Spent, setting: Setting) -> dict[str, Any]:
-    """Shares of a run's time with a verdict in one line.
+    """Shares of a run's time, with a one-line verdict.
 
     Returns
     -------
     dict
         `seconds` (those of `Spent`), `shares` of the workers' time (start, read, compute, write,
-        wait; together 1), `bound_by` (the share that bounds the run, or "nothing"), `verdict`.
+        wait; their sum is 1), `bound_by` (the share that is the bottleneck, or "nothing"), `verdict`.
     """
     shares = _shares(spent, setting.workers)
     largest = max(shares, key=lambda name: shares[name])
-    bound = largest if shares[largest] >= _MANY else "nothing"
+    bound = largest if shares[largest] >= BOTTLENECK_SHARE else "nothing"
     return {
         "seconds": spent.seconds,
         "shares": {name: round(share, 3) for name, share in shares.items()},
@@ -102,16 +103,16 @@ def budget(spent: Spent, setting: Setting) -> dict[str, Any]:
 
 
 def _shares(spent: Spent, workers: int) -> dict[str, float]:
-    parts = {
+    busy = {
         "start": (spent.open_s + spent.fit_s + spent.setup_s) * workers,
         "read": spent.effort.read_s,
         "compute": spent.effort.label_s + spent.effort.encode_s,
         "write": spent.effort.write_s + spent.assemble_s,
     }
-    # where threads shared cores, tasks measure more than there was
-    whole = max(spent.wall_s * workers, sum(parts.values()), 1e-9)
-    parts["wait"] = whole - sum(parts.values())
-    return {name: seconds / whole for name, seconds in parts.items()}
+    # where threads share cores, tasks together can measure more time than wall time times workers
+    available = max(spent.wall_s * workers, sum(busy.values()), 1e-9)
+    seconds_of = {**busy, "wait": available - sum(busy.values())}
+    return {name: seconds / available for name, seconds in seconds_of.items()}
 
 
 def _verdict(shares: dict[str, float], bound: str, spent: Spent, setting: Setting) -> str:
@@ -125,14 +126,14 @@ def _verdict(shares: dict[str, float], bound: str, spent: Spent, setting: Settin
         "write": _write_advice,
         "wait": _wait_advice,
     }[bound](spent, setting)
-    what = {
+    stage = {
         "start": "its start",
         "read": "reading",
         "compute": "labelling" if spent.effort.label_s >= spent.effort.encode_s else "encoding",
         "write": "writing",
         "wait": "waiting for tasks",
     }[bound]
-    return f"{listed}: bound by {what}" + (f"; {advice}" if advice else "")
+    return f"{listed}: bound by {stage}" + (f"; {advice}" if advice else "")
 
 
 def _start_advice(spent: Spent, setting: Setting) -> str:
@@ -157,8 +158,8 @@ def _read_advice(_: Spent, setting: Setting) -> str:
 def _compute_advice(spent: Spent, setting: Setting) -> str:
     if setting.method == "cnn" and spent.effort.label_s >= spent.effort.encode_s:
         device = "--device for a GPU" if setting.device == "cpu" else ""
-        now = setting.resolution
-        coarser = f"--resolution {2 * now}" if now is not None and now < 16 else ""
+        stride = setting.resolution
+        coarser = f"--resolution {2 * stride}" if stride is not None and stride < 16 else ""
         options = " or ".join(option for option in (coarser, device) if option)
         return f"{options} would help" if options else ""
     return _idle_cores(setting) or "more cores would help"

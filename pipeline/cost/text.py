@@ -1,10 +1,10 @@
-"""Bytes, seconds and large counts as people read them."""
+"""Bytes and seconds as text for people."""
 
 from __future__ import annotations
 
 
 def bytes_text(count: float) -> str:
-    """Bytes in the largest unit that keeps a number of at least 1: ``1.5 GiB``."""
+    """Bytes in the largest unit in which the number is at least 1: ``1.5 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
@@ -13,7 +13,7 @@ def bytes_text(count: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A length of time in its two largest units: ``3 min 20 s``."""
+    """A duration in its two largest units: ``3 min 20 s``."""
     whole = max(0, round(seconds))
     for (large, size), (small, step) in (
         (("d", 86400), ("h", 3600)),

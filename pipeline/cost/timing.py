@@ -1,7 +1,7 @@
-"""Seconds that one task spends on each kind of work, exact whatever else its process does.
+"""Seconds that one task spends on each kind of work, independent of other tasks in its process.
 
-A task has a watch of its own, found through a context variable: tasks side by side in one process do
-not see each other's, and the threads of `CarryingThreads` add to that of the task that submitted them.
+Each task has its own watch in a context variable: concurrent tasks in one process do not see each other's
+watch, and the threads of `CarryingThreads` add to the watch of the task that submitted them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Watch:
         self._lock = threading.Lock()
         self._seconds: dict[str, float] = {}
 
-    def add(self, what: str, seconds: float) -> None:
-        """Add to a kind of work."""
+    def add(self, work: str, seconds: float) -> None:
+        """Add seconds to a kind of work."""
         with self._lock:
-            self._seconds[what] = self._seconds.get(what, 0.0) + seconds
+            self._seconds[work] = self._seconds.get(work, 0.0) + seconds
 
-    def __getitem__(self, what: str) -> float:
-        return self._seconds.get(what, 0.0)
+    def __getitem__(self, work: str) -> float:
+        return self._seconds.get(work, 0.0)
 
 
 _current: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("tilewright_watch", default=None)
@@ -38,7 +38,7 @@ _current: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("tilewri
 
 @contextmanager
 def task() -> Iterator[Watch]:
-    """A new watch for what happens in the block."""
+    """A new watch, current within the block."""
     watch = Watch()
     token = _current.set(watch)
     try:
@@ -48,14 +48,14 @@ def task() -> Iterator[Watch]:
 
 
 @contextmanager
-def measure(what: str) -> Iterator[None]:
-    """Add the block's seconds to the watch of the task under way; outside of any task, to nothing."""
+def measure(work: str) -> Iterator[None]:
+    """Add the block's seconds to the current task's watch; do nothing outside of a task."""
     start = time.perf_counter()
     try:
         yield
     finally:
         if (watch := _current.get()) is not None:
-            watch.add(what, time.perf_counter() - start)
+            watch.add(work, time.perf_counter() - start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Effort:
     write_s: float = 0.0
 
     def __add__(self, other: Self) -> Self:
-        """The seconds of both."""
+        """Sums of both."""
         return type(self)(
             self.read_s + other.read_s,
             self.label_s + other.label_s,
@@ -77,5 +77,5 @@ class Effort:
         )
 
     def rounded(self, digits: int) -> dict[str, float]:
-        """Each by its name."""
+        """Rounded seconds by name."""
         return {name: round(seconds, digits) for name, seconds in asdict(self).items()}

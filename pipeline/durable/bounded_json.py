@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from pipeline.durable.files import open_at_once
+
 LIMIT_BYTES = 256 << 20
 """Bytes of the largest file that is read: the `run.json` of half a million rasters."""
 
@@ -49,15 +51,10 @@ def _read(path: Path) -> Any:
 
 
 def _bytes(path: Path) -> bytes:
-    with open(path, "rb", opener=_at_once) as file:
+    with open(path, "rb", opener=open_at_once) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("not a file")
         if found.st_size > LIMIT_BYTES:
             raise ValueError(f"larger than {LIMIT_BYTES >> 20} MiB")
         return file.read(LIMIT_BYTES)
-
-
-def _at_once(path: str, flags: int) -> int:
-    """Open a file; a pipe in its place would be waited for."""
-    return os.open(path, flags | os.O_NONBLOCK)

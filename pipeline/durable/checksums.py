@@ -122,4 +122,5 @@ def walk(path: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(path):
         folders.sort()
         for name in sorted(names):
-            yield os.path.relpath(Path(folder) / name, path)
+            # checksums hold these names, and are the same on every system
+            yield os.path.relpath(Path(folder) / name, path).replace(os.sep, "/")

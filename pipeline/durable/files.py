@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -22,6 +23,15 @@ _PASSING = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOLCK}
 )
 _PATIENCE_S = (0.05, 0.5, 3.0)
+
+# what Windows says while another program has the file open, as one that indexes or looks for viruses
+_PASSING_WINDOWS = frozenset({5, 32, 33})
+_COPIED_BYTES = 1 << 20
+
+MOVES_OPEN_FILES = os.name != "nt"
+"""Whether a file can be renamed or deleted while it is open."""
+
+_moving = threading.Lock()
 
 T = TypeVar("T")
 
@@ -68,8 +78,17 @@ def storage_error(path: Path, error: OSError) -> StorageError | OSError:
         return error
     return StorageError(
         f"{path}: cannot write ({error.strerror}); free space or choose another OUT, then run again",
-        passing=error.errno in _PASSING,
+        passing=_is_passing(error),
     )
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error says that storage is away for a moment."""
+    if isinstance(error, StorageError):
+        return error.passing
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in _PASSING or getattr(error, "winerror", None) in _PASSING_WINDOWS
 
 
 def patiently(function: Callable[..., T], *arguments: Any) -> T:
@@ -83,11 +102,51 @@ def patiently(function: Callable[..., T], *arguments: Any) -> T:
     return retry(lambda: function(*arguments), _PATIENCE_S, _is_passing)
 
 
-def _is_passing(error: Exception) -> bool:
-    """Whether an error says that storage is away for a moment."""
-    if isinstance(error, StorageError):
-        return error.passing
-    return isinstance(error, OSError) and error.errno in _PASSING
+def open_at_once(path: str | Path, flags: int = os.O_RDONLY) -> int:
+    """Open a file; the other end of a pipe in its place is not waited for."""
+    return open_handle(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def open_handle(path: str | Path, flags: int, mode: int = 0o666) -> int:
+    """Open a file by the system's flags; its bytes are read and written as they are, on Windows too."""
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), mode)
+
+
+def read_at(handle: int, size: int, offset: int) -> bytes:
+    """Up to so many bytes of an open file from an offset; its position stays what it was."""
+    if hasattr(os, "pread"):
+        return os.pread(handle, size, offset)
+    with _at(handle, offset):
+        return os.read(handle, size)
+
+
+def write_at(handle: int, data: bytes, offset: int) -> int:
+    """Write to an open file at an offset; its position stays. Returns the number of bytes written."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(handle, data, offset)
+    with _at(handle, offset):
+        return os.write(handle, data)
+
+
+@contextlib.contextmanager
+def _at(handle: int, offset: int) -> Iterator[None]:
+    """Set a file's position for a block; other threads wait, which may have the same file."""
+    with _moving:
+        before = os.lseek(handle, 0, os.SEEK_CUR)
+        os.lseek(handle, offset, os.SEEK_SET)
+        try:
+            yield
+        finally:
+            os.lseek(handle, before, os.SEEK_SET)
+
+
+def copy_at(source: int, target: int, size: int, from_offset: int, to_offset: int) -> int:
+    """Copy bytes between open files, in the kernel where it can. Returns their number; 0 at the end."""
+    # Linux alone has it, and not for all pairs of file systems: the plain way fails loudly on a full disk
+    if hasattr(os, "copy_file_range"):
+        with contextlib.suppress(OSError):
+            return os.copy_file_range(source, target, size, from_offset, to_offset)
+    return write_at(target, read_at(source, min(size, _COPIED_BYTES), from_offset), to_offset)
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.durable.checksums import DIGEST_BYTES, Written, seal, sound_records
-from pipeline.durable.files import storage_error
+from pipeline.durable.files import open_handle, read_at, storage_error, write_at
 
 Unit = tuple[int, int]
 
@@ -55,11 +55,11 @@ class Ledger:
         self._before = records(path)
         self._keys = _keys(self._before)
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = open_handle(path, os.O_RDWR | os.O_CREAT)
             whole = os.fstat(self._file).st_size - len(_HEADER)
-            if whole < 0 or os.pread(self._file, len(_HEADER), 0) != _HEADER:
+            if whole < 0 or read_at(self._file, len(_HEADER), 0) != _HEADER:
                 os.ftruncate(self._file, 0)
-                os.pwrite(self._file, _HEADER, 0)
+                write_at(self._file, _HEADER, 0)
                 whole = 0
             self._end = len(_HEADER) + whole // _RECORD.size * _RECORD.size
         except OSError as error:
@@ -87,9 +87,9 @@ class Ledger:
         data = seal(_RECORD.pack(stage, *unit, written.size, written.digest, 0))
         try:
             # at its place, not at the end: what could be written in part only is written over
-            done = os.pwrite(self._file, data, self._end)
+            done = write_at(self._file, data, self._end)
             while done < len(data):
-                done += os.pwrite(self._file, data[done:], self._end + done)
+                done += write_at(self._file, data[done:], self._end + done)
             self._end += len(data)
             if (now := time.monotonic()) - self._synced > _SYNC_EVERY_S:
                 os.fsync(self._file)

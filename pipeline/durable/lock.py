@@ -1,40 +1,39 @@
-"""Who works in OUT: one run at a time, and a dead run's place is taken over.
+"""Lock of an output folder: one run at a time, and the lock of a dead run is taken over.
 
-The owner is a file that appears by a hard link, which file systems (NFS too) do for one of several at a
-time. Whether an owner lives is asked of the system if it runs on this machine (its process, and when that
-began: numbers are used again). Of another machine only a sign of life is seen: the owner touches its file
-every few seconds, and whoever wants its place watches the file for longer than that, by his own clock.
+`filelock` creates, refreshes and releases the lock file. A lock of this machine is alive if its process
+exists and has the recorded start time (process numbers are reused). A lock of another machine is alive while
+its file keeps being refreshed, as seen by the contender's own clock.
+
+`filelock` takes a dead lock over by exchanging two names, which NFS, SMB and many FUSE file systems refuse,
+and it respects an empty file, as a power cut leaves it, for good. So what it leaves is judged here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
-import socket
-import threading
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
-from pipeline.durable.files import patiently, storage_error
+from pipeline import out_names
+from pipeline.durable.files import open_at_once, remove, storage_error
 from pipeline.errors import StorageError, UsageError
 
-_NAME = ".owner"
-_TOUCH_EVERY_S = 5.0
+if TYPE_CHECKING:  # it is imported late: `status` and `verify` seldom need it
+    from filelock import OwnerRecord, SoftFileLease
+
+_REFRESH_EVERY_S = 5.0
 _WATCH_S = 20.0
 _LATE_S = 60.0
-_MOST_BYTES = 1 << 16
-_STRANGE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+_LEASE_S = 600.0
+"""Seconds for which storage may refuse to refresh a lock before its run gives it up as lost."""
 
 
-class Owner:
-    """The right to write in OUT, held until `release` or death.
+class FolderLock:
+    """The right to write in OUT, held until `release` or the end of this process.
 
     Parameters
     ----------
@@ -50,217 +49,150 @@ class Owner:
     """
 
     def __init__(self, partial: Path) -> None:
-        self.path = partial / _NAME
-        self._me = json.dumps({**_here(), "nonce": uuid.uuid4().hex})
-        self._lost = False
+        self.path = partial / out_names.OWNER
+        self._lease = _lease(self.path)
         try:
-            self._take()
+            while not self._acquired():
+                self._remove_dead()
         except OSError as error:
             raise storage_error(self.path, error) from error
-        self._over = threading.Event()
-        self._touching = threading.Thread(target=self._touch, name="tilewright-owner", daemon=True)
-        self._touching.start()
 
     def check(self) -> None:
-        """Make sure that the place is still ours.
+        """Make sure that the lock is still held.
 
         Raises
         ------
         StorageError
-            If another run has taken it: this one was out of sight for too long.
+            If another run has taken it over, or storage has refused to refresh it for too long.
         """
-        if self._lost:
-            folder = self.path.parent.parent
-            raise StorageError(f"{folder}: another run took this folder over while this one did not respond")
+        if (loss := self._lease.compromise) is None:
+            return
+        folder = self.path.parent.parent
+        if loss.reason == "refresh-failed":
+            raise StorageError(
+                f"{folder}: its lock could not be refreshed for {_LEASE_S:.0f} s ({loss.error}); "
+                "check the storage, then run again"
+            )
+        raise StorageError(f"{folder}: another run took this folder over while this one did not respond")
 
     def release(self) -> None:
-        """Leave the place to others."""
-        self._over.set()
-        self._touching.join()
+        """Let others have the folder."""
         # where nothing can be deleted any more, the next run sees that this process is dead
-        with contextlib.suppress(OSError, StorageError):
-            if patiently(_said, self.path) == self._me:
-                patiently(self.path.unlink)
+        with contextlib.suppress(OSError):
+            self._lease.release()
 
-    def _take(self) -> None:
-        mine = self.path.with_name(f"{_NAME}.{uuid.uuid4().hex}")
+    def _acquired(self) -> bool:
+        """Try once; False if there is a lock file that `filelock` does not take over."""
+        from filelock import LeaseSettingsMismatch, Timeout
+
         try:
-            mine.write_text(self._me)
-            while not _placed(mine, self.path):
-                self._remove_dead()
-        finally:
-            mine.unlink(missing_ok=True)
+            self._lease.acquire()
+        except (Timeout, LeaseSettingsMismatch):
+            return False
+        except (IsADirectoryError, PermissionError):
+            # a folder or another user's lock is in the way; or else nothing can be created at all
+            if not os.path.lexists(self.path):
+                raise
+            return False
+        return True
 
     def _remove_dead(self) -> None:
-        """Take a dead owner's file away.
+        """Remove the lock file of a dead run.
 
         Raises
         ------
         UsageError
-            If its owner lives.
+            If the run is alive.
         """
-        text = _read(self.path)
-        if text is None:
+        if (seen := _look(self._lease)) is None:
             return
-        if _lives(self.path, text):
+        if _is_alive(self._lease, seen):
             raise UsageError(
-                f"{self.path.parent.parent}: another run is at work there ({_named(text)}); "
+                f"{self.path.parent.parent}: another run is at work there ({_named(seen.owner)}); "
                 "wait for its end, or choose another OUT"
             )
-        # others that saw the same dead owner may have come before, and one of them may be the owner now
-        with _alone(self.path.parent):
-            if _read(self.path) == text:
-                self.path.unlink(missing_ok=True)
+        import filelock
 
-    def _touch(self) -> None:
-        while not self._over.wait(_TOUCH_EVERY_S):
-            with contextlib.suppress(OSError):
-                text = _read(self.path)
-                if text is not None and text != self._me:
-                    self._lost = True
-                    return
-                os.utime(self.path)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Exclude others from a block, where the file system can; the system ends it with the process."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _placed(mine: Path, path: Path) -> bool:
-    """Give a file its name unless somebody else has it."""
-    try:
-        os.link(mine, path)
-    except FileExistsError:
-        return False
-    except OSError:
-        # no hard links on this file system: then the name comes first, and what it says a moment later
-        try:
-            with path.open("x") as file:
-                file.write(mine.read_text())
-        except FileExistsError:
-            return False
-    return True
+        with contextlib.ExitStack() as stack:
+            # of several who want to remove it, each looks again when those before are done; Windows removes
+            # no file that anybody has open, and so none of a run that is alive
+            if filelock.has_fcntl:
+                with contextlib.suppress(OSError):
+                    handle = open_at_once(self.path)
+                    stack.callback(os.close, handle)
+                    filelock.lock_descriptor(handle)
+            if _look(self._lease) == seen:
+                remove(self.path)
 
 
 def alive(out: Path) -> bool:
-    """Whether a run is at work in OUT, as far as can be told at once."""
-    path = out / ".partial" / _NAME
-    text = _read(path)
-    if text is None:
+    """Whether a run is at work in OUT, as far as can be known at once."""
+    path = out / out_names.PARTIAL / out_names.OWNER
+    if not os.path.lexists(path) or (seen := _look(_lease(path))) is None:
         return False
-    if (here := _on_this_machine(text)) is not None:
+    if (here := _alive_here(seen.owner)) is not None:
         return here
+    return abs(time.time() - seen.refreshed_ns / 1e9) < _LATE_S
+
+
+def _lease(path: Path) -> SoftFileLease:
+    from filelock import SoftFileLease
+
+    return SoftFileLease(
+        path,
+        timeout=0,
+        thread_local=False,  # a run may end in another thread than it began in
+        lease_duration=_LEASE_S,
+        heartbeat_interval=_REFRESH_EVERY_S,
+    )
+
+
+class _Seen(NamedTuple):
+    """Who a lock file names (None: nobody; it is torn, or of another format), and when it was refreshed."""
+
+    owner: OwnerRecord | None
+    inode: int
+    refreshed_ns: int
+
+
+def _look(lease: SoftFileLease) -> _Seen | None:
+    """Look at a lock file; None if there is none."""
+    # it opens the file, before which a network file system may show times of long ago
+    owner = lease.owner
     try:
-        return abs(time.time() - path.stat().st_mtime) < _LATE_S
+        info = os.lstat(lease.lock_file)
     except OSError:
-        return False
+        return None
+    return _Seen(owner, info.st_ino, info.st_mtime_ns)
 
 
-def _here() -> dict[str, Any]:
-    """What tells this process from every other one, here and elsewhere."""
-    return {
-        "host": socket.gethostname(),
-        "boot": _boot(),
-        # a container may have this machine's name and boot, and other processes under the same numbers
-        "processes": _text("/proc/self/ns/pid", link=True),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-    }
-
-
-def _started(pid: int) -> str:
-    """When a process began, by a clock that nobody sets where there is one.
-
-    Raises
-    ------
-    psutil.Error
-        If there is no such process, or only what is left of a dead one.
-    """
-    process = psutil.Process(pid)
-    if process.status() == psutil.STATUS_ZOMBIE:
-        raise psutil.ZombieProcess(pid)
-    stat = _text(f"/proc/{pid}/stat")
-    return stat.rpartition(")")[2].split()[19] if stat else str(int(process.create_time()))
-
-
-def _boot() -> str:
-    return _text("/proc/sys/kernel/random/boot_id") or str(int(psutil.boot_time()))
-
-
-def _text(path: str, *, link: bool = False) -> str:
-    try:
-        return str(Path(path).readlink()) if link else Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _read(path: Path) -> str | None:
-    """What an owner's file says, "" where that is nothing an owner writes; None without one."""
-    try:
-        return _said(path)
-    except OSError:
-        return "" if path.exists() else None
-
-
-def _said(path: Path) -> str:
-    # a pipe in its place would be waited for
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        data = os.read(handle, _MOST_BYTES + 1)
-        return "" if len(data) > _MOST_BYTES else data.decode()
-    except UnicodeDecodeError:
-        return ""
-    finally:
-        os.close(handle)
-
-
-def _lives(path: Path, text: str) -> bool:
-    """Whether the owner lives that wrote `text`; takes a while if it is on another machine."""
-    if (here := _on_this_machine(text)) is not None:
+def _is_alive(lease: SoftFileLease, seen: _Seen) -> bool:
+    """Whether a lock's run is alive; takes a while if it is not on this machine."""
+    if (here := _alive_here(seen.owner)) is not None:
         return here
-    before = path.stat().st_mtime_ns
     end = time.monotonic() + _WATCH_S
     while time.monotonic() < end:
         time.sleep(0.5)
-        if _read(path) != text:
-            return False
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime_ns != before:
-                return True
+        if (now := _look(lease)) is None or now.owner != seen.owner:
+            return False  # released, or another one's: that is judged by itself
+        if now != seen:
+            return True
     return False
 
 
-def _on_this_machine(text: str) -> bool | None:
-    """Whether an owner on this machine lives; None if it is on another one, or not known."""
-    try:
-        value = json.loads(text)
-        pid, started = int(value["pid"]), value["started"]
-        there = [value[k] for k in ("host", "boot", "processes")]
-    except _STRANGE:
-        return None  # half written, by whomever
-    mine = _here()
-    if there[0] == mine["host"] and there[1] != mine["boot"]:
-        return False  # this machine started anew since
-    if there != [mine[k] for k in ("host", "boot", "processes")]:
+def _alive_here(owner: OwnerRecord | None) -> bool | None:
+    """Whether the process that holds a lock is alive; None if it is not on this machine, or not known."""
+    # private names of a pinned version: it judges processes well, and offers no other way to ask
+    from filelock._identity import host_name, owner_is_stale
+
+    if owner is None or owner.hostname != host_name():
         return None
-    try:
-        return bool(started == _started(pid))
-    except (psutil.Error, ValueError, OverflowError):
-        return False  # there is none, or no process can have that number
+    with contextlib.suppress(psutil.Error):
+        if psutil.Process(owner.pid).status() == psutil.STATUS_ZOMBIE:
+            return False
+    return not owner_is_stale(owner.pid, owner.hostname, owner.start)
 
 
-def _named(text: str) -> str:
-    try:
-        value = json.loads(text)
-        return f"process {value['pid']} on {value['host']}, since {value['since']}"
-    except _STRANGE:
-        return "unknown"
+def _named(owner: OwnerRecord | None) -> str:
+    # after a question mark stands what tells containers of one machine apart
+    return f"process {owner.pid} on {owner.hostname.partition('?')[0]}" if owner else "unknown"

@@ -14,12 +14,12 @@ from typing import Any, Self
 
 import psutil
 
+from pipeline import out_names
 from pipeline.errors import TilewrightError, one_line
 from pipeline.events.live_state import LiveState
 from pipeline.events.progress import Progress
 from pipeline.events.run_log import RunLog
 
-STATUS = "status.json"
 _EVERY_S = 1.0
 # what comes by the hundred and says little more than the one before
 _NOW_AND_THEN = frozenset({"open", "fit", "progress"})
@@ -43,7 +43,7 @@ class Journal:
         run = secrets.token_hex(6)
         self._display = display
         self._log = RunLog(out, run)
-        self._path = out / ".partial" / STATUS
+        self._path = out / out_names.PARTIAL / out_names.STATUS
         self._standing = LiveState(run)
         self._lock = threading.Lock()
         self._logged = dict.fromkeys(_NOW_AND_THEN, float("-inf"))
@@ -116,9 +116,9 @@ class Journal:
     def _write(self) -> None:
         """Replace the status file: whole for every reader, but not made to outlast a power cut."""
         self._measure()
-        part = self._path.with_name(f".{STATUS}.part")
+        part = self._path.with_name(f".{out_names.STATUS}.part")
         with contextlib.suppress(OSError):
-            part.write_text(json.dumps(self.snapshot(), default=str))
+            part.write_text(json.dumps(self.snapshot(), default=str), encoding="utf-8")
             part.replace(self._path)
 
     def _measure(self) -> None:

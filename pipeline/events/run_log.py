@@ -15,7 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-NAME = "run.log.jsonl"
+from pipeline import out_names
+from pipeline.durable.files import open_handle, read_at
+
 LIMIT_BYTES = 256 << 20
 
 _LEVELS = {
@@ -51,7 +53,7 @@ class RunLog:
     """
 
     def __init__(self, out: Path, run: str, limit: int = LIMIT_BYTES) -> None:
-        self._path = out / NAME
+        self._path = out / out_names.LOG
         self._run = run
         self._limit = limit
         self._handle = -1
@@ -70,7 +72,7 @@ class RunLog:
     def _append(self, data: bytes) -> None:
         if self._size + len(data) > self._limit and self._size:
             self.close()
-            self._path.replace(self._path.with_name(f"{NAME}.1"))
+            self._path.replace(self._path.with_name(f"{out_names.LOG}.1"))
         if self._handle < 0:
             self._open()
         # a line that was cut off is ended, so that it takes no other with it
@@ -81,9 +83,9 @@ class RunLog:
         self._torn = written < len(data)
 
     def _open(self) -> None:
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._handle = open_handle(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = os.fstat(self._handle).st_size
-        self._torn = self._size > 0 and os.pread(self._handle, 1, self._size - 1) != b"\n"
+        self._torn = self._size > 0 and read_at(self._handle, 1, self._size - 1) != b"\n"
 
     def close(self) -> None:
         """Close the file; the next event opens it again."""

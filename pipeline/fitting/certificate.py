@@ -1,8 +1,8 @@
-"""The precision certificate: a faster form of a network is taken if it gives the labels of the first one.
+"""The precision certificate: a faster form of a network is used if its labels equal the reference form's.
 
-What counts is measured on the fit's own sample, before anything is labelled, and stands in the codebook
-and in each record. The sample is computed in the faster form, a part of it in the first one too; where their
-labels differ, the first form does everything, the fit included.
+This is measured on the fit's own sample, before anything is labelled, and recorded in the codebook and in
+each raster's record. The sample is computed in the faster form, and a subset of it in the reference form
+too. If too many labels differ, the reference form is used for everything, the fit included.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from pipeline.kernels import faster
 ENOUGH = 0.999
 """Share of the compared labels that have to be equal."""
 
-_PART = 4  # one of so many of the sample's vectors is compared ...
-_LEAST = 2048  # ... but so many at least, where there are
+_ONE_OF = 4  # one of four of the sample's vectors is compared ...
+_LEAST = 2048  # ... but at least this many, if there are as many
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a network was fitted by and on.
+    """Result of a fit with a network.
 
     Parameters
     ----------
     kernel
-        In the form to label with, in which the sample was computed.
+        The kernel in the form that was chosen, with which the sample was computed.
     sample
         The sample.
     clustering
-        Its clusters.
+        Clusters of the sample.
     precision
-        What is to be recorded of how the form was chosen.
+        How the form was chosen, for the codebook.
     """
 
     kernel: Kernel
@@ -51,41 +51,41 @@ class Fitted:
 
 def fitted(
     kernel: Kernel,
-    sample: Callable[[Kernel], Sample],
-    again: Callable[[Sample, Kernel], Sample],
-    find: Callable[[Sample], Clustering],
+    take_sample: Callable[[Kernel], Sample],
+    take_again: Callable[[Sample, Kernel], Sample],
+    find_clusters: Callable[[Sample], Clustering],
 ) -> Fitted:
-    """Fit by the fastest form of a kernel that gives the labels of the first one.
+    """Fit with the faster form of a kernel if its labels are those of the reference form.
 
     Parameters
     ----------
     kernel
-        In its first form.
-    sample
-        Takes the sample by a kernel.
-    again
-        Takes the cells of a sample by another kernel.
-    find
+        The kernel in its reference form.
+    take_sample
+        Takes the sample with a kernel.
+    take_again
+        Takes the cells of a sample again, with another kernel.
+    find_clusters
         Clusters a sample.
     """
-    other = faster(kernel)
-    if other is None:
-        taken = sample(kernel)
-        return Fitted(kernel, taken, find(taken), {})
-    taken = sample(other)
-    with ThreadPoolExecutor(1) as beside:
-        clustering = beside.submit(find, taken)
-        part = taken.first(max(_LEAST, len(taken.vectors) // _PART))
-        first = again(part, kernel)
-        found = clustering.result()
-    labels, others = (_labels(s.vectors, found.centres) for s in (part, first))
-    equal = float(np.mean(labels == others))
+    fast_kernel = faster(kernel)
+    if fast_kernel is None:
+        sample = take_sample(kernel)
+        return Fitted(kernel, sample, find_clusters(sample), {})
+    sample = take_sample(fast_kernel)
+    with ThreadPoolExecutor(1) as executor:
+        clustering_task = executor.submit(find_clusters, sample)
+        subset = sample.first(max(_LEAST, len(sample.vectors) // _ONE_OF))
+        reference = take_again(subset, kernel)
+        clustering = clustering_task.result()
+    labels, reference_labels = (_labels(s.vectors, clustering.centres) for s in (subset, reference))
+    equal = float(np.mean(labels == reference_labels))
     certificate = {"equal": equal, "compared": len(labels), "taken": equal >= ENOUGH}
-    precision = {"precision": {"form": other.identity["form"], **certificate}}
+    precision = {"precision": {"form": fast_kernel.identity["form"], **certificate}}
     if certificate["taken"]:
-        return Fitted(other, taken, found, precision)
-    taken = sample(kernel)
-    return Fitted(kernel, taken, find(taken), precision)
+        return Fitted(fast_kernel, sample, clustering, precision)
+    sample = take_sample(kernel)
+    return Fitted(kernel, sample, find_clusters(sample), precision)
 
 
 def _labels(vectors: Vectors, centres: Any) -> Any:

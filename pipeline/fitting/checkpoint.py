@@ -1,7 +1,7 @@
-"""What a fit has found so far, on disk, so that a fit that was cut short is taken up.
+"""Intermediate results of a fit on disk, so that an interrupted fit is resumed.
 
-Each finding stands under a hash of all that it depends on, so one from other inputs is never taken; a
-file that is torn or altered is found out by the archive's own checksums and done without.
+Each result is stored under a hash of everything that it depends on, so a result from other inputs is never
+used. A file that is incomplete or altered fails the archive's own checksums and is ignored.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 class FitMemory:
-    """Findings of one fit.
+    """Intermediate results of one fit.
 
     Parameters
     ----------
     folder
-        Where they are kept; made when the first one is.
+        Where they are stored; made with the first one.
     basis
         What all of them depend on (JSON values): inputs and versions.
     """
@@ -37,43 +37,43 @@ class FitMemory:
         self._folder = folder
         self._basis = basis
 
-    def get(self, *what: Any) -> Arrays | None:
-        """A finding, or None if it is not known."""
+    def get(self, *key: Any) -> Arrays | None:
+        """The arrays stored under a key, or None."""
         try:
-            with np.load(self._path(what), allow_pickle=False) as archive:
+            with np.load(self._path(key), allow_pickle=False) as archive:
                 return dict(archive)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
-    def put(self, *what: Any, **arrays: Any) -> None:
-        """Keep a finding.
+    def put(self, *key: Any, **arrays: Any) -> None:
+        """Store arrays under a key (JSON values): what they depend on beside `basis`.
 
         Raises
         ------
         StorageError
-            If it cannot be written.
+            If they cannot be written.
         """
-        patiently(_write, self._path(what), arrays)
+        patiently(_write, self._path(key), arrays)
 
     def forget(self) -> None:
-        """Delete all findings: the fit is done."""
-        # what cannot be deleted is of no other fit, and goes when the run ends
+        """Delete all results, once the fit is done."""
+        # files that cannot be deleted match no other fit, and go when the run ends
         with contextlib.suppress(OSError):
             patiently(remove, self._folder)
 
-    def _path(self, what: tuple[Any, ...]) -> Path:
-        text = json.dumps([self._basis, *what], sort_keys=True, default=str)
+    def _path(self, key: tuple[Any, ...]) -> Path:
+        text = json.dumps([self._basis, *key], sort_keys=True, default=str)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.npz"
 
 
 def _write(path: Path, arrays: Arrays) -> None:
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **arrays)
-    # not synced, as labels are: what a crash of the machine leaves of it the archive's checksums find out
-    part = path.with_suffix(".part")
+    # not synced as labels are: the archive's checksums detect what a crash of the machine leaves of it
+    unfinished = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.getvalue())
-        part.replace(path)
+        unfinished.write_bytes(data.getvalue())
+        unfinished.replace(path)
     except OSError as error:
         raise storage_error(path, error) from error

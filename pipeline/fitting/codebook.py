@@ -1,12 +1,14 @@
-"""Fitting a codebook: a sample or every pixel of some rasters becomes frozen K-Means centres."""
+"""Fitting a codebook: K-Means centres of a sample, or of every pixel, of some rasters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.arrays import F64
 from engine.clustering import Clustering, cluster
 from engine.codebook import Codebook, Scaling
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
@@ -22,15 +24,14 @@ if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
 ROBUST_PERCENTILES = (0.5, 99.5)
-"""Shares of the sample between which pixels of wide dtypes are scaled to 0..255."""
-
+"""Percentiles of the sample that become 0 and 255 where pixels of wide dtypes are scaled."""
 
 Scale = tuple[float, ...] | str | None
 Advance = Callable[[int, int], None]
 
 
-def _unheard(done: int, total: int) -> None:
-    """Progress that nobody asked for."""
+def _ignore(done: int, total: int) -> None:
+    """Ignore progress."""
 
 
 def fit_as_asked(
@@ -38,10 +39,10 @@ def fit_as_asked(
     rasters: Sequence[sampling.Pixels],
     kernel: Kernel,
     pool: Pool,
-    advance: Advance = _unheard,
+    advance: Advance = _ignore,
     memory: FitMemory | None = None,
 ) -> Codebook:
-    """Fit one codebook as a configuration says; see `fit_codebook`."""
+    """One codebook, fitted with the options of a configuration; see `fit_codebook`."""
     return fit_codebook(
         rasters,
         kernel,
@@ -64,12 +65,19 @@ def fit_codebook(
     method: str,
     scale: Scale,
     pool: Pool,
-    advance: Advance = _unheard,
+    advance: Advance = _ignore,
     memory: FitMemory | None = None,
 ) -> Codebook:
-    """Fit one codebook with given workers; see `fit`.
+    """One codebook, fitted by given workers; see `pipeline.api.fitting.fit` for the options.
 
-    `advance(done, total)` hears of progress; `memory` keeps what takes long to find.
+    ``advance(done, total)`` is called with the progress; `memory` stores results that take long.
+
+    Raises
+    ------
+    RasterError
+        If no pixel is valid, or a raster cannot be read.
+    UsageError
+        If an option is out of range, or the rasters have other bands or dtypes.
     """
     if not 2 <= segments <= MAX_SEGMENTS:
         raise UsageError(f"segments {segments}; K-Means takes 2 to {MAX_SEGMENTS}")
@@ -78,70 +86,106 @@ def fit_codebook(
     check_alike(rasters)
     first = rasters[0]
     check_bands(kernel, first)
-
-    hands = gathering.Hands(pool, _unheard, memory)
-    heard = gathering.Hands(pool, advance, memory)
-
-    def sample(by: Kernel, known: BandStatistics | None, by_whom: gathering.Hands) -> gathering.Sample:
-        places = gathering.SampledCells(rasters, seed, kernel.sample_px, kernel.sample_vectors)
-        return gathering.sample(places, by, known, by_whom)
-
-    def clusters(vectors: Vectors, weights: Any = None) -> Clustering:
-        _refuse_empty(vectors, rasters)
-        return cluster(vectors, segments, seed, weights)
-
-    vectors: Vectors
-    weights = None
+    if method == "exact" and kernel.needs_statistics:
+        raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
+    fit = _Fit(rasters, segments, seed, scale, gathering.Resources(pool, advance, memory))
     if method == "exact":
-        if kernel.needs_statistics:
-            raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
-        vectors, weights, report = gathering.every_pixel(rasters, heard)
+        result = fit.on_every_pixel(kernel)
     else:
-        # of a network, pixels first, from the same cells: what stands for invalid ones has to be known
-        early = (BlockKMeans(1), None, hands) if kernel.needs_statistics else (kernel, None, heard)
-        seen = sample(*early)
-        vectors, report = seen.vectors, seen.report
-    _refuse_empty(vectors, rasters)
-    values = np.asarray(vectors, np.float64)
-    statistics = BandStatistics(
-        np.asarray(np.average(values, axis=0, weights=weights)), _scaling(values, first.dtype, scale)
-    )
-    precision: dict[str, Any] = {}
-    if kernel.needs_statistics:
-        by = fitted(
-            kernel,
-            lambda other: sample(other, statistics, heard),
-            lambda part, other: part.again(other, statistics, hands),
-            lambda taken: clusters(taken.vectors),
-        )
-        kernel, report, found, precision = by.kernel, by.sample.report, by.clustering, by.precision
-    else:
-        found = clusters(vectors if statistics.scaling is None else statistics.scaling.apply(values), weights)
+        result = fit.with_network(kernel) if kernel.needs_statistics else fit.on_sample(kernel)
     return Codebook(
-        centres=found.centres,
-        kernel=kernel.identity,
+        centres=result.clustering.centres,
+        kernel=result.kernel.identity,
         bands=first.bands,
         dtype=first.dtype,
-        band_mean=statistics.mean,
-        scaling=statistics.scaling,
+        band_mean=result.statistics.mean,
+        scaling=result.statistics.scaling,
         fit={
-            **report,
+            **result.report,
             "method": method,
             "seed": seed,
-            **_outcome(found, segments),
-            **provenance(kernel),
-            **precision,
+            **_outcome(result.clustering, segments),
+            **provenance(result.kernel),
+            **result.precision,
         },
     )
 
 
+@dataclass(frozen=True)
+class _Result:
+    """Clusters, and what the codebook records of how they were found."""
+
+    kernel: Kernel
+    statistics: BandStatistics
+    clustering: Clustering
+    report: dict[str, Any]
+    precision: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The three ways to fit: on every pixel, on a sample of pixels, and with a network."""
+
+    rasters: Sequence[sampling.Pixels]
+    segments: int
+    seed: int
+    scale: Scale
+    resources: gathering.Resources
+
+    def on_every_pixel(self, kernel: Kernel) -> _Result:
+        vectors, weights, report = gathering.every_pixel(self.rasters, self.resources)
+        return self._on_pixels(kernel, vectors, weights, report)
+
+    def on_sample(self, kernel: Kernel) -> _Result:
+        sample = gathering.sample(self._cells(kernel), kernel, None, self.resources)
+        return self._on_pixels(kernel, sample.vectors, None, sample.report)
+
+    def with_network(self, kernel: Kernel) -> _Result:
+        cells, quiet = self._cells(kernel), replace(self.resources, advance=_ignore)
+        # first the pixels of the same cells: the network's input needs the bands' statistics
+        pixels = gathering.sample(cells, BlockKMeans(1), None, quiet)
+        statistics = self._statistics(pixels.vectors, None)
+        result = fitted(
+            kernel,
+            lambda other: gathering.sample(cells, other, statistics, self.resources),
+            lambda sample, other: sample.again(other, statistics, quiet),
+            lambda sample: self._clusters(sample.vectors, None),
+        )
+        return _Result(result.kernel, statistics, result.clustering, result.sample.report, result.precision)
+
+    def _on_pixels(
+        self, kernel: Kernel, vectors: Vectors, weights: F64 | None, report: dict[str, Any]
+    ) -> _Result:
+        statistics = self._statistics(vectors, weights)
+        if statistics.scaling is not None:
+            vectors = statistics.scaling.apply(np.asarray(vectors, np.float64))
+        return _Result(kernel, statistics, self._clusters(vectors, weights), report)
+
+    def _cells(self, kernel: Kernel) -> gathering.SampledCells:
+        return gathering.SampledCells(self.rasters, self.seed, kernel.sample_px, kernel.sample_vectors)
+
+    def _statistics(self, vectors: Vectors, weights: F64 | None) -> BandStatistics:
+        self._refuse_empty(vectors)
+        values = np.asarray(vectors, np.float64)
+        mean = np.asarray(np.average(values, axis=0, weights=weights))
+        return BandStatistics(mean, _scaling(values, self.rasters[0].dtype, self.scale))
+
+    def _clusters(self, vectors: Vectors, weights: F64 | None) -> Clustering:
+        self._refuse_empty(vectors)
+        return cluster(vectors, self.segments, self.seed, weights)
+
+    def _refuse_empty(self, vectors: Vectors) -> None:
+        if len(vectors) == 0:
+            raise RasterError(", ".join(r.path for r in self.rasters[:3]), NO_VALID_PIXEL)
+
+
 def check_bands(kernel: Kernel, raster: sampling.Pixels) -> None:
-    """A network takes a given number of bands.
+    """Refuse a raster with another number of bands than a network takes.
 
     Raises
     ------
     UsageError
-        If the raster has another number.
+        If the numbers differ.
     """
     if kernel.bands is not None and kernel.bands != len(raster.bands):
         some = ",".join(map(str, raster.bands[: kernel.bands]))
@@ -152,7 +196,7 @@ def check_bands(kernel: Kernel, raster: sampling.Pixels) -> None:
 
 
 def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
-    """One codebook needs equal band counts and dtypes.
+    """Refuse rasters with unequal numbers of bands or dtypes, which one codebook cannot describe.
 
     Raises
     ------
@@ -174,13 +218,8 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
         )
 
 
-def _refuse_empty(vectors: Vectors, rasters: Sequence[sampling.Pixels]) -> None:
-    if len(vectors) == 0:
-        raise RasterError(", ".join(r.path for r in rasters[:3]), NO_VALID_PIXEL)
-
-
 def _scaling(vectors: Vectors, dtype: str, scale: Scale) -> Scaling | None:
-    """How features become 0..255: as given, by robust limits for wide dtypes, or not at all."""
+    """Scaling of features to 0..255: given limits, robust limits for wide dtypes, or None."""
     if scale == "none" or (scale is None and dtype == "uint8"):
         return None
     dims = vectors.shape[1]
@@ -199,10 +238,10 @@ def _scaling(vectors: Vectors, dtype: str, scale: Scale) -> Scaling | None:
     return Scaling(low, high)
 
 
-def _outcome(found: Clustering, asked: int) -> dict[str, Any]:
+def _outcome(clustering: Clustering, segments_asked: int) -> dict[str, Any]:
     return {
-        "segments_asked": asked,
-        "inertia": found.inertia,
-        "iterations": found.iterations,
-        "share": [round(float(s), 6) for s in found.share],
+        "segments_asked": segments_asked,
+        "inertia": clustering.inertia,
+        "iterations": clustering.iterations,
+        "share": [round(float(s), 6) for s in clustering.share],
     }

@@ -1,4 +1,4 @@
-"""What a fit sees: the vectors of a hash sample, or every colour with its count."""
+"""The vectors that a fit clusters: a hash sample, or every colour with its count."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pipeline.workers.pool import Pool
 Advance = Callable[[int, int], None]
 
 _EXACT_WINDOW_PX = 2048
-_REMEMBER_EVERY_S = 10.0
+_SAVE_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
 class SampledCells:
-    """Where a sample is taken: cells of some side of some rasters, and how many vectors of them."""
+    """The cells that a sample is taken from: rasters, seed, side of a cell, number of vectors."""
 
     rasters: Sequence[sampling.Pixels]
     seed: int
@@ -40,8 +40,8 @@ class SampledCells:
 
 
 @dataclass(frozen=True)
-class Hands:
-    """What a fit works with: workers, somebody who hears of progress, a memory of what was found before."""
+class Resources:
+    """What a fit uses: workers, a callback for progress, intermediate results on disk."""
 
     pool: Pool
     advance: Advance
@@ -54,13 +54,13 @@ class Sample:
 
     Parameters
     ----------
-    places
+    sampled_cells
         Where it was taken.
     cells
-        The cells that were looked at, in ascending order of hash, and what each gave.
+        The cells that were read, in ascending order of hash, with the sample of each.
     """
 
-    places: SampledCells
+    sampled_cells: SampledCells
     cells: list[tuple[sampling.Cell, sampling.CellSample]]
 
     @functools.cached_property
@@ -72,86 +72,93 @@ class Sample:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What was seen."""
+        """Counts of what was read, for the codebook."""
         return {
             "cells_read": len(self.cells),
-            "cells_total": self.places.cells_total,
+            "cells_total": self.sampled_cells.cells_total,
             "pixels_seen": sum(s.valid_pixels for _, s in self.cells),
-            "pixels_total": sum(r.region.pixels for r in self.places.rasters),
+            "pixels_total": sum(r.region.pixels for r in self.sampled_cells.rasters),
             "vectors": sum(len(s.hashes) for _, s in self.cells),
         }
 
     def first(self, vectors: int) -> Sample:
-        """The first cells that together have so many vectors: a random part of all, for they are hashed."""
-        found = np.cumsum([len(s.hashes) for _, s in self.cells])
-        return Sample(self.places, self.cells[: int(np.searchsorted(found, vectors)) + 1])
+        """The first cells that together have at least `vectors` vectors.
 
-    def again(self, kernel: Kernel, statistics: BandStatistics | None, hands: Hands) -> Sample:
-        """The same cells by another kernel."""
+        They are a random subset, because cells are in order of hash.
+        """
+        totals = np.cumsum([len(s.hashes) for _, s in self.cells])
+        return Sample(self.sampled_cells, self.cells[: int(np.searchsorted(totals, vectors)) + 1])
+
+    def again(self, kernel: Kernel, statistics: BandStatistics | None, resources: Resources) -> Sample:
+        """The same cells with another kernel."""
         cells = [cell for cell, _ in self.cells]
-        return Sample(self.places, list(_samples(self.places, cells, kernel, statistics, hands)))
+        return Sample(
+            self.sampled_cells, list(_samples(self.sampled_cells, cells, kernel, statistics, resources))
+        )
 
 
-def sample(places: SampledCells, kernel: Kernel, statistics: BandStatistics | None, hands: Hands) -> Sample:
-    """Take the hash sample."""
-    total = places.cells_total
-    found: list[tuple[sampling.Cell, sampling.CellSample]] = []
-    waiting: list[sampling.Cell] = []
-    looked_at = 0
-    for cell in sampling.cells(places.rasters, places.seed, places.cell_px):
-        waiting.append(cell)
-        looked_at += 1
-        # batches of a fixed size: how far the sample reaches must not depend on the workers
-        if len(waiting) < sampling.CELLS and looked_at < total:
+def sample(
+    sampled_cells: SampledCells, kernel: Kernel, statistics: BandStatistics | None, resources: Resources
+) -> Sample:
+    """The hash sample of some cells."""
+    total = sampled_cells.cells_total
+    samples: list[tuple[sampling.Cell, sampling.CellSample]] = []
+    batch: list[sampling.Cell] = []
+    listed = 0
+    for cell in sampling.cells(sampled_cells.rasters, sampled_cells.seed, sampled_cells.cell_px):
+        batch.append(cell)
+        listed += 1
+        # batches of a fixed size, so that the sample does not depend on the number of workers
+        if len(batch) < sampling.CELLS and listed < total:
             continue
-        for one in _samples(places, waiting, kernel, statistics, hands):
-            found.append(one)
-            hands.advance(len(found), min(total, max(sampling.CELLS, len(found))))
-        waiting.clear()
-        if sampling.enough([s for _, s in found], places.vectors):
+        for pair in _samples(sampled_cells, batch, kernel, statistics, resources):
+            samples.append(pair)
+            resources.advance(len(samples), min(total, max(sampling.CELLS, len(samples))))
+        batch.clear()
+        if sampling.enough([s for _, s in samples], sampled_cells.vectors):
             break
-    return Sample(places, found)
+    return Sample(sampled_cells, samples)
 
 
 def _samples(
-    places: SampledCells,
+    sampled_cells: SampledCells,
     cells: Sequence[sampling.Cell],
     kernel: Kernel,
     statistics: BandStatistics | None,
-    hands: Hands,
+    resources: Resources,
 ) -> Iterator[tuple[sampling.Cell, sampling.CellSample]]:
-    """Cells in order, with what each gives."""
-    quota = sampling.quota(places.cells_total, places.vectors)
-    calls = [(places.rasters[c.raster], kernel, statistics, c, quota) for c in cells]
-    return zip(cells, _cell_samples(calls, hands), strict=True)
+    """The cells in order, with the sample of each."""
+    quota = sampling.quota(sampled_cells.cells_total, sampled_cells.vectors)
+    calls = [(sampled_cells.rasters[c.raster], kernel, statistics, c, quota) for c in cells]
+    return zip(cells, _cell_samples(calls, resources), strict=True)
 
 
 _Call = tuple[sampling.Pixels, Kernel, BandStatistics | None, sampling.Cell, int]
 
 
-def _cell_samples(calls: Sequence[_Call], hands: Hands) -> Iterator[sampling.CellSample]:
-    """Samples of cells in order; those that take a network are remembered."""
-    if hands.memory is None or not (calls and calls[0][1].costly):
-        yield from hands.pool.each(sampling.sample_cell, calls)
+def _cell_samples(calls: Sequence[_Call], resources: Resources) -> Iterator[sampling.CellSample]:
+    """Samples of cells in order; those of a network are stored on disk, or read from there."""
+    if resources.memory is None or not (calls and calls[0][1].costly):
+        yield from resources.pool.each(sampling.sample_cell, calls)
         return
-    names = [_name(*call) for call in calls]
-    known = [hands.memory.get(*name) for name in names]
-    fresh = hands.pool.each(
-        sampling.sample_cell, (call for call, old in zip(calls, known, strict=True) if old is None)
+    keys = [_key(*call) for call in calls]
+    results = [resources.memory.get(*key) for key in keys]
+    computed = resources.pool.each(
+        sampling.sample_cell, (call for call, stored in zip(calls, results, strict=True) if stored is None)
     )
-    for name, old in zip(names, known, strict=True):
-        if old is None:
-            sample = next(fresh)
-            hands.memory.put(*name, **sample.arrays())
+    for key, stored in zip(keys, results, strict=True):
+        if stored is None:
+            sample = next(computed)
+            resources.memory.put(*key, **sample.arrays())
             yield sample
         else:
-            yield sampling.CellSample.from_arrays(old)
+            yield sampling.CellSample.from_arrays(stored)
 
 
-def _name(
+def _key(
     _: sampling.Pixels, kernel: Kernel, statistics: BandStatistics | None, cell: sampling.Cell, quota: int
 ) -> tuple[Any, ...]:
-    """What a sample depends on beside its raster, which the cell gives the place of."""
+    """Key of a cell's sample in the checkpoint: all that it depends on (the raster by its index)."""
     scaling = None if statistics is None else statistics.scaling
     limits = None if scaling is None else [scaling.low.tolist(), scaling.high.tolist()]
     mean = None if statistics is None else statistics.mean.tolist()
@@ -159,9 +166,17 @@ def _name(
 
 
 def every_pixel(
-    rasters: Sequence[sampling.Pixels], hands: Hands
+    rasters: Sequence[sampling.Pixels], resources: Resources
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], dict[str, Any]]:
-    """All distinct colours, their counts, and what was seen; integer sums, so in any order the same."""
+    """All distinct colours, their counts, and counts of what was read.
+
+    Sums are integers, so the result does not depend on the order of the windows.
+
+    Raises
+    ------
+    UsageError
+        If the rasters do not have 1 to 3 bands of uint8.
+    """
     from engine import hashing
 
     bands = len(rasters[0].bands)
@@ -172,14 +187,16 @@ def every_pixel(
         )
     counts = np.zeros(256**bands, np.int64)
     calls = [(r, w) for r in rasters for w in tiles(r.region, _EXACT_WINDOW_PX)]
-    first, saved = _counted_before(counts, hands.memory), time.monotonic()
-    for done, (colours, number) in enumerate(hands.pool.each(count_colours, calls[first:]), first + 1):
+    windows_done, saved_s = _counted_before(counts, resources.memory), time.monotonic()
+    for done, (colours, number) in enumerate(
+        resources.pool.each(count_colours, calls[windows_done:]), windows_done + 1
+    ):
         counts[colours] += number
-        hands.advance(done, len(calls))
-        if hands.memory is not None and (now := time.monotonic()) - saved > _REMEMBER_EVERY_S:
-            there = np.flatnonzero(counts)
-            hands.memory.put("counts", done=done, colours=there, number=counts[there])
-            saved = now
+        resources.advance(done, len(calls))
+        if resources.memory is not None and (now := time.monotonic()) - saved_s > _SAVE_EVERY_S:
+            counted = np.flatnonzero(counts)
+            resources.memory.put("counts", done=done, colours=counted, number=counts[counted])
+            saved_s = now
     present = np.flatnonzero(counts)
     present = present[hashing.bottom(hashing.mix(present.astype(np.uint64)), len(present))]
     shifts = 8 * np.arange(bands - 1, -1, -1)
@@ -194,18 +211,18 @@ def every_pixel(
 
 
 def _counted_before(counts: npt.NDArray[np.int64], memory: FitMemory | None) -> int:
-    """Windows whose colours were counted before; their counts go into `counts`."""
-    found = memory.get("counts") if memory is not None else None
-    if found is None:
+    """Restore the counts of an interrupted fit into `counts`; returns the number of windows counted."""
+    stored = memory.get("counts") if memory is not None else None
+    if stored is None:
         return 0
-    counts[found["colours"]] = found["number"]
-    return int(found["done"])
+    counts[stored["colours"]] = stored["number"]
+    return int(stored["done"])
 
 
 def count_colours(
     pixels: sampling.Pixels, window: Window
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-    """Colours of the valid pixels of a window, packed into one integer each, and how often they occur."""
+    """Colours of the valid pixels of a window, each packed into one integer, and their counts."""
     data, valid = pixels.read(window)
     inside = pixels.inside(window)
     if inside is not None:

@@ -1,7 +1,7 @@
-"""Which cells of which rasters a fit looks at, and which of their features it takes.
+"""Which cells of which rasters a fit reads, and which of their features it takes.
 
-The choice is a bottom-k by hash (`engine.hashing`) over absolute cell and feature coordinates, so it
-is the same for every chunking, worker count and order, and its cost does not grow with the rasters.
+The choice is a bottom-k by hash (`engine.hashing`) over absolute cell and feature coordinates, so it is
+the same for every chunking, worker count and order. The number of cells read does not grow with the rasters.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from engine.grid import Window
 from engine.kernel import BandStatistics, Kernel, Mask, Patch, Places, Vectors
 
 CELLS = 64
-"""Cells with valid pixels that a fit looks at, where there are so many."""
+"""Cells with valid pixels that a fit reads, if there are as many."""
 
-_LIST_LENGTH = 4096
-_PLACES = 0x5851F42D4C957F2D  # tells the hash of places in a cell from that of cells
-_STRIP = 1 << 20
+_LIST_LENGTH = 4096  # cells listed at a time
+_FEATURES = 0x5851F42D4C957F2D  # makes the hash of features in a cell another than the hash of cells
+_STRIP = 1 << 20  # cells hashed at a time
 
 
 class Pixels(Protocol):
-    """What a fit can sample: a raster on disk or an array."""
+    """A source of pixels that a fit can sample: a raster on disk or an array."""
 
     @property
     def path(self) -> str:
@@ -38,12 +38,12 @@ class Pixels(Protocol):
 
     @property
     def bounds(self) -> Window:
-        """Where its pixels lie on its grid."""
+        """Window of its pixels on its grid."""
         ...
 
     @property
     def region(self) -> Window:
-        """The part of them that is sampled."""
+        """The window within `bounds` that is sampled."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class Pixels(Protocol):
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What seeds the choice: size, transform, bands, dtype; never a path."""
+        """Values that seed the choice: size, transform, bands, dtype; never a path."""
         ...
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
@@ -66,13 +66,13 @@ class Pixels(Protocol):
         ...
 
     def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:
-        """Where in a window of the region features may be taken; None for everywhere."""
+        """Mask of a window, True where features may be taken; None for everywhere."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One candidate cell: which raster, its key, and the cell's window."""
+    """One candidate cell: index of its raster, the raster's hash key, and the cell's window."""
 
     raster: int
     key: int
@@ -81,7 +81,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellSample:
-    """What one cell gave.
+    """The sample of one cell.
 
     Parameters
     ----------
@@ -89,37 +89,37 @@ class CellSample:
         Shape (n, D), in ascending order of `hashes`.
     hashes
         Shape (n,), uint64.
-    found
-        Features in the cell, of which `vectors` are a part.
+    features_total
+        Number of features in the cell, from which `vectors` were chosen.
     valid_pixels
         Valid pixels of the cell.
     """
 
     vectors: Vectors
     hashes: npt.NDArray[np.uint64]
-    found: int
+    features_total: int
     valid_pixels: int
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All of it as arrays."""
-        counts = np.array([self.found, self.valid_pixels])
+        """The sample as named arrays."""
+        counts = np.array([self.features_total, self.valid_pixels])
         return {"vectors": self.vectors, "hashes": self.hashes, "counts": counts}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> CellSample:
-        """What `arrays` gave."""
-        found, valid = arrays["counts"].tolist()
-        return cls(arrays["vectors"], arrays["hashes"], found, valid)
+        """The sample that `arrays` returned."""
+        features_total, valid = arrays["counts"].tolist()
+        return cls(arrays["vectors"], arrays["hashes"], features_total, valid)
 
 
 def keys(rasters: Sequence[Pixels], seed: int) -> list[int]:
-    """A hash key for each raster; equal ones (no transform, same size) are told apart by their order."""
-    seen: Counter[tuple[Any, ...]] = Counter()
+    """A hash key for each raster; rasters with equal identities (no transform, same size) differ by order."""
+    counts: Counter[tuple[Any, ...]] = Counter()
     result = []
     for raster in rasters:
-        again = seen[raster.identity]
-        seen[raster.identity] += 1
-        result.append(hashing.key(seed, raster.identity, *([again] if again else [])))
+        earlier = counts[raster.identity]
+        counts[raster.identity] += 1
+        result.append(hashing.key(seed, raster.identity, *([earlier] if earlier else [])))
     return result
 
 
@@ -129,15 +129,15 @@ def cells_total(rasters: Sequence[Pixels], cell_px: int) -> int:
 
 
 def cells(rasters: Sequence[Pixels], seed: int, cell_px: int) -> Iterator[Cell]:
-    """All cells of all rasters in ascending order of hash, found a bounded list at a time."""
+    """All cells of all rasters in ascending order of hash, listed in batches of bounded length."""
     raster_keys = keys(rasters, seed)
     above = -1
     while True:
-        found = _next_cells(rasters, raster_keys, cell_px, above)
-        for value, cell in found:
+        batch = _next_cells(rasters, raster_keys, cell_px, above)
+        for value, cell in batch:
             above = value
             yield cell
-        if len(found) < _LIST_LENGTH:
+        if len(batch) < _LIST_LENGTH:
             return
 
 
@@ -180,18 +180,18 @@ def _cell_window(row: int, col: int, cell_px: int, bounds: Window) -> Window:
 def sample_cell(
     pixels: Pixels, kernel: Kernel, statistics: BandStatistics | None, cell: Cell, quota: int
 ) -> CellSample:
-    """Read one cell with its halo and take the `quota` features of the smallest hashes."""
+    """Read one cell with its halo and take the `quota` features with the smallest hashes."""
     outer = cell.window.grow(kernel.halo_px, pixels.bounds)
     data, valid = pixels.read(outer)
     inside = pixels.inside(outer)
     pick = _Pick(cell, quota, inside, outer, kernel.stride_px)
     features = kernel.features(Patch(data, valid, outer, cell.window, pixels.bounds), statistics, pick)
     here = (valid if inside is None else valid & inside)[cell.window.slices(outer)]
-    return CellSample(features.vectors, pick.hashes, pick.found, int(np.count_nonzero(here)))
+    return CellSample(features.vectors, pick.hashes, pick.features_total, int(np.count_nonzero(here)))
 
 
 class _Pick:
-    """Picks the places of the smallest hashes, of those that touch the inside; remembers their hashes."""
+    """A `Select`: the features with the smallest hashes, of those that touch the inside; keeps the hashes."""
 
     def __init__(
         self, cell: Cell, quota: int, inside: npt.NDArray[np.bool_] | None, outer: Window, stride_px: int
@@ -201,32 +201,32 @@ class _Pick:
         self._touched = None if inside is None else _touched(inside, outer, stride_px)
         self._first = outer.row // stride_px, outer.col // stride_px
         self.hashes = np.empty(0, np.uint64)
-        self.found = 0
+        self.features_total = 0
 
     def __call__(self, mask: Mask, row: int, col: int) -> Places:
-        """The picked places, in ascending order of hash."""
+        """Positions of the picked features, in ascending order of hash."""
         height, width = mask.shape
         if self._touched is not None:
-            at_row, at_col = row - self._first[0], col - self._first[1]
-            mask = mask & self._touched[at_row : at_row + height, at_col : at_col + width]
-        key = self._cell.key ^ _PLACES
-        self.hashes, places, self.found = hashing.mask_bottom(key, mask, row, col, self._quota)
-        rows, cols = np.divmod(places, width)
+            first_row, first_col = row - self._first[0], col - self._first[1]
+            mask = mask & self._touched[first_row : first_row + height, first_col : first_col + width]
+        key = self._cell.key ^ _FEATURES
+        self.hashes, indices, self.features_total = hashing.mask_bottom(key, mask, row, col, self._quota)
+        rows, cols = np.divmod(indices, width)
         return rows + row, cols + col
 
 
 def _touched(inside: npt.NDArray[np.bool_], outer: Window, stride_px: int) -> npt.NDArray[np.bool_]:
-    """True for each feature's block that has a pixel inside; on the blocks that `outer` touches."""
+    """Mask of the blocks that `outer` touches: True for a block with a pixel inside."""
     row, col = outer.row % stride_px, outer.col % stride_px
     return block_means(inside[None].view(np.uint8), inside, row, col, stride_px)[1]
 
 
 def quota(total_cells: int, vectors: int) -> int:
-    """Features to take from a cell: all cells together give about `vectors`."""
+    """Features to take from a cell, so that all cells together have about `vectors`."""
     return -(-vectors // max(1, min(CELLS, total_cells)))
 
 
 def enough(samples: Sequence[CellSample], vectors: int) -> bool:
-    """True when no more cells need to be looked at: many with valid pixels, a quarter of the vectors."""
-    with_data = sum(s.found > 0 for s in samples)
-    return with_data >= CELLS and sum(len(s.hashes) for s in samples) >= vectors // 4
+    """Returns True if no more cells are needed: `CELLS` have features, with a quarter of `vectors`."""
+    with_features = sum(s.features_total > 0 for s in samples)
+    return with_features >= CELLS and sum(len(s.hashes) for s in samples) >= vectors // 4

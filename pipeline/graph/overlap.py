@@ -1,4 +1,4 @@
-"""The only `map_overlap`: chunks with their halos, on one pixel grid."""
+"""The only use of `map_overlap`: chunks with their halos, on one pixel grid."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from engine.grid import Window, split
 
 DEFAULT_CHUNK_PX = 2048
 
-
 Chunks = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a core and the halo around it are cut into Dask blocks.
+    """Division of a core, and of the halo around it, into Dask blocks.
 
     Parameters
     ----------
     core
-        The pixels that a result is wanted for, absolute.
+        Window of the result, absolute.
     outer
-        The pixels that there are: `core` and up to `halo_px` more on each side.
+        Window of the input: `core` and up to `halo_px` more on each side, within the raster.
     halo_px
-        Pixels beyond a block that its result depends on.
+        Width of the margin around a block that its result depends on.
     chunks
-        Sides of the blocks of the core; the outer ones carry what `outer` has beyond them.
+        Sides of the blocks of the core; `outer_chunks` adds the margin of `outer` to the outermost blocks.
     """
 
     core: Window
@@ -44,8 +43,8 @@ class Layout:
     def of(cls, core: Window, bounds: Window, halo_px: int, chunk_px: int) -> Layout:
         """The layout of a core, cut at the absolute multiples of `chunk_px`.
 
-        Where a chunk is smaller than the halo, blocks are as many chunks as hold it: Dask takes a
-        halo from the neighbouring block alone.
+        If a chunk is smaller than the halo, a block is several chunks wide, as many as the halo
+        needs: Dask takes a halo from the adjacent block only.
         """
         chunk_px *= max(1, -(-halo_px // chunk_px))
         chunks = (
@@ -77,17 +76,18 @@ BlockFunction = Callable[..., npt.NDArray[Any]]
 def overlap(
     function: BlockFunction, pixels: da.Array, valid: da.Array, layout: Layout, dtype: Any
 ) -> da.Array:
-    """Map a function over overlapping blocks; the one wrapper of `dask.array.map_overlap`.
+    """Map a function over overlapping blocks; the only wrapper of `dask.array.map_overlap`.
 
     Parameters
     ----------
     function
         Called as ``function(pixels, valid, outer, core)`` with the arrays of a block and its halo,
-        and where they and the block's core lie, absolute; gives an array of the core's shape.
+        and the absolute windows of the arrays and of the block's core; returns an array of the
+        core's shape.
     pixels, valid
         Shapes (band, y, x) and (y, x), chunked as `layout.outer_chunks`.
     layout
-        Where the blocks lie.
+        Position of the blocks.
     dtype
         Dtype of the result.
 
@@ -96,9 +96,9 @@ def overlap(
     dask.array.Array
         Shape (core.height, core.width), chunked as `layout.chunks`, nothing computed.
     """
-    # along an axis with one block there is no neighbour: its halo is in the block already
+    # along an axis with one block there is no neighbour: the block contains its halo already
     down, across = (layout.halo_px if len(sides) > 1 else 0 for sides in layout.chunks)
-    # the first axis stays: Dask copies the pixels of each block for one that goes
+    # the first axis is kept (length 1): to drop an axis, Dask would copy the pixels of each block
     result: da.Array = da.map_overlap(
         partial(_on_block, function, layout),
         pixels,

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.grid.georeference import in_pixels
+
 TOLERANCE_PX = 0.05
 """What grids may be off: far more than rounding does, far less than shows."""
 
@@ -34,13 +36,14 @@ class Alignment:
     def of(cls, transform: Sequence[float], size: tuple[int, int], other: Sequence[float]) -> Alignment:
         """The alignment of a raster of (height, width) pixels on the grid of another transform."""
         a, b, c, d, e, f = transform
-        oa, ob, oc, od, oe, of = other
+        oa, ob, _, od, oe, _ = other
         scale = oa * oe - ob * od
         height, width = size
         skew = max(abs(oe * b - ob * e) * height, abs(oa * d - od * a) * width) / abs(scale)
+        col, row = in_pixels(other, c, f)
         return cls(
-            row=(oa * (f - of) - od * (c - oc)) / scale,
-            col=(oe * (c - oc) - ob * (f - of)) / scale,
+            row=row,
+            col=col,
             height=(oa * e - od * b) / scale,
             width=(oe * a - ob * d) / scale,
             skew=skew,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
+from pipeline.grid.georeference import in_pixels
 
 Ring = tuple[tuple[float, float], ...]
 
@@ -93,9 +94,7 @@ def cells_around(area: Area, bounds: Window, cell_px: int) -> Window | None:
 
 def ring_in_pixels(ring: Ring, transform: Sequence[float]) -> Ring:
     """A ring of (x, y) as (column, row)."""
-    a, b, c, d, e, f = transform
-    scale = a * e - b * d
-    return tuple(((e * (x - c) - b * (y - f)) / scale, (a * (y - f) - d * (x - c)) / scale) for x, y in ring)
+    return tuple(in_pixels(transform, x, y) for x, y in ring)
 
 
 def reprojected(polygon: tuple[Ring, ...], source: str, target: str) -> tuple[Ring, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from engine.grid import Window
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
-from pipeline.grid.georeference import Georeference
+from pipeline.grid.georeference import Georeference, on_ground
 from pipeline.source.bad_blocks import to_json
 from pipeline.source.reading import BadBlock
 
@@ -74,9 +74,8 @@ def _outline(window: Window) -> list[Point]:
 
 def _placing(georeference: Georeference) -> _OnGround:
     """What turns (column, row) into (x, y)."""
-    if georeference.transform is not None:
-        a, b, c, d, e, f = georeference.transform
-        return lambda points: [(a * x + b * y + c, d * x + e * y + f) for x, y in points]
+    if (transform := georeference.transform) is not None:
+        return lambda points: [on_ground(transform, col, row) for col, row in points]
     if georeference.gcps:
         return lambda points: _by_control_points(georeference, points)
     return lambda points: [(x, -y) for x, y in points]

@@ -7,7 +7,8 @@ import signal
 
 EXIT_CODE = 130
 HINT = "interrupted; run the same command again to finish"
-SIGNALS = [s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None)) is not None]
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # of which each system has some
+SIGNALS = [s for name in _NAMES if (s := getattr(signal, name, None)) is not None]
 
 
 def install() -> None:

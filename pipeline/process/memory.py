@@ -70,5 +70,5 @@ def available_memory() -> int:
     free = psutil.virtual_memory().available
     for name in _CGROUP_FILES:
         with contextlib.suppress(OSError, ValueError):
-            free = min(free, int(Path(name).read_text()))
+            free = min(free, int(Path(name).read_text(encoding="ascii")))
     return int(free * _SHARE)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import io
 import os
 import sys
 import threading
@@ -34,6 +35,9 @@ def claim() -> None:
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     # imports make many objects and hardly any garbage
     gc.set_threshold(50_000, 20, 20)
+    # names that the encoding lacks (on Windows that is not UTF-8) are shown by their numbers, as on stderr
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def age_s() -> float:
@@ -42,7 +46,7 @@ def age_s() -> float:
         return 0.0
     try:
         # the system counts in hundredths of a second there, psutil in whole ones
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError):
         return time.time() - float(psutil.Process().create_time())

@@ -18,13 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import out_names
 from pipeline.check.seams import Seams
 from pipeline.durable.checksums import seal, sound_records
 from pipeline.durable.files import storage_error, write_bytes
 from pipeline.tasks.assembling import Assembled
-
-ASSEMBLED = "assembled"
-CHECKED = "checked"
 
 _RECORD = struct.Struct("<IIIddI")
 _DTYPE = np.dtype(
@@ -50,7 +48,7 @@ class Assembly:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._assembled, self._checked = folder / ASSEMBLED, folder / CHECKED
+        self._assembled, self._checked = folder / out_names.ASSEMBLED, folder / out_names.CHECKED
         self.known, self._digest = _read_assembled(self._assembled)
         table = _read_checked(self._checked, self._digest)
         # a bit of memory for each window, of which there may be millions

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
+from engine.errors import NetworkError
 from engine.kernel import Kernel
+from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.cost.budget import Spent
 from pipeline.durable.files import patiently, write_bytes
@@ -17,7 +19,7 @@ from pipeline.events.progress import Progress
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.graph.loading import graph_beside
-from pipeline.kernels import device_of, load_codebook, on_cpu
+from pipeline.kernels import load_codebook, on_cpu
 from pipeline.out.run_folder import RunFolder
 from pipeline.running.inputs import Input, sampled
 from pipeline.source.arguments import Source
@@ -66,7 +68,7 @@ class Codebooks:
         if named is not None:
             self._write(self._folder.codebook, named)
             return named
-        if self._folder.taken_up and self._folder.codebook.exists():
+        if self._folder.former.taken_up and self._folder.codebook.exists():
             return load_codebook(self._folder.codebook)
         return None
 
@@ -88,7 +90,7 @@ class Codebooks:
     def of_raster(self, one: Input, kernel: Kernel) -> Codebook | None:
         """A raster's own codebook, or None if it fails in the fit."""
         path = self._folder.outputs(one.source).codebook
-        if self._folder.taken_up and path.exists():
+        if self._folder.former.taken_up and path.exists():
             saved = load_codebook(path)
             self.announce(saved, one.source.name)
             return saved
@@ -115,7 +117,7 @@ class Codebooks:
         start = time.monotonic()
         places = [(i.fingerprint, i.view.area and i.view.area.digest) for i in inputs]
         memory = FitMemory(
-            self._folder.partial / ".fit", [places, config.meaning, device_of(kernel), versions()]
+            self._folder.partial / out_names.FIT, [places, config.meaning, kernel.device, versions()]
         )
 
         def heard(done: int, total: int) -> None:
@@ -127,10 +129,8 @@ class Codebooks:
 
         try:
             codebook = fit(kernel)
-        except ValueError as error:
-            other = (
-                on_cpu(kernel) if config.device_fallback and type(error).__name__ == "NetworkError" else None
-            )
+        except NetworkError as error:
+            other = on_cpu(kernel) if config.device_fallback else None
             if other is None:
                 raise
             self._progress.event("warning", message=f"the fit is begun anew on the CPU ({one_line(error)})")

@@ -1,7 +1,8 @@
 """A raster under way: its tasks, phase by phase, and how far it is.
 
-A phase begins when the one before is over. What an earlier run assembled and found sound is taken over: its
-units are then not even read, for nothing is made of them any more.
+A phase begins when the one before is over: look (only where an earlier run assembled the labels), label,
+merge, assemble, check, finish, publish. What an earlier run assembled and found sound is taken over: its
+units are not even read, for nothing is made of them any more.
 """
 
 from __future__ import annotations
@@ -9,110 +10,150 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from engine.grid import Window
 from pipeline.check.seams import Seams
 from pipeline.durable.files import patiently
-from pipeline.errors import DamageError
+from pipeline.errors import DamageError, WorkerLostError
+from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import startup
 from pipeline.running.assembly import Assembly
 from pipeline.running.tally import Tally
+from pipeline.running.task import Phase, Task, TaskKind
 from pipeline.running.workspace import Workspace
-from pipeline.sinks.pyramid import Stage
 from pipeline.tasks import assembling, labelling, publishing
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone
-from pipeline.workers.pool import is_lost
 
 _LOST_TWICE_S = (0.5, 2.0)
 
 
-@dataclass(frozen=True)
-class Task:
-    """A call for a worker, its number among its kind, and how often it took its worker with it."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    number: int = 0
-    losses: int = 0
-    not_before: float = 0.0
-
-
 class RasterRun:
-    """A raster under way: its phases, of which each waits for the one before."""
+    """A raster under way.
 
-    def __init__(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> None:
+    Parameters
+    ----------
+    job
+        The raster's job; its workspace is opened.
+    record
+        Returns what the record says before the labels are finished; called when all chunks are counted.
+
+    Raises
+    ------
+    StorageError
+        If the workspace cannot be written.
+    """
+
+    def __init__(self, job: Job, record: Callable[[Tally], Provenance]) -> None:
         self.tally = Tally(job)
         self.under_way = 0
         self.error: BaseException | None = None
-        self.record: dict[str, Any] | None = None
+        self.record: RasterRecord | None = None
         self.workspace = patiently(Workspace, job)
+        self._job = job
+        self._make_record = record
         self._again: list[Task] = []
-        self._as_known = False
+        self._as_known = True
         self._assembled: assembling.Assembled | None = None
         self._seams = Seams()
-        self._phases = self._plan(job, record)
-        self._tasks: Iterator[Task] | None = next(self._phases)
+        self._phase: Phase | None = self._begin()
 
-    def _plan(self, job: Job, record: Callable[[Tally], dict[str, Any]]) -> Iterator[Iterator[Task]]:
-        assembly = self.workspace.assembly
-        if not self.workspace.complete:
-            todo: Iterable[Window] = job.windows()
-            if (known := assembly.known) is not None:
-                unneeded = _unneeded(job, assembly)
-                self._as_known = True
-                needed = (w for w in job.windows() if not unneeded(w))
-                yield chain(self._of_known(job, known), self._label(job, needed))
-                # of a unit that was made anew all is assembled anew
-                self._as_known = self._as_known and assembly.known is not None
-                todo = filter(unneeded, job.windows())
-            if self._as_known:
+    def _begin(self) -> Phase:
+        if self.workspace.complete:
+            return self._publish()
+        if (known := self.workspace.assembly.known) is not None:
+            return self._look(known)
+        return self._label(self._job.windows())
+
+    def _look(self, known: assembling.Assembled) -> Phase:
+        """Verify what an earlier run assembled, while the windows that it did not check are labelled."""
+        unneeded = _unneeded(self._job, self.workspace.assembly)
+        needed = (w for w in self._job.windows() if not unneeded(w))
+
+        def then() -> Phase:
+            # where a unit was made again, all is assembled again
+            if self._as_known and self.workspace.assembly.known is not None:
                 self._assembled = known
                 self.tally.all_done()
-            else:
-                yield self._label(job, todo)
-                for stage in job.stages[1:]:
-                    yield self._merge(job, stage)
-                yield iter([Task(assembling.assemble, (job,))])
-            self._seams = assembly.seams
-            checks = enumerate(assembling.checks(job))
-            yield (Task(assembling.check, (job, *what), i) for i, what in checks if not assembly.sound(i))
-            yield iter([Task(publishing.finish, (job, record(self.tally), self._assembled, self._seams))])
-        yield iter([Task(publishing.publish, (job,))])
+                return self._check()
+            return self._label(filter(unneeded, self._job.windows()))
 
-    def _of_known(self, job: Job, known: assembling.Assembled) -> Iterator[Task]:
-        """Tasks that tell whether the assembled labels, and the units of later stages, are as they were."""
-        yield Task(assembling.is_there, (job, known))
+        return Phase(chain(self._verifications(known), self._label_tasks(needed)), then)
+
+    def _verifications(self, known: assembling.Assembled) -> Iterator[Task]:
+        """Tasks that verify the assembled labels, and the units of later stages."""
+        yield Task(TaskKind.VERIFY, assembling.is_there, (self._job, known), self._keep_known)
         startup.load_compiled()  # for the checks, while that is under way
-        for stage in job.stages[1:]:
+        for stage in self._job.stages[1:]:
             for unit in stage.units():
                 written = self.workspace.ledger.done(stage.index, unit)
-                yield Task(assembling.is_intact, (job, stage.index, unit, written))
+                arguments = (self._job, stage.index, unit, written)
+                yield Task(TaskKind.VERIFY, assembling.is_intact, arguments, self._keep_known)
 
-    def _label(self, job: Job, windows: Iterable[Window]) -> Iterator[Task]:
-        return (Task(labelling.label_window, (job, w, self.workspace.recorded(w))) for w in windows)
+    def _label(self, windows: Iterable[Window]) -> Phase:
+        return Phase(self._label_tasks(windows), partial(self._merge, 1))
 
-    def _merge(self, job: Job, stage: Stage) -> Iterator[Task]:
-        for unit in stage.units():
-            written = self.workspace.ledger.done(stage.index, unit)
-            yield Task(assembling.merge_unit, (job, stage.index, unit, written))
+    def _label_tasks(self, windows: Iterable[Window]) -> Iterator[Task]:
+        for window in windows:
+            arguments = (self._job, window, self.workspace.recorded(window))
+            yield Task(TaskKind.LABEL, labelling.label_window, arguments, self._keep_chunks)
+
+    def _merge(self, index: int) -> Phase:
+        """Make the units of a stage of the pyramid, then those of the next one."""
+        if index == len(self._job.stages):
+            return self._assemble()
+        stage, ledger = self._job.stages[index], self.workspace.ledger
+        tasks = (
+            Task(
+                TaskKind.MERGE,
+                assembling.merge_unit,
+                (self._job, index, unit, ledger.done(index, unit)),
+                self._keep_units,
+            )
+            for unit in stage.units()
+        )
+        return Phase(tasks, partial(self._merge, index + 1))
+
+    def _assemble(self) -> Phase:
+        task = Task(TaskKind.ASSEMBLE, assembling.assemble, (self._job,), self._keep_assembled)
+        return Phase(iter([task]), self._check)
+
+    def _check(self) -> Phase:
+        """Compare the assembled labels with what was labelled, but for windows found sound already."""
+        self._seams = self.workspace.assembly.seams
+        tasks = (
+            Task(TaskKind.CHECK, assembling.check, (self._job, *check), partial(self._keep_sound, number))
+            for number, check in enumerate(assembling.checks(self._job))
+            if not self.workspace.assembly.sound(number)
+        )
+        return Phase(tasks, self._finish)
+
+    def _finish(self) -> Phase:
+        arguments = (self._job, self._make_record(self.tally), self._assembled, self._seams)
+        task = Task(TaskKind.FINISH, publishing.finish, arguments, self._keep_record)
+        return Phase(iter([task]), self._publish)
+
+    def _publish(self) -> Phase:
+        task = Task(TaskKind.PUBLISH, publishing.publish, (self._job,), self._keep_record)
+        return Phase(iter([task]), None)
 
     def next_task(self) -> Task | None:
-        """The next task that may start now, or None."""
-        while self._tasks is not None and self.error is None:
+        """Return the next task that may start now, or None."""
+        while self._phase is not None and self.error is None:
             now = time.monotonic()
             for waiting in self._again:
                 if waiting.not_before <= now:
                     self._again.remove(waiting)
                     return waiting
-            if (task := next(self._tasks, None)) is not None:
+            if (task := next(self._phase.tasks, None)) is not None:
                 return task
             if self.under_way or self._again:
                 return None
-            self._tasks = next(self._phases, None)
+            self._phase = None if self._phase.then is None else self._phase.then()
         return None
 
     @property
@@ -123,65 +164,66 @@ class RasterRun:
     @property
     def over(self) -> bool:
         """True when nothing is left to do or to wait for."""
-        return self.under_way == 0 and (self._tasks is None or self.error is not None)
+        return self.under_way == 0 and (self._phase is None or self.error is not None)
 
     def take(self, task: Task, future: Future[Any]) -> UnitsDone | None:
-        """Count a finished task; gives what became durable of the chunks."""
+        """Keep the result of a task that ended; returns what became durable of the chunks."""
         self.under_way -= 1
         try:
-            result = future.result()
-            self._keep(task, result)
+            return task.keep(future.result())
         except CancelledError:
-            return None
+            pass
+        except WorkerLostError:
+            self._retry_lost(task)
         except Exception as error:  # noqa: BLE001  (whatever it is, it is this raster's failure)
-            if is_lost(error):
-                self._lost(task)
-            else:
-                self.error = self.error or error
-            return None
-        if isinstance(result, UnitsDone) and result.stage == 0:
-            self.tally.add(result)
-            return result
-        if isinstance(result, dict):
-            self.record = result
+            self.error = self.error or error
         return None
 
-    def _keep(self, task: Task, result: Any) -> None:
-        """Keep what a task found, so that another run need not do it again."""
-        if isinstance(result, UnitsDone):
-            self.workspace.add(result.stage, result.written)
-        elif isinstance(result, bool):
-            self._as_known = self._as_known and result
-        elif isinstance(result, assembling.Assembled):
-            self._assembled = result
-            patiently(self.workspace.assembly.begin, result)
-        elif isinstance(result, Seams):
-            self._seams += result
-            patiently(self.workspace.assembly.add, task.number, result)
+    def _keep_chunks(self, done: UnitsDone) -> UnitsDone:
+        self._keep_units(done)
+        self.tally.add(done)
+        return done
 
-    def _lost(self, task: Task) -> None:
-        """Have a task done again that took its worker with it: in smaller pieces, and not for ever."""
-        job = self.tally.job
+    def _keep_units(self, done: UnitsDone) -> None:
+        self.workspace.add(done.stage, done.written)
+
+    def _keep_known(self, as_recorded: bool) -> None:  # noqa: FBT001  (a task's result)
+        self._as_known = self._as_known and as_recorded
+
+    def _keep_assembled(self, assembled: assembling.Assembled) -> None:
+        self._assembled = assembled
+        patiently(self.workspace.assembly.begin, assembled)
+
+    def _keep_sound(self, number: int, seams: Seams) -> None:
+        self._seams += seams
+        patiently(self.workspace.assembly.add, number, seams)
+
+    def _keep_record(self, record: RasterRecord) -> None:
+        self.record = record
+
+    def _retry_lost(self, task: Task) -> None:
+        """Do a task again that took its worker with it: in smaller pieces, and not without end."""
         if task.losses == len(_LOST_TWICE_S):
             reason = (
                 f"{task.function.__name__} took its worker with it {task.losses + 1} times "
                 f"{task.arguments[1:2]}; give it more memory, or a smaller --chunk-size"
             )
-            if job.view.tolerant and task.function is labelling.label_window:
-                self._again.append(Task(labelling.blank_window, (job, task.arguments[1], reason)))
+            if self._job.view.tolerant and task.kind is TaskKind.LABEL:
+                arguments = (self._job, task.arguments[1], reason)
+                self._again.append(replace(task, function=labelling.blank_window, arguments=arguments))
             else:
-                self.error = self.error or DamageError(job.view.path, reason)
+                self.error = self.error or DamageError(self._job.view.path, reason)
             return
         at = time.monotonic() + _LOST_TWICE_S[task.losses]
         for arguments in labelling.smaller(*task.arguments):
-            self._again.append(Task(task.function, arguments, task.number, task.losses + 1, at))
+            self._again.append(replace(task, arguments=arguments, losses=task.losses + 1, not_before=at))
 
 
 def _unneeded(job: Job, assembly: Assembly) -> Callable[[Window], bool]:
-    """Tells of which windows no unit is needed while the assembled labels are as they were.
+    """Return a predicate: True for windows whose assembled labels were checked, so that no unit is needed.
 
     Nothing is compared with the units of windows that were found sound. Notes of what is bad are read at the
-    end, and are looked at with their units.
+    end, and are verified with their units.
     """
     sound = assembly.found()
     return lambda window: not job.view.tolerant and all(map(sound, assembling.checks_of(job, window)))

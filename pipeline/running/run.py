@@ -29,11 +29,12 @@ from pipeline.events.journal import Journal
 from pipeline.events.progress import Progress, Silent
 from pipeline.fitting.codebook import check_alike
 from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
+from pipeline.out.record import Provenance
 from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks
 from pipeline.running.inputs import Input, Opened, open_inputs
-from pipeline.running.record import raster_record
+from pipeline.running.record import provenance
 from pipeline.running.report import Report
 from pipeline.running.tally import Pace, Tally
 from pipeline.source.arguments import Source
@@ -110,7 +111,7 @@ class _Opening:
             self._progress.event("open", done=done, total=total)
 
 
-class _Run:
+class _Run(schedule.BatchObserver):
     """One run's state: who is done, who failed, how fast it goes."""
 
     def __init__(
@@ -184,15 +185,13 @@ class _Run:
                 self._jobs(todo, inputs, saved),
                 self._pool,
                 self._record,
-                self._advanced,
-                self._started,
-                self._warn,
+                self,
                 self._config.memory_limit,
             ):
                 self._end(outcome)
                 self._folder.save_now_and_then()
-                self._folder.owner.check()
-            if self._altered and not any(s["state"] == "done" for s in self._folder.states.values()):
+                self._folder.lock.check()
+            if self._altered and not any(s.state == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
                 patiently(remove, self._folder.codebook)
         finally:
@@ -205,7 +204,7 @@ class _Run:
         for source, error in self._opened.failures:
             if isinstance(error, NoRasterError):
                 self._pass_over(source, error.reason)
-            elif (used := self._folder.done_with(source, None, wanted)) is not None:
+            elif (used := self._folder.former.done_with(source, None, wanted)) is not None:
                 self._keep(source, error, used)
             else:
                 self._fail(source, error)
@@ -225,8 +224,8 @@ class _Run:
     def _keep(self, source: Source, error: RasterError, used: str) -> None:
         """Leave a raster as it was done before, though its input cannot be opened any more."""
         output = self._folder.outputs(source).labels
-        former = self._folder.states.get(source.name, {})
-        size = {key: former[key] for key in ("chunks", "pixels") if key in former}
+        former = self._folder.states.get(source.name)
+        size = {} if former is None else {"chunks": former.chunks, "pixels": former.pixels}
         self._folder.note(source, "done", output=output.name, codebook_hash=used, **size)
         message = f"{one_line(error)}; {output}, which was made of it before, stays as it is"
         self._report.failed[source.name] = message
@@ -236,9 +235,9 @@ class _Run:
         wanted = None if saved is None else saved.content_hash
         # what is to be made good may have been fetched again
         mark = None if self._retry_bad else one.fingerprint
-        used = self._folder.done_with(one.source, mark, wanted)
+        used = self._folder.former.done_with(one.source, mark, wanted)
         if used is None and not self._retry_bad:
-            self._folder.refuse_changed(one.source, one.fingerprint)
+            self._folder.former.refuse_changed(one.source, one.fingerprint)
         if used is None or (self._retry_bad and self._folder.outputs(one.source).bad.exists()):
             return False
         output = self._folder.outputs(one.source).labels
@@ -268,9 +267,10 @@ class _Run:
         job = job_of(self._config, one.source.name, one.view, kernel, codebook, self._folder.path)
         job = replace(job, threads=self._pool.threads, fingerprint=one.fingerprint, stamp=one.mark.stamp)
         job = replace(job, fallback=on_cpu(kernel) if self._config.device_fallback else None)
-        return replace(job, redo=kept(job, self._pool, self._warn) if self._retry_bad else None)
+        return replace(job, redo=kept(job, self._pool, self.warned) if self._retry_bad else None)
 
-    def _warn(self, message: str) -> None:
+    def warned(self, message: str) -> None:
+        """Report a warning."""
         self._progress.event("warning", message=message)
 
     def _size(self, one: Input) -> dict[str, int]:
@@ -278,7 +278,8 @@ class _Run:
         region, side = one.view.region, chunk_side(self._config.chunk_size, self._kernel.cell_px)
         return {"chunks": -(-region.height // side) * -(-region.width // side), "pixels": region.pixels}
 
-    def _started(self, job: Job) -> None:
+    def started(self, job: Job) -> None:
+        """Report that a raster is begun."""
         if not self._spent.setup_s:
             self._spent.setup_s = time.monotonic() - self._start - self._spent.fit_s
         self._progress.event(
@@ -289,7 +290,8 @@ class _Run:
             pixels=job.view.region.pixels,
         )
 
-    def _advanced(self, tally: Tally, done: UnitsDone) -> None:
+    def advanced(self, tally: Tally, done: UnitsDone) -> None:
+        """Report chunks that became durable."""
         if (window := done.window) is not None:
             self._progress.event(
                 "window",
@@ -305,14 +307,14 @@ class _Run:
             )
         self._progress.event("progress", **self._pace.advanced(tally))
 
-    def _record(self, tally: Tally) -> dict[str, Any]:
-        return raster_record(tally, self._inputs[tally.job.name].fingerprint, self._config)
+    def _record(self, tally: Tally) -> Provenance:
+        return provenance(tally, self._config)
 
     def _end(self, outcome: schedule.Outcome) -> None:
         job = outcome.tally.job
         source = self._inputs[job.name].source
         self._windows += outcome.tally.windows
-        self._spent.add(outcome.tally.effort, (outcome.record or {}).get("assemble_s", 0.0))
+        self._spent.add(outcome.tally.effort, outcome.record.assemble_s if outcome.record else 0.0)
         self._pace.ended(outcome.tally)
         if outcome.error is not None:
             if self._inputs[job.name].whole and getattr(outcome.error, "reason", "") == NO_VALID_PIXEL:
@@ -372,7 +374,7 @@ class _Run:
                 windows=self._windows,
                 method=config.method,
                 resolution=None if config.model else config.resolution,
-                device=getattr(self._kernel, "device", "cpu"),
+                device=self._kernel.device,
                 chunk_px=config.chunk_size,
                 remote=any(is_remote(f) for s in self._opened.sources for f in s.files),
                 refitted=config.codebook is None,

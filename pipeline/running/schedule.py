@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamageError, StorageError, UnreachableError
+from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import signals
-from pipeline.running.raster_run import RasterRun, Task
+from pipeline.running.raster_run import RasterRun
 from pipeline.running.tally import Tally
+from pipeline.running.task import Task
 from pipeline.source.gdal.remote import is_remote
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone
@@ -34,20 +36,35 @@ class Outcome:
     """How a raster ended: with its record, or with an error."""
 
     tally: Tally
-    record: dict[str, Any] | None
+    record: RasterRecord | None
     error: BaseException | None
+
+
+class BatchObserver:
+    """Learns how a batch gets on; each method does nothing unless it is overridden."""
+
+    def started(self, job: Job) -> None:
+        """A raster is begun."""
+
+    def advanced(self, tally: Tally, done: UnitsDone) -> None:
+        """Chunks of a raster became durable."""
+
+    def warned(self, message: str) -> None:
+        """Something is wrong that does not end the run."""
+
+
+Submit = Callable[[Task], Future[Any]]
 
 
 def drive(
     jobs: Iterable[Job],
     pool: Pool,
-    record: Callable[[Tally], dict[str, Any]],
-    advanced: Callable[[Tally, UnitsDone], None],
-    started: Callable[[Job], None],
-    warn: Callable[[str], None],
+    record: Callable[[Tally], Provenance],
+    observer: BatchObserver,
     memory_limit: int | None = None,
+    submit: Submit | None = None,
 ) -> Iterator[Outcome]:
-    """Run jobs on workers; gives each raster's outcome as it ends.
+    """Run jobs on workers; returns an iterator over the rasters' outcomes, as they end.
 
     Parameters
     ----------
@@ -56,23 +73,23 @@ def drive(
     pool
         The workers.
     record
-        Makes the record of a raster from its tally.
-    advanced, started
-        Hear of chunks that became durable, and of rasters that begin.
-    warn
-        Hears of tasks that hang.
+        Returns what the record of a raster says before its labels are finished, from its tally.
+    observer
+        Learns how it goes.
     memory_limit
         Bytes that all processes may hold before fewer tasks are begun; None for most of the machine's.
+    submit
+        Gives a task to the workers, to measure it on the way; the pool's own way if None.
 
     Raises
     ------
     StorageError
         When OUT cannot be written any more.
     KeyboardInterrupt
-        When an end was asked for (`stopping`): what was under way is finished first, unless it takes long.
+        When an end was asked for (`process.signals`): what is under way is finished first, for a while.
     """
-    batch = _Batch(iter(jobs), record, started, warn)
-    flight = _Flight(batch, pool, Throttle(pool.count, memory_limit), advanced, warn)
+    batch = _Batch(iter(jobs), record, observer)
+    flight = _Flight(batch, pool, Throttle(pool.count, memory_limit), observer, submit or _submit_to(pool))
     try:
         while True:
             if signals.requested():
@@ -80,8 +97,8 @@ def drive(
                 raise KeyboardInterrupt
             flight.fill()
             # only with no task to give is a raster known to be over; then there is nothing to wait for
-            for one in batch.ended():
-                yield _ended(one)
+            for raster in batch.ended():
+                yield _outcome(raster)
             if flight.empty and batch.empty:
                 return
             flight.wait()
@@ -90,16 +107,20 @@ def drive(
         batch.close()
 
 
-def _ended(one: RasterRun) -> Outcome:
+def _submit_to(pool: Pool) -> Submit:
+    return lambda task: pool.submit(task.function, *task.arguments)
+
+
+def _outcome(raster: RasterRun) -> Outcome:
     """The outcome of a raster that is over; its work stays where storage failed or its input is away."""
-    if isinstance(one.error, StorageError):
-        one.workspace.close()
-        raise one.error
-    if one.error is not None and _is_away(one.tally.job, one.error):
-        one.workspace.close()
+    if isinstance(raster.error, StorageError):
+        raster.workspace.close()
+        raise raster.error
+    if raster.error is not None and _is_away(raster.tally.job, raster.error):
+        raster.workspace.close()
     else:
-        one.workspace.remove()
-    return Outcome(one.tally, one.record, one.error)
+        raster.workspace.remove()
+    return Outcome(raster.tally, raster.record, raster.error)
 
 
 def _is_away(job: Job, error: BaseException) -> bool:
@@ -118,14 +139,14 @@ class _Flight:
         batch: _Batch,
         pool: Pool,
         throttle: Throttle,
-        advanced: Callable[[Tally, UnitsDone], None],
-        warn: Callable[[str], None],
+        observer: BatchObserver,
+        submit: Submit,
     ) -> None:
         self._batch = batch
         self._pool = pool
         self._throttle = throttle
-        self._advanced = advanced
-        self._warn = warn
+        self._observer = observer
+        self._submit = submit
         self._tasks: dict[Future[Any], tuple[RasterRun, Task, float]] = {}
         self._longest = 0.0
         self._ended = time.monotonic()
@@ -139,10 +160,10 @@ class _Flight:
         """Submit as many tasks as there is room and work for."""
         while (
             len(self._tasks) < self._throttle.room(len(self._tasks))
-            and (found := self._batch.next_task()) is not None
+            and (next_task := self._batch.next_task()) is not None
         ):
-            task, owner = found
-            future = self._pool.submit(task.function, *task.arguments)
+            task, owner = next_task
+            future = self._submit(task)
             self._tasks[future] = owner, task, time.monotonic()
             owner.under_way += 1
 
@@ -153,7 +174,7 @@ class _Flight:
             self._ended = time.monotonic()
             self._longest = max(self._longest, self._ended - since)
             if (done := owner.take(task, future)) is not None:
-                self._advanced(owner.tally, done)
+                self._observer.advanced(owner.tally, done)
             elif task.losses == 0 and owner.waits:
                 self._throttle.worker_lost()
         self._look_for_hung()
@@ -169,7 +190,9 @@ class _Flight:
         path = owner.tally.job.view.path
         replaced = self._pool.replace_worker(future)
         done = "its worker is replaced" if replaced else "Ctrl-C stops, the same command goes on"
-        self._warn(f"{path}: a task has not ended for {now - since:.0f} s; does its storage respond? {done}")
+        self._observer.warned(
+            f"{path}: a task has not ended for {now - since:.0f} s; does its storage respond? {done}"
+        )
 
     def finish(self) -> None:
         """Let what workers are at come to its end, unless that takes long."""
@@ -190,14 +213,12 @@ class _Batch:
     def __init__(
         self,
         jobs: Iterator[Job],
-        record: Callable[[Tally], dict[str, Any]],
-        started: Callable[[Job], None],
-        warn: Callable[[str], None],
+        record: Callable[[Tally], Provenance],
+        observer: BatchObserver,
     ) -> None:
         self._jobs = jobs
         self._record = record
-        self._started = started
-        self._warn = warn
+        self._observer = observer
         self._running: list[RasterRun] = []
         self._exhausted = False
 
@@ -208,16 +229,16 @@ class _Batch:
 
     def close(self) -> None:
         """End work; what is durable stays in the workspaces."""
-        for one in self._running:
-            one.workspace.close()
+        for raster in self._running:
+            raster.workspace.close()
 
     def next_task(self) -> tuple[Task, RasterRun] | None:
-        """The next task of the first raster that has one; begins another where none has."""
-        for one in self._running:
-            if (task := one.next_task()) is not None:
-                return task, one
+        """Return the next task of the first raster that has one; begins another raster where none has."""
+        for raster in self._running:
+            if (task := raster.next_task()) is not None:
+                return task, raster
         while (job := next(self._jobs, None)) is not None:
-            self._started(job)
+            self._observer.started(job)
             self._running.append(RasterRun(job, self._record))
             if (task := self._running[-1].next_task()) is not None:
                 return task, self._running[-1]
@@ -225,16 +246,18 @@ class _Batch:
         return None
 
     def ended(self) -> list[RasterRun]:
-        """The rasters that are over, which are under way no more."""
-        over = [one for one in self._running if one.over]
-        self._running = [one for one in self._running if not one.over]
-        return [one for one in over if not self._begun_anew(one)]
+        """Return the rasters that are over, and take them off those under way."""
+        over = [raster for raster in self._running if raster.over]
+        self._running = [raster for raster in self._running if not raster.over]
+        return [raster for raster in over if not self._restarted(raster)]
 
-    def _begun_anew(self, one: RasterRun) -> bool:
-        """Whether a raster whose device failed is under way again, on its fallback."""
-        if (job := one.tally.job.after(one.error)) is None:
+    def _restarted(self, raster: RasterRun) -> bool:
+        """Begin a raster again on its fallback if its device failed; returns True if so."""
+        if (job := raster.tally.job.after(raster.error)) is None:
             return False
-        self._warn(f"{job.view.path}: begun anew on the CPU, for its device failed ({job.device_failure})")
-        one.workspace.remove()
+        self._observer.warned(
+            f"{job.view.path}: begun anew on the CPU, for its device failed ({job.device_failure})"
+        )
+        raster.workspace.remove()
         self._running.append(RasterRun(job, self._record))
         return True

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.grid import Window, tiles
+from pipeline import out_names
 from pipeline.durable import files as durable
 from pipeline.durable.bounded_json import read_object
 from pipeline.durable.checksums import Written, checksum, is_sound
 from pipeline.durable.ledger import Ledger, Unit
-from pipeline.out.names import LEDGER, RECORD
 from pipeline.out.outputs import Outputs
+from pipeline.out.record import RasterRecord
 from pipeline.running.assembly import Assembly
 from pipeline.tasks.job import Job
 
 FORMAT = "tilewright-work-1"
-
-_IDENTITY = "work.json"
 
 
 class Workspace:
@@ -44,34 +43,35 @@ class Workspace:
             self._open(json.loads(json.dumps({"format": FORMAT, **job.identity})))
         except OSError as error:
             raise durable.storage_error(job.folder, error) from error
-        self.ledger = Ledger(job.folder / LEDGER)
+        self.ledger = Ledger(job.folder / out_names.LEDGER)
         self.assembly = Assembly(job.folder)
 
     def _open(self, identity: dict[str, Any]) -> None:
         folder = self._job.folder
         try:
-            same = read_object(folder / _IDENTITY) == identity
+            same = read_object(folder / out_names.IDENTITY) == identity
         except (OSError, ValueError):
             same = False
         if not same:
             durable.remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not same:
-            durable.write_json(folder / _IDENTITY, identity)
+            durable.write_json(folder / out_names.IDENTITY, identity)
 
     @property
     def complete(self) -> bool:
         """Whether only the moving of finished files is left to do."""
         job = self._job
         try:
-            if not is_sound(job.folder / RECORD):
+            if not is_sound(job.folder / out_names.RECORD):
                 return False
-            record = read_object(job.folder / RECORD)
-            files, checksums = list(record["files"]), dict(record["checksums"])
+            record = RasterRecord.read(job.folder / out_names.RECORD)
             own = {path.name for path in Outputs(job.out, job.name, job.sink).all()}
             # a workspace is data: it may not name what lies elsewhere, nor pass for whole what is not
-            return own.issuperset(files) and all(checksum(self._place(n)) == checksums[n] for n in files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return own.issuperset(record.files) and all(
+                checksum(self._place(name)) == record.checksums.get(name) for name in record.files
+            )
+        except (OSError, ValueError):
             return False
 
     def _place(self, name: str) -> Path:

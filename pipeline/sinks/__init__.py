@@ -1,1 +1,1 @@
-"""Sinks: where finished chunks of labels go, each durable by itself, and what joins them."""
+"""Sinks: labels are written chunk by chunk, each durable by itself, and assembled into files."""

@@ -1,14 +1,13 @@
 """The Cloud Optimized GeoTIFF sink: joins the parts of a raster into one file.
 
-Layout as GDAL's COG driver writes it: header, ghost area, all directories (full resolution first),
-then the tiles of the smallest overview, up to those of full resolution, row by row. Every tile was
-encoded when its chunk was done; here bytes only move (`copy_file_range`: inside the kernel, without
-a copy at all on file systems that share blocks).
+The layout is that of GDAL's COG driver: header, ghost area, all directories (full resolution first),
+then the tiles from the smallest overview up to full resolution, row by row. Every tile was encoded
+when its unit was written; here bytes are only copied (`copy_file_range`: inside the operating system's
+kernel, and without any copy on file systems that share blocks).
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,16 +17,14 @@ import deflate
 import numpy as np
 import numpy.typing as npt
 
-from engine.kernel import NODATA
+from engine.kernel import NODATA, Labels
 from pipeline.durable.checksums import Beside, Written
-from pipeline.durable.files import whole_file, write_bytes
+from pipeline.durable.files import copy_at, whole_file, write_bytes
 from pipeline.sinks import tiff
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
 from pipeline.sinks.style import LabelStyle, aux_xml, statistics
-
-Labels = npt.NDArray[np.uint8]
 
 _GHOST = (
     "LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
@@ -35,7 +32,8 @@ _GHOST = (
 )
 _CLASSIC_LIMIT = 2**32 - 2**20
 _FRAME_BYTES = 8  # leader and trailer of a tile
-# libdeflate: level 1 writes 5 % more than 2 in 90 % of its time, level 6 15 % less in 3 times of it
+# libdeflate, compared with level 2: level 1 writes 5 % more in 90 % of the time, level 6 15 % less in three
+# times the time
 _LEVEL = 2
 
 Sizes = list[npt.NDArray[np.uint32]]
@@ -43,7 +41,7 @@ Sizes = list[npt.NDArray[np.uint32]]
 
 @dataclass(frozen=True, slots=True)
 class Cog:
-    """Labels as a Cloud Optimized GeoTIFF, and what TIFF tags cannot hold in a sidecar.
+    """Labels as a Cloud Optimized GeoTIFF, with a sidecar for what TIFF tags cannot hold.
 
     Parameters
     ----------
@@ -71,16 +69,18 @@ class Cog:
         labels: Labels,
         beside: Sequence[Beside] = (),
     ) -> Written:
-        """Make a unit durable: its tiles, encoded, in its part."""
+        """Make a unit durable: write its encoded tiles to its part."""
         return write_unit(folder, stage, unit, labels, beside)
 
-    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: LabelInfo) -> npt.NDArray[np.int64]:
-        """Join the parts and write the sidecar; gives the pixels of each label."""
-        counts = assemble(folder, stages, meaning, folder / self.file)
-        place = meaning.georeference
-        wkt = None if tiff.geo_tags(place).exact_crs else place.crs_wkt
+    def assemble(
+        self, folder: Path, stages: tuple[Stage, ...], label_info: LabelInfo
+    ) -> npt.NDArray[np.int64]:
+        """Join the parts and write the sidecar; returns the pixels of each label."""
+        counts = assemble(folder, stages, label_info, folder / self.file)
+        georeference = label_info.georeference
+        wkt = None if tiff.geo_tags(georeference).exact_crs else georeference.crs_wkt
         sidecar, _ = self.files
-        write_bytes(folder / sidecar, aux_xml(meaning.style, counts, wkt).encode())
+        write_bytes(folder / sidecar, aux_xml(label_info.style, counts, wkt).encode())
         return counts
 
 
@@ -94,11 +94,11 @@ def write_unit(
     folder
         Workspace of the raster.
     stage, unit
-        Which unit.
+        The stage, and the unit in it.
     labels
-        Its labels at the stage's first level, uint8, of the unit's window.
+        The unit's labels at the stage's first level, uint8.
     beside
-        Files without which the unit is not whole.
+        Further files that belong to the unit: it is incomplete without them.
     """
     pyramid = unit_pyramid(stage, unit, labels)
     tiles = [[[encode_tile(t) for t in line] for line in cut_tiles(level)] for level in pyramid.levels]
@@ -106,7 +106,7 @@ def write_unit(
 
 
 def encode_tile(tile: Labels) -> bytes:
-    """A tile as it stands in a COG: zlib data between GDAL's leader and trailer; b"" where all is nodata.
+    """A tile's bytes in a COG: zlib data between GDAL's leader and trailer; b"" if all of it is nodata.
 
     Source: GDAL's COG driver documentation, "Header ghost area" (block leader and trailer).
     """
@@ -117,9 +117,9 @@ def encode_tile(tile: Labels) -> bytes:
 
 
 def assemble(
-    folder: Path, stages: tuple[Stage, ...], meaning: LabelInfo, path: Path
+    folder: Path, stages: tuple[Stage, ...], label_info: LabelInfo, path: Path
 ) -> npt.NDArray[np.int64]:
-    """Join the parts of a raster into a COG at `path`, which appears whole.
+    """Join the parts of a raster into a COG; the file at `path` appears only when it is complete.
 
     Parameters
     ----------
@@ -127,10 +127,10 @@ def assemble(
         Workspace that holds the part of every unit of every stage.
     stages
         The raster's stages.
-    meaning
+    label_info
         Georeference, provenance and style.
     path
-        The file to make.
+        The file to write.
 
     Returns
     -------
@@ -142,10 +142,10 @@ def assemble(
     StorageError
         If the file cannot be written.
     ValueError
-        If a part is missing or torn.
+        If a part is missing or incomplete.
     """
     sizes, counts = _sizes(folder, stages), histogram(folder, stages[0])
-    header, starts = _header(stages, sizes, counts, meaning)
+    header, starts = _header(stages, sizes, counts, label_info)
     with whole_file(path) as out:
         out.write(header)
         out.flush()
@@ -176,7 +176,7 @@ def _sizes(folder: Path, stages: tuple[Stage, ...]) -> Sizes:
 
 
 def _lines(index: PartIndex) -> Iterator[tuple[int, int, int, int, int]]:
-    """(offset in the part, level, tile row, tile col, bytes) of each line of tiles, which are contiguous."""
+    """(offset in the part, level, tile row, tile col, bytes) of each row of tiles; a row is contiguous."""
     for tiles in index.tiles:
         offset = tiles.offset
         for i, line in enumerate(tiles.sizes):
@@ -187,22 +187,22 @@ def _lines(index: PartIndex) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def _header(
-    stages: tuple[Stage, ...], sizes: Sizes, counts: npt.NDArray[np.int64], meaning: LabelInfo
+    stages: tuple[Stage, ...], sizes: Sizes, counts: npt.NDArray[np.int64], label_info: LabelInfo
 ) -> tuple[bytes, list[npt.NDArray[np.int64]]]:
-    """Everything before the tiles, and where each tile (with its leader) begins."""
+    """Everything before the tiles, and the offset of each tile (of its leader)."""
     tile_bytes = int(sum(s.sum(dtype=np.int64) for s in sizes))
-    # directories take 12 to 16 bytes a tile beside a few kilobytes
+    # directories take 12 to 16 bytes per tile, plus a few kilobytes
     big = tile_bytes + 16 * sum(s.size for s in sizes) > _CLASSIC_LIMIT
     blank = [np.zeros(s.shape, np.int64) for s in sizes]
-    length = len(_directories(stages, sizes, blank, counts, meaning, big=big))
+    length = len(_directories(stages, sizes, blank, counts, label_info, big=big))
     starts: list[npt.NDArray[np.int64]] = []
-    at = length
+    offset = length
     for size in reversed(sizes):
         flat = size.ravel().astype(np.int64)
-        starts.append((at + np.cumsum(flat) - flat).reshape(size.shape))
-        at += int(flat.sum())
+        starts.append((offset + np.cumsum(flat) - flat).reshape(size.shape))
+        offset += int(flat.sum())
     starts.reverse()
-    return _directories(stages, sizes, starts, counts, meaning, big=big), starts
+    return _directories(stages, sizes, starts, counts, label_info, big=big), starts
 
 
 def _directories(
@@ -210,7 +210,7 @@ def _directories(
     sizes: Sizes,
     starts: list[npt.NDArray[np.int64]],
     counts: npt.NDArray[np.int64],
-    meaning: LabelInfo,
+    label_info: LabelInfo,
     *,
     big: bool,
 ) -> bytes:
@@ -221,11 +221,11 @@ def _directories(
     data = (head + ghost).ljust(first, b"\0")
     shapes = level_shapes(stages[0].height, stages[0].width)
     for level, shape in enumerate(shapes):
-        tags = _image_tags(shape, sizes[level], starts[level], meaning.style, overview=level > 0, big=big)
+        tags = _image_tags(shape, sizes[level], starts[level], label_info.style, overview=level > 0, big=big)
         if level == 0:
             tags += [
-                *tiff.geo_tags(meaning.georeference).tags,
-                tiff.text(42112, _metadata(counts, meaning)),
+                *tiff.geo_tags(label_info.georeference).tags,
+                tiff.text(42112, _metadata(counts, label_info)),
             ]
         data += tiff.directory(tags, len(data), big=big, more=level < len(shapes) - 1)
     return data
@@ -271,19 +271,15 @@ def _colour_map(style: LabelStyle) -> bytes:
     return table.tobytes()
 
 
-def _metadata(counts: npt.NDArray[np.int64], meaning: LabelInfo) -> str:
-    items = {"TILEWRIGHT_CODEBOOK": meaning.codebook_hash, "TILEWRIGHT_KERNEL": meaning.kernel}
+def _metadata(counts: npt.NDArray[np.int64], label_info: LabelInfo) -> str:
+    items = {"TILEWRIGHT_CODEBOOK": label_info.codebook_hash, "TILEWRIGHT_KERNEL": label_info.kernel}
     return tiff.gdal_metadata(items, statistics(counts))
 
 
 def _copy(source: int, target: int, size: int, from_offset: int, to_offset: int) -> None:
-    """Copy bytes between files at given offsets, in the kernel where it can."""
+    """Copy all of some bytes between files at given offsets."""
     while size > 0:
-        try:
-            done = os.copy_file_range(source, target, size, from_offset, to_offset)
-        except OSError:
-            # other file systems, or kernels without it: the plain way fails loudly if the disk is full
-            done = os.pwrite(target, os.pread(source, min(size, 1 << 20), from_offset), to_offset)
-        if done == 0:
+        copied = copy_at(source, target, size, from_offset, to_offset)
+        if copied == 0:
             raise ValueError("a part file ended early; run again with --overwrite")
-        size, from_offset, to_offset = size - done, from_offset + done, to_offset + done
+        size, from_offset, to_offset = size - copied, from_offset + copied, to_offset + copied

@@ -1,9 +1,9 @@
-"""Where the labels of a Zarr store lie and what they mean: CF, GeoZarr's conventions, coordinates.
+"""Attributes and coordinates of the labels in a Zarr store, by CF and by GeoZarr's conventions.
 
-A store is one group. Its root holds the labels of full resolution with their coordinates, a child
-group for each further level (`1`, `2`, ...) holds those of half the size of the one before. CF's grid
-mapping serves xarray, rioxarray and GDAL; the conventions `multiscales`, `proj` and `spatial` serve
-GeoZarr readers (GDAL from 3.13 on takes overviews from them).
+A store is one group. Its root holds the labels of full resolution with their coordinates; a child
+group for each further level (`1`, `2`, ...) holds labels of half the size of the level before. CF's grid
+mapping is for xarray, rioxarray and GDAL; the conventions `multiscales`, `proj` and `spatial` are for
+GeoZarr readers (GDAL 3.13 and later take overviews from them).
 
 Source: CF 1.12, chapters 3.5 and 5.6; zarr-conventions multiscales, proj and spatial at their tags v0.1.
 """
@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from engine.kernel import NODATA
-from pipeline.grid.georeference import Georeference, GroundControlPoint
+from pipeline.grid.georeference import Georeference, GroundControlPoint, on_ground
 from pipeline.sinks.label_info import LabelInfo
 
 LABELS = "labels"
@@ -25,10 +25,10 @@ Attributes = dict[str, Any]
 
 
 def _convention(name: str, uuid: str, description: str) -> Attributes:
-    where = f"zarr-conventions/{name}"
+    repository = f"zarr-conventions/{name}"
     return {
-        "schema_url": f"https://raw.githubusercontent.com/{where}/refs/tags/v0.1/schema.json",
-        "spec_url": f"https://github.com/{where}/blob/v0.1/README.md",
+        "schema_url": f"https://raw.githubusercontent.com/{repository}/refs/tags/v0.1/schema.json",
+        "spec_url": f"https://github.com/{repository}/blob/v0.1/README.md",
         "uuid": uuid,
         "name": name,
         "description": description,
@@ -56,20 +56,14 @@ def path_of(level: int, name: str) -> str:
     return f"{level}/{name}" if level else name
 
 
-def at_level(place: Georeference, level: int) -> Georeference:
-    """The georeference of a level, whose pixels are 2**level as large and begin at the same corner."""
-    step = 2**level
-    gcps = tuple(GroundControlPoint(p.row / step, p.col / step, p.x, p.y, p.z) for p in place.gcps)
-    transform = place.transform
-    if transform is not None:
-        a, b, c, d, e, f = transform
-        transform = (a * step, b * step, c, d * step, e * step, f)
-    return Georeference(place.crs_wkt, transform, gcps, place.area_or_point)
+def at_level(georeference: Georeference, level: int) -> Georeference:
+    """The georeference of a level: pixels with sides 2**level as long, from the same corner."""
+    return georeference.coarsened(2**level)
 
 
-def root_attributes(meaning: LabelInfo, shapes: list[tuple[int, int]]) -> Attributes:
-    """Attributes of the root group: what wrote the labels, and the layout of the pyramid."""
-    place = meaning.georeference
+def root_attributes(label_info: LabelInfo, shapes: list[tuple[int, int]]) -> Attributes:
+    """Attributes of the root group: provenance, georeference and the layout of the pyramid."""
+    georeference = label_info.georeference
     layout = []
     for level, shape in enumerate(shapes):
         entry: Attributes = {"asset": path_of(level, LABELS)}
@@ -77,104 +71,115 @@ def root_attributes(meaning: LabelInfo, shapes: list[tuple[int, int]]) -> Attrib
             entry["derived_from"] = path_of(level - 1, LABELS)
         step = 2.0 if level else 1.0
         entry["transform"] = {"scale": [step, step], "translation": [0.0, 0.0]}
-        if place.transform is not None:
-            transform = at_level(place, level).transform
+        if georeference.transform is not None:
+            transform = at_level(georeference, level).transform
             entry |= {"spatial:shape": shape, "spatial:transform": transform}
         layout.append(entry)
-    found = {"Conventions": "CF-1.12", **_provenance(meaning)}
     return {
-        **found,
-        **_located(place, shapes[0], _MULTISCALES),
+        "Conventions": "CF-1.12",
+        **_provenance(label_info),
+        **_located(georeference, shapes[0], _MULTISCALES),
         "multiscales": {"layout": layout, "resampling_method": "mode"},
     }
 
 
-def label_attributes(meaning: LabelInfo, level: int, shape: tuple[int, int]) -> Attributes:
+def label_attributes(label_info: LabelInfo, level: int, shape: tuple[int, int]) -> Attributes:
     """Attributes of the labels of a level."""
-    style, place = meaning.style, at_level(meaning.georeference, level)
-    found: Attributes = {
+    style, georeference = label_info.style, at_level(label_info.georeference, level)
+    attributes: Attributes = {
         "long_name": "segment",
         "_FillValue": NODATA,
         "flag_values": list(range(len(style.names))),
         "flag_meanings": " ".join(n.replace(" ", "_") for n in style.names),
         "flag_colors": " ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in style.colours),
-        "AREA_OR_POINT": place.area_or_point,
-        **_provenance(meaning),
+        "AREA_OR_POINT": georeference.area_or_point,
+        **_provenance(label_info),
     }
-    if grid_mapping(place) is not None:
-        # named as a coordinate too, xarray hands it on with the labels, and rioxarray finds the CRS there
-        found |= {"grid_mapping": GRID_MAPPING, "coordinates": GRID_MAPPING}
-    found |= _located(place, shape)
-    if place.transform is not None:
-        found |= {"spatial:shape": shape, "spatial:transform": place.transform}
-    return found
+    if grid_mapping(georeference) is not None:
+        # named as a coordinate too, so that xarray keeps it with the labels and rioxarray finds the CRS
+        attributes |= {"grid_mapping": GRID_MAPPING, "coordinates": GRID_MAPPING}
+    attributes |= _located(georeference, shape)
+    if georeference.transform is not None:
+        attributes |= {"spatial:shape": shape, "spatial:transform": georeference.transform}
+    return attributes
 
 
-def _provenance(meaning: LabelInfo) -> Attributes:
-    return {"tilewright_codebook": meaning.codebook_hash, "tilewright_kernel": meaning.kernel}
+def _provenance(label_info: LabelInfo) -> Attributes:
+    return {"tilewright_codebook": label_info.codebook_hash, "tilewright_kernel": label_info.kernel}
 
 
-def _located(place: Georeference, shape: tuple[int, int], *conventions: Attributes) -> Attributes:
-    """Registration of the conventions that apply, with CRS, dimensions and bounds of an array or a group."""
-    found: Attributes = {"zarr_conventions": list(conventions)}
+def _located(georeference: Georeference, shape: tuple[int, int], *conventions: Attributes) -> Attributes:
+    """The conventions that apply to an array or a group, and its CRS, dimensions and bounds."""
+    attributes: Attributes = {"zarr_conventions": list(conventions)}
     # the CRS of ground control points is not that of the pixels
-    crs = {} if place.gcps else _crs_attributes(place.crs_wkt)
+    crs = {} if georeference.gcps else _crs_attributes(georeference.crs_wkt)
     if crs:
-        found["zarr_conventions"].append(_PROJ)
-    if place.transform is not None:
-        found["zarr_conventions"].append(_SPATIAL)
-        found |= {"spatial:dimensions": ["y", "x"], "spatial:bbox": _bounds(place.transform, shape)}
-    return {**found, **crs} if found["zarr_conventions"] else {}
+        attributes["zarr_conventions"].append(_PROJ)
+    if georeference.transform is not None:
+        attributes["zarr_conventions"].append(_SPATIAL)
+        attributes |= {
+            "spatial:dimensions": ["y", "x"],
+            "spatial:bbox": _bounds(georeference.transform, shape),
+        }
+    return {**attributes, **crs} if attributes["zarr_conventions"] else {}
 
 
 def _bounds(transform: tuple[float, ...], shape: tuple[int, int]) -> list[float]:
     """xmin, ymin, xmax, ymax of all pixels, rotated ones too."""
-    a, b, c, d, e, f = transform
-    corners = [(col, row) for row in (0, shape[0]) for col in (0, shape[1])]
-    xs = [a * col + b * row + c for col, row in corners]
-    ys = [d * col + e * row + f for col, row in corners]
+    corners = [on_ground(transform, col, row) for row in (0, shape[0]) for col in (0, shape[1])]
+    xs, ys = zip(*corners, strict=True)
     return [min(xs), min(ys), max(xs), max(ys)]
 
 
 def _crs_attributes(wkt: str | None) -> Attributes:
-    """The CRS as `proj` has it: WKT 2, and a code where that says the same; {} without CRS."""
+    """The CRS by the convention `proj`: WKT 2, and a code if it is equivalent; {} without CRS."""
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     if not wkt:
         return {}
     crs = CRS.from_wkt(wkt)
-    found: Attributes = {}
-    # a CRS that PROJ cannot write so stands in the grid mapping as it is
+    attributes: Attributes = {}
+    # a CRS that PROJ cannot write as WKT 2 is in the grid mapping only
     with contextlib.suppress(CRSError):
         if (code := crs.to_authority()) and CRS.from_authority(*code) == crs:
-            found["proj:code"] = ":".join(code)
-        found["proj:wkt2"] = crs.to_wkt(version="WKT2_2019")
-    return found
+            attributes["proj:code"] = ":".join(code)
+        attributes["proj:wkt2"] = crs.to_wkt(version="WKT2_2019")
+    return attributes
 
 
-def grid_mapping(place: Georeference) -> Attributes | None:
-    """Attributes of CF's grid mapping variable, with what GDAL and rioxarray add; None without any place.
+def grid_mapping(georeference: Georeference) -> Attributes | None:
+    """Attributes of CF's grid mapping variable, with those that GDAL and rioxarray add.
 
     Parameters
     ----------
-    place
-        Georeference of the level.
+    georeference
+        Of the level.
+
+    Returns
+    -------
+    dict or None
+        None without a georeference.
     """
-    found: Attributes = {}
-    if place.crs_wkt:
-        found = {**_cf_parameters(place.crs_wkt), "crs_wkt": place.crs_wkt, "spatial_ref": place.crs_wkt}
-    if place.transform is not None:
-        a, b, c, d, e, f = place.transform
-        found["GeoTransform"] = " ".join(repr(float(v)) for v in (c, a, b, f, d, e))
-    if place.gcps:
-        found["gcps"] = json.dumps({"type": "FeatureCollection", "features": _features(place.gcps)})
-    return found or None
+    attributes: Attributes = {}
+    if georeference.crs_wkt:
+        attributes = {
+            **_cf_parameters(georeference.crs_wkt),
+            "crs_wkt": georeference.crs_wkt,
+            "spatial_ref": georeference.crs_wkt,
+        }
+    if (geotransform := georeference.geotransform) is not None:
+        attributes["GeoTransform"] = " ".join(map(repr, geotransform))
+    if georeference.gcps:
+        attributes["gcps"] = json.dumps(
+            {"type": "FeatureCollection", "features": _features(georeference.gcps)}
+        )
+    return attributes or None
 
 
-def crs_of_gdal(place: Georeference) -> Attributes:
-    """The CRS as GDAL before 3.9 reads it, which knows no grid mapping; {} without CRS."""
-    return {"_CRS": {"wkt": place.crs_wkt}} if place.crs_wkt and not place.gcps else {}
+def crs_of_gdal(georeference: Georeference) -> Attributes:
+    """The CRS for GDAL before 3.9, which does not read grid mappings; {} without CRS."""
+    return {"_CRS": {"wkt": georeference.crs_wkt}} if georeference.crs_wkt and not georeference.gcps else {}
 
 
 def _features(gcps: tuple[GroundControlPoint, ...]) -> list[Attributes]:
@@ -190,7 +195,7 @@ def _features(gcps: tuple[GroundControlPoint, ...]) -> list[Attributes]:
 
 
 def _cf_parameters(wkt: str) -> Attributes:
-    """CF's own names for a projection's parameters, where it has some."""
+    """A projection's parameters under CF's names; {} if CF has none for it."""
     import pyproj
     from pyproj.exceptions import ProjError
 
@@ -200,24 +205,24 @@ def _cf_parameters(wkt: str) -> Attributes:
         return {}
 
 
-def axes(place: Georeference) -> dict[str, tuple[float, float, Attributes]]:
-    """Start, step and attributes of the coordinates y and x; {} where rows and columns are no axes.
+def axes(georeference: Georeference) -> dict[str, tuple[float, float, Attributes]]:
+    """Start, step and attributes of the coordinates y and x; {} if the raster is rotated or has none.
 
     The coordinate of pixel i is ``start + step * (i + 0.5)``, its centre.
     """
-    if place.transform is None or place.transform[1] or place.transform[3]:
+    if georeference.axes is None:
         return {}
-    a, _, c, _, e, f = place.transform
-    attributes = _axis_attributes(place.crs_wkt)
-    return {"y": (f, e, attributes["Y"]), "x": (c, a, attributes["X"])}
+    y, x = georeference.axes
+    attributes = _axis_attributes(georeference.crs_wkt)
+    return {"y": (*y, attributes["Y"]), "x": (*x, attributes["X"])}
 
 
 def _axis_attributes(wkt: str | None) -> dict[str, Attributes]:
     import pyproj
     from pyproj.exceptions import ProjError
 
-    found: dict[str, Attributes] = {"Y": {"axis": "Y"}, "X": {"axis": "X"}}
+    attributes: dict[str, Attributes] = {"Y": {"axis": "Y"}, "X": {"axis": "X"}}
     if wkt:
         with contextlib.suppress(ProjError):
-            found |= {str(one["axis"]): dict(one) for one in pyproj.CRS.from_wkt(wkt).cs_to_cf()}
-    return found
+            attributes |= {str(axis["axis"]): dict(axis) for axis in pyproj.CRS.from_wkt(wkt).cs_to_cf()}
+    return attributes

@@ -1,4 +1,4 @@
-"""What the labels of a file mean and where they lie: the same for every sink."""
+"""Georeference, provenance and style of a label file: the same for every sink."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.sinks.style import LabelStyle
 
 @dataclass(frozen=True)
 class LabelInfo:
-    """What the labels of a file mean and where they lie.
+    """Georeference, provenance and style of a label file.
 
     Parameters
     ----------
@@ -30,6 +30,6 @@ class LabelInfo:
 
     @classmethod
     def of(cls, codebook: Codebook, georeference: Georeference) -> LabelInfo:
-        """Of a codebook's labels."""
+        """The values for labels made with a codebook."""
         kernel = " ".join(f"{k}={v}" for k, v in sorted(codebook.kernel.items()))
         return cls(georeference, codebook.content_hash, kernel, LabelStyle.of(codebook.segments))

@@ -1,8 +1,8 @@
-"""Part files: one finished unit of a pyramid stage each, durable and self-describing.
+"""Part files: each holds one finished unit of a pyramid stage, durable and self-describing.
 
-A part is the unit's encoded tiles (where the sink keeps them so), level by level and row by row, then
-the compressed remnant, then a JSON index and its length. Writing one twice gives the same bytes, so a
-unit may be redone at will; its digest tells later whether it is still what was written.
+A part is the unit's encoded tiles (if the sink stores them there), level by level and row by row, then
+the compressed remnant, then a JSON index and its length. Writing a unit twice writes the same bytes, so
+a unit may be done again at any time; the part's digest shows whether it was altered since.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ import deflate
 import numpy as np
 import numpy.typing as npt
 
+from engine.kernel import NODATA, Labels
 from pipeline.durable.checksums import Beside, Written
 from pipeline.durable.files import write_bytes
 from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid, count_labels
 
 _MAGIC = b"TWPART02"
 _TAIL = struct.Struct("<I8s")
-_LEVEL = 1  # remnants are short-lived
-
-Labels = npt.NDArray[np.uint8]
+_LEVEL = 1  # fast rather than small: remnants are short-lived
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ class LevelTiles:
     level
         Level of the pyramid.
     row, col
-        Place of the first tile in the level's tile grid.
+        Position of the first tile in the level's tile grid.
     sizes
-        Bytes of each tile as stored, by rows; 0 for a tile without labels.
+        Stored bytes of each tile, by rows; 0 for a tile without labels.
     offset
-        Where the first tile begins in the part.
+        Offset of the first tile in the part.
     """
 
     level: int
@@ -53,7 +52,7 @@ class LevelTiles:
 
 @dataclass(frozen=True)
 class PartIndex:
-    """What a part holds.
+    """The index of a part file.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ class PartIndex:
     checksums
         CRC-32C of the unit's labels at each of the stage's levels.
     files
-        What is kept of the unit outside the part: name below the workspace, size, digest in hex.
+        The unit's files outside the part: name below the workspace, size, digest in hex.
     """
 
     tiles: list[LevelTiles]
@@ -77,7 +76,7 @@ class PartIndex:
 
 
 def part_path(folder: Path, stage: Stage, unit: tuple[int, int]) -> Path:
-    """Where the part of a unit stands; a folder for each row keeps folders small."""
+    """Path of a unit's part; each row of units has its own folder, so that folders stay small."""
     return folder / f"stage{stage.index}" / f"{unit[0]:05d}" / f"{unit[1]:05d}.part"
 
 
@@ -89,20 +88,20 @@ def write_part(
     tiles: Sequence[Sequence[Sequence[bytes]]],
     files: Sequence[Beside] = (),
 ) -> Written:
-    """Write the part of a unit, durably.
+    """Write the part of a unit durably; returns its size and digest.
 
     Parameters
     ----------
     folder
         Workspace of the raster.
     stage, unit
-        Which unit.
+        The stage, and the unit in it.
     pyramid
         The unit's labels at the stage's levels.
     tiles
-        Encoded tiles of each level, by rows; none where the sink keeps them elsewhere.
+        Encoded tiles of each level, by rows; empty if the sink stores them elsewhere.
     files
-        What is kept of the unit elsewhere.
+        The unit's files outside the part.
     """
     import google_crc32c
 
@@ -135,7 +134,7 @@ def write_part(
 
 
 def intact(folder: Path, stage: Stage, unit: tuple[int, int], written: Written) -> bool:
-    """Whether a unit is still what was written: its part, and what is kept outside of it."""
+    """Whether a unit's part and its files outside the part are still what was written."""
     path = part_path(folder, stage, unit)
     if not written.still(path):
         return False
@@ -157,7 +156,7 @@ def read_index(path: Path) -> PartIndex:
     Raises
     ------
     ValueError
-        If the file is not a whole part.
+        If the file is not a complete part.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -178,15 +177,15 @@ def read_index(path: Path) -> PartIndex:
 
 
 def merged_remnants(folder: Path, stage: Stage, unit: tuple[int, int], below: Stage) -> Labels:
-    """The labels of a unit of a later stage: the remnants of the units below it, side by side."""
+    """The labels of a unit of a later stage: the remnants of its units in the stage before, side by side."""
     window = stage.window(unit)
-    labels = np.full((window.height, window.width), 255, np.uint8)
+    labels = np.full((window.height, window.width), NODATA, np.uint8)
     side = stage.unit_px // FAN
     for i in range(unit[0] * FAN, min((unit[0] + 1) * FAN, below.rows)):
         for j in range(unit[1] * FAN, min((unit[1] + 1) * FAN, below.cols)):
             row, col = i * side - window.row, j * side - window.col
-            piece = _remnant(part_path(folder, below, (i, j)))
-            labels[row : row + piece.shape[0], col : col + piece.shape[1]] = piece
+            remnant = _remnant(part_path(folder, below, (i, j)))
+            labels[row : row + remnant.shape[0], col : col + remnant.shape[1]] = remnant
     return labels
 
 

@@ -1,9 +1,10 @@
-"""The geometry of a pyramid that is written chunk by chunk, and the 2x2 mode between its levels.
+"""The geometry of a pyramid that is written unit by unit, and the 2x2 mode between its levels.
 
-A chunk's own task writes the tiles of every level that lie wholly inside the chunk, and keeps the
-small rest (the *remnant*: the chunk at the first level where tiles straddle chunks). Remnants of
-`FAN` x `FAN` neighbours make a chunk of the next stage, which is treated in the same way; so any
-raster needs a few stages, each task sees a bounded number of pixels, and no level is read back.
+The units of the first stage are the chunks. A unit's own task writes the tiles of every level that lie
+wholly inside the unit, and stores the *remnant*: the unit at the first level whose tiles straddle units.
+The remnants of `FAN` x `FAN` neighbours make one unit of the next stage, which is treated in the same way.
+So any raster needs only a few stages, each task handles a bounded number of pixels, and no level is read
+back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ import numpy.typing as npt
 from engine.grid import Window
 
 TILE_PX = 512
+"""Side of a tile."""
+
 FAN = 8
+"""Units of a stage along one side of a unit of the next stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +35,15 @@ class Stage:
     index
         0 for the stage whose units are the chunks.
     level
-        Level of the labels that the units get: 0 is full resolution.
+        Level of the units' input labels; 0 is full resolution.
     levels
-        Number of levels, from `level` on, whose tiles this stage writes.
+        Number of levels, beginning with `level`, whose tiles this stage writes.
     unit_px
         Side of a unit in pixels of `level`.
     height, width
         Size of the whole raster at `level`.
     last
-        True if no level is left after this stage.
+        True if this is the last stage.
     """
 
     index: int
@@ -52,12 +56,12 @@ class Stage:
 
     @property
     def rows(self) -> int:
-        """Units down."""
+        """Number of rows of units."""
         return -(-self.height // self.unit_px)
 
     @property
     def cols(self) -> int:
-        """Units across."""
+        """Number of columns of units."""
         return -(-self.width // self.unit_px)
 
     def units(self) -> Iterator[tuple[int, int]]:
@@ -71,7 +75,7 @@ class Stage:
 
 
 def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) of each level, halved (rounding up) until one tile holds the last."""
+    """(height, width) of each level, halved (rounding up) until the last one fits into one tile."""
     shapes = [(height, width)]
     while max(shapes[-1]) > TILE_PX:
         h, w = shapes[-1]
@@ -80,21 +84,21 @@ def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def stages(height: int, width: int, chunk_px: int) -> tuple[Stage, ...]:
-    """The stages of a raster's pyramid for chunks of a side that is a multiple of the tile's."""
+    """The stages of a raster's pyramid; `chunk_px` has to be a multiple of the tile side."""
     shapes = level_shapes(height, width)
-    found: list[Stage] = []
-    level, unit = 0, chunk_px
+    result: list[Stage] = []
+    level, unit_px = 0, chunk_px
     while level < len(shapes):
         h, w = shapes[level]
-        alone = h <= unit and w <= unit
+        single_unit = h <= unit_px and w <= unit_px
         levels = 1
-        while level + levels < len(shapes) and (alone or (unit >> levels) % TILE_PX == 0):
+        while level + levels < len(shapes) and (single_unit or (unit_px >> levels) % TILE_PX == 0):
             levels += 1
         last = level + levels == len(shapes)
-        found.append(Stage(len(found), level, levels, unit, h, w, last))
-        unit = (unit >> levels) * FAN
+        result.append(Stage(len(result), level, levels, unit_px, h, w, last))
+        unit_px = (unit_px >> levels) * FAN
         level += levels
-    return tuple(found)
+    return tuple(result)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -111,7 +115,7 @@ def _halve(a: Any, out: Any) -> None:
             q = np.uint8(255) if single_col else top[right]
             r = np.uint8(255) if single_row else below[left]
             s = np.uint8(255) if single_row or single_col else below[right]
-            # sorting puts nodata (255) last, so among equals the first pair is the mode with the lowest label
+            # sorted with nodata (255) last, the first equal pair is the mode; ties go to the lowest label
             p, q = min(p, q), max(p, q)
             r, s = min(r, s), max(r, s)
             p, r = min(p, r), max(p, r)
@@ -128,7 +132,7 @@ def _halve(a: Any, out: Any) -> None:
 
 
 def halve(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Half-size labels: the mode of each 2x2, ties to the lowest label, 255 only where all four are."""
+    """Half-size labels: the mode of each 2x2; ties to the lowest label, 255 only if all four are 255."""
     out = np.empty((-(-labels.shape[0] // 2), -(-labels.shape[1] // 2)), np.uint8)
     _halve(labels, out)
     return out
@@ -136,19 +140,19 @@ def halve(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 @numba.njit(nogil=True, cache=True)
 def _count(labels: Any, counts: Any) -> None:
-    # neighbours are often equal, and one counter can be added to only as fast as it can be stored
-    several = np.zeros((4, 256), np.int64)
+    # neighbours are often equal: with one counter per value, each increment would wait for the one before
+    counters = np.zeros((4, 256), np.int64)
     height, width = labels.shape
     for y in range(height):
         row = labels[y]
         for x in range(0, width - 3, 4):
-            several[0, row[x]] += 1
-            several[1, row[x + 1]] += 1
-            several[2, row[x + 2]] += 1
-            several[3, row[x + 3]] += 1
+            counters[0, row[x]] += 1
+            counters[1, row[x + 1]] += 1
+            counters[2, row[x + 2]] += 1
+            counters[3, row[x + 3]] += 1
         for x in range(width - width % 4, width):
-            several[0, row[x]] += 1
-    counts += several.sum(axis=0)
+            counters[0, row[x]] += 1
+    counts += counters.sum(axis=0)
 
 
 def count_labels(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -167,7 +171,7 @@ class UnitPyramid:
     levels
         uint8 labels of the stage's levels, each half the size of the one before.
     remnant
-        The first level that is left to the next stage, or None after the last.
+        Labels at the first level of the next stage, or None in the last stage.
     """
 
     levels: tuple[npt.NDArray[np.uint8], ...]
@@ -192,7 +196,7 @@ def unit_pyramid(stage: Stage, unit: tuple[int, int], labels: npt.NDArray[np.uin
 
 
 def cut_tiles(labels: npt.NDArray[np.uint8]) -> list[list[npt.NDArray[np.uint8]]]:
-    """Whole tiles of a level, edge tiles padded with nodata."""
+    """Full-size tiles of a level, by rows; edge tiles are padded with nodata."""
     height, width = labels.shape
     down, across = -(-height // TILE_PX), -(-width // TILE_PX)
     if (height, width) != (down * TILE_PX, across * TILE_PX):

@@ -1,4 +1,4 @@
-"""What a sink is: where the labels of one raster go, unit by unit, and what stands there at the end."""
+"""The sink protocol: writes the labels of one raster unit by unit, and assembles them into files."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}
 
 
 class Sink(Protocol):
-    """The sink of one raster: a small frozen value that goes into every task.
+    """The sink of one raster: a small frozen value that is passed to every task.
 
-    It works in the raster's workspace and nowhere else. A unit may be written twice, by any process;
-    no two units touch the same file.
+    It writes into the raster's workspace only. A unit may be written twice, by any process; no two
+    units write to the same file.
     """
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of what `assemble` makes, files or folders; the labels last."""
+        """Names of the files or folders that `assemble` makes; the labels last."""
 
     @property
     def raster(self) -> str:
-        """The name among these by which GDAL opens the labels with all their levels."""
+        """The one of `files` by which GDAL opens the labels with all their levels."""
 
     def write_unit(
         self,
@@ -42,36 +42,38 @@ class Sink(Protocol):
         labels: npt.NDArray[np.uint8],
         beside: Sequence[Beside] = (),
     ) -> Written:
-        """Make a unit durable: its labels of all the stage's levels, and its part.
+        """Make a unit durable: its labels at all the stage's levels, and its part.
 
         Parameters
         ----------
         folder
             Workspace of the raster.
         stage, unit
-            Which unit.
+            The stage, and the unit in it.
         labels
-            Its labels at the stage's first level, uint8, of the unit's window.
+            The unit's labels at the stage's first level, uint8.
         beside
-            Files without which the unit is not whole.
+            Further files that belong to the unit: it is incomplete without them.
 
         Returns
         -------
         Written
-            What the part is, by which `parts.intact` tells later whether the unit is still whole.
+            Size and digest of the part; `parts.intact` checks the unit against them.
         """
 
-    def assemble(self, folder: Path, stages: tuple[Stage, ...], meaning: LabelInfo) -> npt.NDArray[np.int64]:
-        """Make `files` in the workspace, whole and synced, from the units; gives `parts.histogram`."""
+    def assemble(
+        self, folder: Path, stages: tuple[Stage, ...], label_info: LabelInfo
+    ) -> npt.NDArray[np.int64]:
+        """Make `files` in the workspace from the units, complete and synced; returns `parts.histogram`."""
 
 
 def sink_of(file: str, zarr_version: int = 3) -> Sink:
-    """The sink for labels of a name, told by its suffix.
+    """The sink for a label file, chosen by the suffix of its name.
 
     Parameters
     ----------
     file
-        Name of the labels; `.zarr` is a Zarr store, all else a COG.
+        Name of the label file; `.zarr` is a Zarr store, any other suffix a COG.
     zarr_version
         3, or 2 for older readers.
     """

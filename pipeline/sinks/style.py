@@ -1,4 +1,4 @@
-"""How labels look: colours, names, statistics, and the sidecars that QGIS reads."""
+"""Colours, names and statistics of labels, and the sidecars by which QGIS shows them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 import numpy.typing as npt
 
+from engine import spacing
 from pipeline.process.warning_filters import ignored
 
 Colour = tuple[int, int, int]
 
-# Tol's "muted" and "bright" qualitative schemes, told apart by colour-blind people too
-# (P. Tol, "Colour schemes", SRON technical note, 2021); further labels go round the hue circle.
+# Tol's "muted" and "bright" qualitative schemes, distinct to colour-blind people too
+# (P. Tol, "Colour schemes", SRON technical note, 2021); further labels take hues around the circle.
 _FIRST: tuple[Colour, ...] = (
     (51, 34, 136), (136, 204, 238), (68, 170, 153), (17, 119, 51), (153, 153, 51), (221, 204, 119),
     (204, 102, 119), (136, 34, 85), (170, 68, 153), (68, 119, 170), (238, 102, 119), (102, 204, 238),
 )  # fmt: skip
-_GOLDEN = 0.61803398875
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _colour(label: int) -> Colour:
         return _FIRST[label]
     n = label - len(_FIRST)
     red, green, blue = colorsys.hls_to_rgb(
-        n * _GOLDEN % 1, (0.42, 0.62, 0.75)[n % 3], (0.75, 0.5)[n // 3 % 2]
+        n * spacing.ALONG % 1, (0.42, 0.62, 0.75)[n % 3], (0.75, 0.5)[n // 3 % 2]
     )
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -75,7 +75,7 @@ def statistics(histogram: npt.NDArray[np.int64]) -> dict[str, str]:
 
 
 def aux_xml(style: LabelStyle, histogram: npt.NDArray[np.int64], crs_wkt: str | None) -> str:
-    """The .aux.xml beside a COG: category names and an attribute table, which TIFF tags cannot hold.
+    """The .aux.xml beside a COG: category names and an attribute table, for which TIFF has no tags.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def aux_xml(style: LabelStyle, histogram: npt.NDArray[np.int64], crs_wkt: str | 
     histogram
         Pixels of each label, shape (256,).
     crs_wkt
-        The CRS, where GeoTIFF tags cannot hold it exactly; else None.
+        The CRS, if GeoTIFF tags cannot hold it exactly; else None.
     """
     names = "".join(f"      <Category>{escape(n)}</Category>\n" for n in style.names)
     columns = (
@@ -131,7 +131,7 @@ def qml(style: LabelStyle) -> str:
 
 
 def quicklook(labels: Path, style: LabelStyle, side: int = 1024) -> bytes:
-    """A small picture of a label file as PNG bytes, read from an overview; nodata transparent."""
+    """A small image of a label file as PNG bytes, read from an overview; nodata is transparent."""
     import rasterio
     from PIL import Image
     from rasterio.enums import Resampling

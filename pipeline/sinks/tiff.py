@@ -1,4 +1,4 @@
-"""The little of TIFF that the COG sink needs: reading a template's tags, writing directories.
+"""The subset of TIFF that the sinks need: reading a template's tags, writing directories.
 
 Source: TIFF 6.0 (Adobe, 1992), BigTIFF as libtiff writes it, GeoTIFF 1.1 (OGC 19-008r4).
 """
@@ -58,21 +58,21 @@ def text(number: int, value: str) -> Tag:
 
 @dataclass(frozen=True)
 class GeoTags:
-    """The tags that place a raster.
+    """The GeoTIFF tags of a georeference.
 
     Parameters
     ----------
     tags
         GeoTIFF tags as GDAL writes them.
     exact_crs
-        False if a GeoTIFF cannot hold the CRS to the letter, so that a sidecar has to.
+        False if a GeoTIFF cannot hold the CRS exactly, so that a sidecar has to.
     """
 
     tags: tuple[Tag, ...]
     exact_crs: bool
 
 
-def geo_tags(place: Georeference) -> GeoTags:
+def geo_tags(georeference: Georeference) -> GeoTags:
     """GeoTIFF tags of a georeference, taken from a tiny file that GDAL writes."""
     import rasterio
     from rasterio.control import GroundControlPoint
@@ -81,23 +81,23 @@ def geo_tags(place: Georeference) -> GeoTags:
     from rasterio.io import MemoryFile
     from rasterio.transform import Affine
 
-    crs = CRS.from_wkt(place.crs_wkt) if place.crs_wkt else None
+    crs = CRS.from_wkt(georeference.crs_wkt) if georeference.crs_wkt else None
     with ignored(NotGeoreferencedWarning), MemoryFile() as memory:
         profile = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
-        if place.transform is not None:
-            profile["transform"] = Affine(*place.transform)
-        # without PAM nothing can hide in a sidecar: what reads back here stands in the tags
+        if georeference.transform is not None:
+            profile["transform"] = Affine(*georeference.transform)
+        # without PAM (GDAL's sidecars), what is read back here was stored in the tags
         with rasterio.Env(GDAL_PAM_ENABLED="NO"):
-            with memory.open(**profile, crs=None if place.gcps else crs) as dataset:
-                dataset.update_tags(AREA_OR_POINT=place.area_or_point)
-                if place.gcps:
-                    points = [GroundControlPoint(p.row, p.col, p.x, p.y, p.z) for p in place.gcps]
+            with memory.open(**profile, crs=None if georeference.gcps else crs) as dataset:
+                dataset.update_tags(AREA_OR_POINT=georeference.area_or_point)
+                if georeference.gcps:
+                    points = [GroundControlPoint(p.row, p.col, p.x, p.y, p.z) for p in georeference.gcps]
                     dataset.gcps = (points, crs or CRS())
             with memory.open() as dataset:
-                got = dataset.gcps[1] if place.gcps else dataset.crs
+                read_back = dataset.gcps[1] if georeference.gcps else dataset.crs
         memory.seek(0)
         tags = _read_tags(memory.read())
-    return GeoTags(tuple(t for t in tags if t.number in _GEO_TAGS), exact_crs=not crs or got == crs)
+    return GeoTags(tuple(t for t in tags if t.number in _GEO_TAGS), exact_crs=not crs or read_back == crs)
 
 
 def _read_tags(data: bytes) -> list[Tag]:
@@ -108,38 +108,38 @@ def _read_tags(data: bytes) -> list[Tag]:
     (count,) = struct.unpack_from("<H", data, start)
     tags = []
     for i in range(count):
-        at = start + 2 + 12 * i
-        number, kind, n = struct.unpack_from("<HHI", data, at)
+        entry = start + 2 + 12 * i
+        number, kind, n = struct.unpack_from("<HHI", data, entry)
         size = _SIZES[kind] * n
-        place = at + 8 if size <= 4 else struct.unpack_from("<I", data, at + 8)[0]
-        tags.append(Tag(number, kind, n, data[place : place + size]))
+        value = entry + 8 if size <= 4 else struct.unpack_from("<I", data, entry + 8)[0]
+        tags.append(Tag(number, kind, n, data[value : value + size]))
     return tags
 
 
-def directory(tags: list[Tag], at: int, *, big: bool, more: bool) -> bytes:
-    """A directory with its values behind it, as it stands at offset `at`.
+def directory(tags: list[Tag], offset: int, *, big: bool, more: bool) -> bytes:
+    """The bytes of a directory, followed by its values, for a given offset in the file.
 
     Parameters
     ----------
     tags
         In any order.
-    at
+    offset
         Offset of the directory in the file.
     big
-        BigTIFF.
+        True for BigTIFF.
     more
         True if another directory follows immediately.
     """
     tags = sorted(tags, key=lambda t: t.number)
-    room = 8 if big else 4
+    inline_bytes = 8 if big else 4  # shorter values are stored in the entry
     head = struct.pack("<Q" if big else "<H", len(tags))
     entry, link = (20, 8) if big else (12, 4)
-    values_at = at + len(head) + entry * len(tags) + link
+    values_at = offset + len(head) + entry * len(tags) + link
     entries, values = b"", b""
     for tag in tags:
         entries += struct.pack("<HHQ" if big else "<HHI", tag.number, tag.kind, tag.count)
-        if len(tag.value) <= room:
-            entries += tag.value.ljust(room, b"\0")
+        if len(tag.value) <= inline_bytes:
+            entries += tag.value.ljust(inline_bytes, b"\0")
         else:
             entries += struct.pack("<Q" if big else "<I", values_at + len(values))
             values += tag.value + b"\0" * (-len(tag.value) % 8)

@@ -1,6 +1,6 @@
-"""VRTs that give a Zarr store what GDAL does not find in it: colours, names, overviews, the mosaic of shards.
+"""VRTs beside a Zarr store for what GDAL does not read from it: colours, names, overviews, Zarr shards.
 
-A VRT names its sources relative to itself, so that it moves with the store.
+A VRT names its sources relative to itself, so it stays valid when it is moved together with the store.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from pipeline.sinks.style import statistics
 
 
 def labels_vrt(
-    meaning: LabelInfo, shape: tuple[int, int], counts: npt.NDArray[np.int64], levels: list[str]
+    label_info: LabelInfo, shape: tuple[int, int], counts: npt.NDArray[np.int64], levels: list[str]
 ) -> str:
-    """The labels as QGIS shows them by themselves: a palette with names, statistics, overviews.
+    """A VRT that QGIS shows styled: with palette, names, statistics and overviews.
 
     Parameters
     ----------
-    meaning
+    label_info
         Georeference, provenance and style.
     shape
         (height, width) of full resolution.
     counts
         Pixels of each label, shape (256,).
     levels
-        What GDAL opens for each level, relative to the VRT.
+        For each level the file that GDAL opens, relative to the VRT.
     """
-    style, bounds = meaning.style, Window(0, 0, *shape)
+    style, bounds = label_info.style, Window(0, 0, *shape)
     colours = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="255"/>\n' for r, g, b in style.colours)
     names = "".join(f"      <Category>{escape(n)}</Category>\n" for n in style.names)
     overviews = "".join(
@@ -43,14 +43,14 @@ def labels_vrt(
         for level in levels[1:]
     )
     items = {
-        "AREA_OR_POINT": meaning.georeference.area_or_point,
-        "TILEWRIGHT_CODEBOOK": meaning.codebook_hash,
-        "TILEWRIGHT_KERNEL": meaning.kernel,
+        "AREA_OR_POINT": label_info.georeference.area_or_point,
+        "TILEWRIGHT_CODEBOOK": label_info.codebook_hash,
+        "TILEWRIGHT_KERNEL": label_info.kernel,
     }
     return "".join(
         (
             _head(shape),
-            _place(meaning.georeference),
+            _georeference(label_info.georeference),
             _metadata(items, "  "),
             _BAND,
             _metadata(statistics(counts), "    "),
@@ -64,14 +64,14 @@ def labels_vrt(
 
 
 def mosaic_vrt(shape: tuple[int, int], files: Iterable[tuple[str, Window]]) -> Iterator[str]:
-    """Text, piece by piece, of a VRT that puts files side by side.
+    """Fragments of the text of a VRT that puts files side by side.
 
     Parameters
     ----------
     shape
-        (height, width) of all.
+        (height, width) of the whole.
     files
-        Name and place of each file; what no file covers is nodata.
+        Name and window of each file; pixels without a file are nodata.
     """
     yield _head(shape) + _BAND
     for file, window in files:
@@ -95,7 +95,7 @@ def _file(name: str, indent: str) -> str:
 
 
 def _source(name: str, window: Window) -> str:
-    """All of a file at a window. With its properties given, GDAL opens it only when it is read."""
+    """All of a file, at a window. Because its properties are listed, GDAL opens it only to read pixels."""
     size = f'xSize="{window.width}" ySize="{window.height}"'
     return (
         f"    <SimpleSource>\n{_file(name, '      ')}      <SourceBand>1</SourceBand>\n"
@@ -113,16 +113,15 @@ def _metadata(items: dict[str, str], indent: str) -> str:
     return f"{indent}<Metadata>\n{lines}{indent}</Metadata>\n" if items else ""
 
 
-def _place(place: Georeference) -> str:
-    wkt = place.crs_wkt or ""
-    if place.gcps:
+def _georeference(georeference: Georeference) -> str:
+    wkt = georeference.crs_wkt or ""
+    if georeference.gcps:
         points = "".join(
             f'    <GCP Id="{i}" Pixel="{p.col!r}" Line="{p.row!r}" X="{p.x!r}" Y="{p.y!r}" Z="{p.z!r}"/>\n'
-            for i, p in enumerate(place.gcps, 1)
+            for i, p in enumerate(georeference.gcps, 1)
         )
         return f"  <GCPList Projection={quoteattr(wkt)}>\n{points}  </GCPList>\n"
     text = f"  <SRS>{escape(wkt)}</SRS>\n" if wkt else ""
-    if place.transform is not None:
-        a, b, c, d, e, f = (float(v) for v in place.transform)
-        text += f"  <GeoTransform>{c!r}, {a!r}, {b!r}, {f!r}, {d!r}, {e!r}</GeoTransform>\n"
+    if (geotransform := georeference.geotransform) is not None:
+        text += f"  <GeoTransform>{', '.join(map(repr, geotransform))}</GeoTransform>\n"
     return text

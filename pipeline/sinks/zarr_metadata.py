@@ -1,7 +1,7 @@
 """Zarr groups and arrays as the metadata files of format 3 or 2.
 
 They are a few JSON documents, written here so that a store's bytes are known and no run waits for
-zarr to be imported; that zarr-python, xarray and GDAL read them is what the tests show.
+the import of zarr. The tests check that zarr-python, xarray and GDAL read them.
 
 Source: Zarr specifications 3 and 2; consolidated metadata as zarr-python writes it.
 """
@@ -24,7 +24,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Array:
-    """What an array holds and how it is cut.
+    """Type, shape and chunks of an array.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Array:
     fill
         Value of chunks that are not stored.
     shards
-        Shape of a shard of several chunks (format 3 only), or None.
+        Shape of a Zarr shard of several chunks (format 3 only), or None.
     """
 
     dtype: str
@@ -66,14 +66,14 @@ class Node:
 
 
 def chunk_key(array: str, indices: tuple[int, ...], version: int) -> str:
-    """Where a chunk (format 3: a shard, where there are some) stands below the store's root."""
+    """Path, below the store's root, of a chunk (of a Zarr shard, if the array has them)."""
     if version == 3:
         return "/".join((array, "c", *map(str, indices)))
     return f"{array}/{'/'.join(map(str, indices)) or 0}"
 
 
 def metadata_files(nodes: list[Node], version: int) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every metadata file of a store, consolidated too.
+    """Name and bytes of every metadata file of a store, the consolidated one included.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _files_3(nodes: list[Node]) -> Iterator[tuple[str, bytes]]:
     documents = {n.path: _document_3(n) for n in inner}
     for path, document in documents.items():
         yield f"{path}/zarr.json", _text(document)
-    # not in the specification yet, but what readers that know it look for, and others have to ignore
+    # not in the specification yet: readers that know it use it, others have to ignore it
     consolidated = {"kind": "inline", "must_understand": False, "metadata": documents}
     yield "zarr.json", _text({**_document_3(root), "consolidated_metadata": consolidated})
 

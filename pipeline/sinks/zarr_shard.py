@@ -1,9 +1,9 @@
-"""Shards: a unit's inner chunks in one file, which is a Zarr v3 shard and a tiled TIFF at once.
+"""Zarr shards: a unit's inner chunks in one file, which is a Zarr v3 shard and a tiled TIFF at once.
 
-A shard is its compressed inner chunks in any place and order, found through an index at its end. So
-there is room at its beginning for a TIFF directory of the same chunks, as tiles: a GDAL that cannot
-read Zarr v3, or no shards (before 3.13), opens the shard as the TIFF that it is too, and a VRT of
-such files shows the labels in QGIS 3.22.
+A Zarr shard holds its compressed inner chunks at any offset and in any order; an index at its end locates
+them. So a TIFF directory that lists the same chunks as tiles can be put at its beginning. A GDAL that does
+not read Zarr v3, or no shards (before 3.13), opens the file as a TIFF, and a VRT of such files shows
+the labels in QGIS 3.22.
 
 Source: Zarr codec "sharding_indexed" 1.0; TIFF 6.0 and BigTIFF as in `tiff`, compression 50000 (Zstandard).
 """
@@ -16,23 +16,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.kernel import NODATA
+from engine.kernel import NODATA, Labels
 from pipeline.sinks import tiff
 from pipeline.sinks.pyramid import TILE_PX
 
 ZSTD_LEVEL = 3
-"""Of labels, level 1 writes 10 % more in the same time, level 6 a third less in three times of it."""
+"""For labels, level 1 writes 10 % more in the same time, level 6 a third less in three times the time."""
 
 _TIFF_ZSTD = 50000
 _HEAD = b"II+\0\x08\0\0\0" + (16).to_bytes(8, "little")
 _EMPTY = 2**64 - 1
 
-Labels = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.uint64]
 
 
 def encode_chunk(chunk: Labels) -> bytes:
-    """A chunk of labels as one Zstandard frame; b"" where all is nodata, which readers then fill in."""
+    """A chunk of labels as one Zstandard frame; b"" if all of it is nodata, which readers fill in."""
     return b"" if (chunk == NODATA).all() else encode_bytes(chunk)
 
 
@@ -44,16 +43,16 @@ def encode_bytes(values: npt.NDArray[Any]) -> bytes:
 
 
 def encode_shard(labels: Labels, chunks: list[list[bytes]], shard_px: int) -> bytes:
-    """A shard's bytes; b"" where all is nodata.
+    """A Zarr shard's bytes; b"" if all of it is nodata.
 
     Parameters
     ----------
     labels
-        The unit's labels, smaller than a shard at the raster's edge.
+        The unit's labels, smaller than a Zarr shard at the raster's edge.
     chunks
         Its encoded inner chunks, by rows.
     shard_px
-        Side of a shard.
+        Side of a Zarr shard.
     """
     sizes = np.array([[len(c) for c in line] for line in chunks], "<u8")
     if not sizes.any():
@@ -84,7 +83,7 @@ def _directory(shape: tuple[int, ...], offsets: Numbers, sizes: Numbers) -> byte
 
 
 def _index(offsets: Numbers, sizes: Numbers, shard_px: int) -> bytes:
-    """The shard's index: (offset, bytes) of each inner chunk of a whole shard, and their checksum."""
+    """A Zarr shard's index: (offset, bytes) of each inner chunk of a whole shard, and their checksum."""
     import google_crc32c
 
     across = shard_px // TILE_PX

@@ -1,4 +1,4 @@
-"""SOURCE arguments: files, folders, globs and lists become paths with an output name each."""
+"""SOURCE arguments: files, folders, globs and lists are resolved to paths, each with an output name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import out_names
 from pipeline.errors import UsageError
 from pipeline.source.zarr.names import is_store
 
@@ -19,26 +20,33 @@ SUFFIXES = frozenset({
     ".dem", ".hgt", ".dt0", ".dt1", ".dt2", ".bil", ".bip", ".bsq", ".ntf", ".nitf", ".mrf", ".bag",
     ".rst", ".sdat", ".grd", ".pix", ".ers", ".mbtiles",
 })  # fmt: skip
-"""What a folder is searched for: GDAL's raster formats, without sidecars and what is rarely a raster."""
+"""Suffixes that a folder is searched for: GDAL's raster formats, without sidecars and rare ones."""
 
 _LIST_LIMIT_BYTES = 64 << 20
-# run.json is the batch's, and the others stand beside the rasters' folders of work in progress
-_OWN_FILES = frozenset({"run", "status.json", "owner.json"})
+# A raster called so would have run.json as its record, or its workspace where a file of the run stands.
+_OWN_FILES = frozenset(
+    {
+        out_names.RUN.removesuffix(out_names.RECORD_SUFFIX),
+        out_names.STATUS,
+        out_names.OWNER,
+        "owner.json",  # no file of today; outputs that were named around it keep their names
+    }
+)
 _CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One raster to do.
+    """One raster to be segmented.
 
     Parameters
     ----------
     path
-        What is opened, or what names it in messages if it is made of several files.
+        Path to open; for a raster made of several files, its name in messages.
     name
         Name of its outputs.
     parts
-        The files that it is made of, where that is not `path`.
+        The files that it is made of, if that is not `path`.
     """
 
     path: str
@@ -52,12 +60,12 @@ class Source:
 
 
 def resolve(arguments: Sequence[str]) -> list[Source]:
-    """The rasters that SOURCE arguments stand for, in order, each once, with distinct names.
+    """The rasters that SOURCE arguments name, in order, without duplicates, with distinct output names.
 
     Raises
     ------
     UsageError
-        If an argument stands for no raster at all, or a list cannot be read.
+        If an argument names no raster at all, or a list cannot be read.
     """
     paths = list(dict.fromkeys(p for a in arguments for p in _expand(a)))
     if not paths:
@@ -80,33 +88,33 @@ def _expand(argument: str) -> Iterable[str]:
         if not os.path.lexists(argument) and glob.has_magic(argument):
             return _matching(argument)
     except (OSError, ValueError):
-        # such as a name too long for the file system, or with a zero in it: it fails as one raster
+        # for example a name too long for the file system: it fails later, as one raster
         pass
     return [argument]
 
 
 def _folder(path: str) -> list[str]:
-    """The rasters of a folder, in order: files by suffix, and Zarr stores."""
-    found = sorted(
+    """Paths of the rasters in a folder, sorted: files by suffix, and Zarr stores."""
+    paths = sorted(
         str(p)
         for p in Path(path).iterdir()
         if (p.suffix.lower() in SUFFIXES and p.is_file()) or (p.is_dir() and is_store(str(p)))
     )
-    if not found:
+    if not paths:
         kinds = " ".join(sorted(SUFFIXES))
         raise UsageError(f"{path}: no rasters in this folder (looked for {kinds}); name the files")
-    return found
+    return paths
 
 
 def _matching(pattern: str) -> list[str]:
-    found = sorted(
+    paths = sorted(
         p
         for p in glob.glob(pattern, recursive=True)  # noqa: PTH207  (a pattern may be absolute)
         if Path(p).is_file() or is_store(p)
     )
-    if not found:
+    if not paths:
         raise UsageError(f"{pattern}: no file matches this pattern")
-    return found
+    return paths
 
 
 def _lines(path: str) -> list[str]:
@@ -121,7 +129,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Output names: the file's stem, with its folder or its suffix where stems collide."""
+    """Output names: the file's stem, with its folder's name or its suffix where stems collide."""
     stems = [_stem(p) for p in paths]
     count = Counter(s.casefold() for s in stems)
     count.update(dict.fromkeys(_OWN_FILES, 2))
@@ -136,17 +144,17 @@ def clean(text: str) -> str:
     """A name that is safe in every file system: no separators, control or reserved characters."""
     text = text.encode(errors="replace").decode()
     text = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]+', "_", text).strip(" .")
-    # 200 bytes leave room for suffixes within the 255 that file systems allow
+    # 200 bytes leave space for suffixes within the 255 bytes that file systems allow
     return text.encode()[:200].decode(errors="ignore").rstrip(" .") or "raster"
 
 
 def part_label(part: str) -> str:
-    """What tells a part of a container from the others, as a piece of a name."""
+    """The name of a raster within a container, in a form that can be appended to an output name."""
     return clean(re.sub(r"[^\w.-]+", "_", part).strip("_")).strip("_") or "part"
 
 
-def _place(path: str) -> tuple[Path, str]:
-    """The file that a path names, and what it names within it ("" for all of it)."""
+def _file_and_suffix(path: str) -> tuple[Path, str]:
+    """The file that a path names, and a suffix for the raster within it ("" for the whole file)."""
     if "://" in path:
         path = path.partition("://")[2].partition("?")[0]
     elif (match := _CONTAINER.fullmatch(path)) and not os.path.lexists(path):
@@ -155,34 +163,34 @@ def _place(path: str) -> tuple[Path, str]:
 
 
 def _container(path: str) -> tuple[str, ...]:
-    """The file that a path names a part of, or nothing."""
-    file, part = _place(path)
-    return (str(file),) if part else ()
+    """The file of the container that a path names a raster of; empty if it names a whole file."""
+    file, suffix = _file_and_suffix(path)
+    return (str(file),) if suffix else ()
 
 
 def _stem(path: str) -> str:
-    file, part = _place(path)
-    return clean(file.stem + part)
+    file, suffix = _file_and_suffix(path)
+    return clean(file.stem + suffix)
 
 
 def _with_suffix(path: str) -> str:
-    file, part = _place(path)
-    return clean(file.name.replace(".", "_") + part)
+    file, suffix = _file_and_suffix(path)
+    return clean(file.name.replace(".", "_") + suffix)
 
 
 def _with_folder(path: str) -> str:
-    file, part = _place(path)
-    return clean(f"{Path(os.path.abspath(file)).parent.name}_{file.stem}{part}")
+    file, suffix = _file_and_suffix(path)
+    return clean(f"{Path(os.path.abspath(file)).parent.name}_{file.stem}{suffix}")
 
 
 def numbered(names: Iterable[str]) -> list[str]:
     """Names made distinct by a number in brackets, as file managers do."""
-    seen: set[str] = set(_OWN_FILES)
+    taken: set[str] = set(_OWN_FILES)
     result = []
     for name in names:
         n, unique = 2, name
-        while unique.casefold() in seen:
+        while unique.casefold() in taken:
             unique, n = f"{name} ({n})", n + 1
-        seen.add(unique.casefold())
+        taken.add(unique.casefold())
         result.append(unique)
     return result

@@ -1,4 +1,4 @@
-"""Fingerprints of inputs: enough to notice a change, cheap for any size, and free of times."""
+"""Fingerprints of inputs: they detect changes, are cheap for any size, and do not depend on times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEAD_TIMEOUT_S = 10.0
 
 
 def fingerprint(path: str) -> str:
-    """What tells one state of a raster from another; "" where that is not cheaply known.
+    """A digest that changes with the content of a raster; "" if it cannot be computed cheaply.
 
     Parameters
     ----------
@@ -37,17 +37,17 @@ def fingerprint(path: str) -> str:
 
 
 def combined(fingerprints: Iterable[str]) -> str:
-    """The fingerprint of what is made of several, from theirs in order; "" where one is not known."""
+    """The fingerprint of several inputs, from theirs in order; "" if one of them is unknown."""
     digest = hashlib.sha256()
-    for one in fingerprints:
-        if not one:
+    for each in fingerprints:
+        if not each:
             return ""
-        digest.update(f"{one}\n".encode())
+        digest.update(f"{each}\n".encode())
     return digest.hexdigest()
 
 
 def _file(path: Path) -> str:
-    """SHA-256 over a file's size, its first and last 64 KiB, and 48 blocks of 4 KiB spread evenly."""
+    """SHA-256 of a file's size, its first and last 64 KiB, and 48 evenly spaced blocks of 4 KiB."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -60,7 +60,7 @@ def _file(path: Path) -> str:
 
 
 def _folder(path: Path) -> str:
-    """SHA-256 over the names and sizes of a folder's files, and the fingerprints of some spread evenly."""
+    """SHA-256 of the names and sizes of a folder's files, and of the fingerprints of evenly spaced ones."""
     files = []
     for name in walk(path):
         files.append(name)
@@ -75,10 +75,11 @@ def _folder(path: Path) -> str:
 
 
 def _remote(url: str) -> str:
-    """SHA-256 over what the server says of a file: its ETag, or when and how large it was stored."""
-    request = urllib.request.Request(url, method="HEAD")  # noqa: S310  (http and https alone come here)
-    with suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=_HEAD_TIMEOUT_S) as answer:  # noqa: S310
-        said = [answer.headers.get(name) for name in ("ETag", "Content-Length", "Last-Modified")]
-        if said[0] or all(said[1:]):
-            return hashlib.sha256(repr(said[:2] if said[0] else said[1:]).encode()).hexdigest()
+    """SHA-256 of a server's ETag for a file, or else of size and time of modification; "" without these."""
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310  (only http and https)
+    with suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=_HEAD_TIMEOUT_S) as response:  # noqa: S310
+        headers = [response.headers.get(name) for name in ("ETag", "Content-Length", "Last-Modified")]
+        if headers[0] or all(headers[1:]):
+            known = headers[:2] if headers[0] else headers[1:]
+            return hashlib.sha256(repr(known).encode()).hexdigest()
     return ""

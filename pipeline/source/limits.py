@@ -1,4 +1,4 @@
-"""What no raster may ask of this machine: more comes from a damaged or a forged header."""
+"""Limits on rasters: larger values in a header mean that it is damaged or forged."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from engine.grid import CELL_PX, Window
 from pipeline.errors import RasterError
 
 BLOCK_BYTES = 256 << 20
-"""Bytes of a block, decoded: a block is decoded whole, by each thread."""
+"""Most bytes of a decoded block; each thread decodes whole blocks."""
 
 CELL_BYTES = 1 << 30
-"""Bytes of a cell with all its bands."""
+"""Most bytes of a cell with all its bands."""
 
 PIXEL_BYTES = 1 << 13
-"""Bytes of a pixel with all its bands; GDAL takes minutes for tens of thousands of bands."""
+"""Most bytes of a pixel with all its bands; GDAL takes minutes for tens of thousands of bands."""
 
 PIXELS = 1 << 44
-"""Pixels that a fit can choose its cells among."""
+"""Most pixels of a raster: a fit lists their cells."""
 
-_FREE_CELLS = 1 << 15
-_BYTES_PER_CELL = 2
+_FREE_CELLS = 1 << 15  # rasters with up to this many cells may claim any size
+_BYTES_PER_CELL = 2  # stored bytes that a larger raster has at least
 
 
 def item_bytes(dtype: str) -> int:
@@ -39,9 +39,9 @@ def refuse_block(path: str, shape: Iterable[int], pixel_bytes: int) -> None:
     path
         The raster, for the message.
     shape
-        Of a block, along every axis that is decoded at once.
+        Shape of a block, along every axis that is decoded at once.
     pixel_bytes
-        Bytes of one place in it, with all bands that are stored together.
+        Bytes of one position in it, with all bands that are stored together.
 
     Raises
     ------
@@ -59,49 +59,49 @@ def refuse_block(path: str, shape: Iterable[int], pixel_bytes: int) -> None:
 
 
 def refuse_claim(path: str, width: int, height: int, sizes: Iterable[int]) -> None:
-    """Refuse a raster that claims more pixels than what lies behind it can tell of.
+    """Refuse a raster that claims more pixels than its files can hold.
 
-    The emptiest sparse GeoTIFF still has an entry for each tile. What has fewer cells than some 2^15
-    may claim anything: it is done in a bounded time.
+    Even an empty sparse GeoTIFF has an entry for each tile. A raster of at most 2^15 cells may claim
+    anything: it is processed in a bounded time.
 
     Parameters
     ----------
     path
         The raster, for the message.
     width, height
-        What it claims.
+        Size that the header claims.
     sizes
-        Bytes of the files behind it; taken only as far as they are needed.
+        Bytes of each file of the raster; iterated only as far as needed.
 
     Raises
     ------
     RasterError
-        If there are too few.
+        If the files are too small.
     """
     cells = _cells(height, width)
     if cells <= _FREE_CELLS:
         return
-    behind = 0
+    stored = 0
     for size in sizes:
-        behind += size
-        if behind >= cells * _BYTES_PER_CELL:
+        stored += size
+        if stored >= cells * _BYTES_PER_CELL:
             return
     raise RasterError(
         path,
-        f"claims {width} x {height} px, behind which there are {behind} bytes; "
+        f"claims {width} x {height} px, behind which there are {stored} bytes; "
         "its header is damaged, or it is empty nearly everywhere: crop it to where its data is",
     )
 
 
 def refuse_region(path: str, region: Window, pixel_bytes: int) -> None:
-    """Refuse what a run cannot do: more pixels than `PIXELS`, or more bands than memory holds.
+    """Refuse a region with more pixels than `PIXELS`, or more bands than fit into memory.
 
     Parameters
     ----------
     path
         The raster, for the message.
     region
-        The part of it that gets labels.
+        The window of it that gets labels.
     pixel_bytes
         Bytes of a pixel with its bands.
 

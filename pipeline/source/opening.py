@@ -1,4 +1,4 @@
-"""Opening a raster, whatever holds it: as it is, or as what can be segmented."""
+"""Opening a raster of any format: as it is, or prepared for segmentation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.source.zarr.names import store_of
 
 
 def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:
-    """A raster as it is: a palette's colour numbers stay numbers.
+    """A raster as it is: the indices of a palette stay indices.
 
     Parameters
     ----------
@@ -36,14 +36,14 @@ def open_any(path: str | Path, numbers: Sequence[int] | None = None) -> Raster:
 
 
 def open_numbered(path: str, numbers: Sequence[int] | None = None) -> SingleRaster:
-    """`open_any` of a raster that is to be segmented: its values are intensities."""
+    """The same as `open_any`, for segmentation: the colours of a palette become intensities."""
     if store_of(path) is not None:
         return zarr_raster.open_store(path, numbers)
     return open_intensities(path, numbers)
 
 
 def open_segmentable(path: str | Path, bands: Sequence[Band] | None = None) -> Raster:
-    """A raster to be segmented.
+    """A raster for segmentation, with the selected bands.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def open_segmentable(path: str | Path, bands: Sequence[Band] | None = None) -> R
     Raises
     ------
     RasterError
-        As `open_any`, or if bands are chosen that are not there or hold colour numbers.
+        As `open_any`, or if selected bands are missing or hold indices of a palette.
     """
     path = str(path)
     chosen = choose(bands, lambda: open_numbered(path))

@@ -1,7 +1,7 @@
-"""Whether an input is still what it was when it was opened.
+"""Whether an input has changed since it was opened.
 
-A raster's fingerprint tells states apart from one run to another, so it has no times in it. During a run,
-unchanged modification times and sizes are enough; the content is hashed again only if they differ.
+A raster's fingerprint is compared between runs, so it does not depend on times. During a run, unchanged
+modification times and sizes are enough; the content is fingerprinted again only if they differ.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _AGAIN_S = (0.5, 3.0)
 
 
 class Mark(NamedTuple):
-    """What tells one state of an input from another.
+    """Digests of the state of an input.
 
     Parameters
     ----------
     fingerprint
-        Of content; "" where it is not cheaply known.
+        Digest of the content; "" if it cannot be computed cheaply.
     stamp
-        Of times and sizes; "" where they tell nothing.
+        Digest of times and sizes; "" if they do not cover all files of the input.
     """
 
     fingerprint: str = ""
@@ -45,7 +45,7 @@ def mark_of(raster: SingleRaster, stamp: str = "") -> Mark:
     raster
         The raster.
     stamp
-        Of its path before it was opened, so that what is written to it from then on shows.
+        Stamp of its path, taken before it was opened, so that any later write changes it.
 
     Raises
     ------
@@ -57,60 +57,59 @@ def mark_of(raster: SingleRaster, stamp: str = "") -> Mark:
 
 
 def together(marks: Iterable[Mark]) -> Mark:
-    """The mark of what is made of several rasters, from theirs in order."""
-    kept = list(marks)
-    return Mark(combined(m.fingerprint for m in kept), combined(m.stamp for m in kept))
+    """The mark of several rasters, from theirs in order."""
+    listed = list(marks)
+    return Mark(combined(m.fingerprint for m in listed), combined(m.stamp for m in listed))
 
 
 def stamp_of(path: str) -> str:
-    """Tells whether a file may have been written to or replaced, or has got a mask or metadata beside it."""
+    """A digest that changes if a file is written to or replaced, or gets a mask or metadata beside it."""
     digest = hashlib.sha256()
     for end in _BESIDE:
         with suppress(OSError, ValueError):
-            stat = Path(path + end).stat()
-            digest.update(f"{end} {stat.st_mtime_ns} {stat.st_size} {stat.st_ino}".encode())
+            state = Path(path + end).stat()
+            digest.update(f"{end} {state.st_mtime_ns} {state.st_size} {state.st_ino}".encode())
     return digest.hexdigest()
 
 
 def _stands_alone(raster: SingleRaster) -> bool:
-    """Whether the stamp of a raster's path tells of all that it is read from."""
+    """Whether the stamp of a raster's path covers all files that it is read from."""
     alone = {raster.path, f"{raster.path}.msk"}
     return raster.path in raster.files and alone.issuperset(raster.files) and Path(raster.path).is_file()
 
 
 def refuse(raster: Raster, mark: Mark, *, tolerant: bool) -> None:
-    """Refuse to keep what was made of a raster that was replaced or altered since it was opened.
+    """Refuse results from a raster that was replaced or altered since it was opened.
 
     Parameters
     ----------
     raster
-        As it was opened.
+        The raster, as it was opened.
     mark
-        Its marks then.
+        Its mark at that time.
     tolerant
-        Whether what cannot be read is nodata and no error: a file that is gone now has been told of.
+        True if unreadable pixels are labelled nodata: a file that is missing now was reported as such.
 
     Raises
     ------
     AlteredError
-        If it is another one now.
+        If it has changed.
     """
     if not mark.fingerprint or (
         mark.stamp and combined(stamp_of(member.path) for member in raster.members) == mark.stamp
     ):
         return
-    # what cannot be read again says nothing where it was tolerated, or where a network may be to blame
-    forgiving = tolerant or any(remote.is_remote(member.path) for member in raster.members)
+    # if failures are tolerated, or a remote server may have failed, a failed read is no evidence of a change
+    may_fail = tolerant or any(remote.is_remote(member.path) for member in raster.members)
 
     def fingerprint_now() -> str:
         return together(mark_of(member.reopened()) for member in raster.members).fingerprint
 
+    pauses_s = () if may_fail else _AGAIN_S
     try:
-        now = retry(
-            fingerprint_now, () if forgiving else _AGAIN_S, lambda e: isinstance(e, (RasterError, OSError))
-        )
+        now = retry(fingerprint_now, pauses_s, lambda error: isinstance(error, (RasterError, OSError)))
     except (RasterError, OSError) as error:
-        if forgiving:
+        if may_fail:
             return
         raise AlteredError(raster.path, f"{_CHANGED} ({error}); {_ADVICE}") from error
     if now not in ("", mark.fingerprint):
@@ -122,7 +121,7 @@ _ADVICE = "nothing of it is kept: run the same command again when it stays as it
 
 
 def _newest(raster: Raster) -> str:
-    """Which of several files was written last."""
+    """Text that names the file written last, if there are several; else ""."""
     times = {}
     for member in raster.members:
         with suppress(OSError, ValueError):

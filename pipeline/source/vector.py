@@ -1,4 +1,4 @@
-"""Areas of interest: `--extent` and `--aoi` become polygons on a raster's pixel grid."""
+"""Areas of interest: the polygons of `--extent` and `--aoi`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GML, _HEAD_BYTES = b"opengis.net/gml", 16 << 10
 
 
 def interest(extent: Sequence[float] | None, aoi: str | None) -> Interest | None:
-    """What the options ask for, or None for everywhere.
+    """The area of interest that the options describe, or None for everywhere.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def interest(extent: Sequence[float] | None, aoi: str | None) -> Interest | None
 
 
 def _vector(path: str) -> Interest:
-    """All polygons of a vector file, of any format that OGR reads."""
+    """All polygons of a vector file, in any format that OGR reads."""
     import pyogrio.raw
     import shapely
     from pyogrio.errors import DataLayerError, DataSourceError
@@ -50,12 +50,12 @@ def _vector(path: str) -> Interest:
         raise UsageError(f"{path}: a vector file of more than {_LIMIT_BYTES >> 20} MiB; simplify it")
     try:
         with remote.forbidden_in_vectors():
-            meta, _, shapes, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
-        geometries = [] if shapes is None else shapely.from_wkb(shapes)
+            meta, _, wkb, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
+        geometries = [] if wkb is None else shapely.from_wkb(wkb)
     except (DataSourceError, DataLayerError, ShapelyError, ValueError, IndexError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UsageError(f"{path}: not a vector file that OGR can read ({reason})") from None
-    polygons = tuple(p for g in geometries if g is not None for p in _polygons(g))
+    polygons = tuple(p for s in geometries if s is not None for p in _polygons(s))
     if not polygons:
         raise UsageError(f"{path}: holds no polygons; --aoi needs areas, not lines or points")
     crs = meta.get("crs")
@@ -63,12 +63,12 @@ def _vector(path: str) -> Interest:
 
 
 def _options(file: Path) -> dict[str, str]:
-    """How OGR is to open a vector file: of GML it would write a summary beside it.
+    """Open options of OGR: without them it would write a summary beside a GML file.
 
     Raises
     ------
     ValueError
-        If the file is a request to a service, or tells OGR what else to open.
+        If the file is a request to a service, or names what else OGR is to open.
     """
     if not file.is_file():
         return {}
@@ -80,13 +80,13 @@ def _options(file: Path) -> dict[str, str]:
 
 
 def _polygons(shape: Any) -> Iterable[tuple[Ring, ...]]:
-    """The polygons of a geometry; others have no area."""
+    """The rings of each polygon in a geometry; points and lines are skipped."""
     if shape.geom_type == "Polygon" and not shape.is_empty:
         rings = (shape.exterior, *shape.interiors)
         yield tuple(tuple((float(x), float(y)) for x, y in r.coords) for r in rings)
     elif hasattr(shape, "geoms"):
-        for part in shape.geoms:
-            yield from _polygons(part)
+        for inner in shape.geoms:
+            yield from _polygons(inner)
 
 
 def _wkt(crs: str) -> str:

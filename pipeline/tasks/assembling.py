@@ -10,13 +10,16 @@ from engine.grid import Window, tiles
 from engine.kernel import NODATA
 from pipeline.check.labels import check_window
 from pipeline.check.seams import Borders, Seams
-from pipeline.durable.checksums import Written, checksum
+from pipeline.durable import checksums
+from pipeline.durable.checksums import Written
+from pipeline.durable.files import MOVES_OPEN_FILES
 from pipeline.durable.ledger import Unit
 from pipeline.errors import NO_VALID_PIXEL, RasterError
 from pipeline.process import startup
 from pipeline.sinks import parts
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage
+from pipeline.source.gdal import handles
 from pipeline.tasks import units
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone, intact, patient
@@ -66,8 +69,8 @@ def assemble(job: Job) -> Assembled:
     histogram = job.sink.assemble(job.folder, job.stages, LabelInfo.of(job.codebook, job.view.georeference))
     if histogram[:NODATA].sum() == 0:
         raise RasterError(job.view.path, NO_VALID_PIXEL)
-    checksums = {name: checksum(job.folder / name) for name in job.sink.files}
-    return Assembled([int(n) for n in histogram], checksums, time.perf_counter() - start)
+    sums = {name: checksums.checksum(job.folder / name) for name in job.sink.files}
+    return Assembled([int(n) for n in histogram], sums, time.perf_counter() - start)
 
 
 @patient
@@ -76,7 +79,7 @@ def is_there(job: Job, known: Assembled) -> bool:
     places = {name: job.folder / name for name in job.sink.files}
     if known.checksums.keys() != places.keys() or not all(path.exists() for path in places.values()):
         return False
-    return all(checksum(path) == known.checksums[name] for name, path in places.items())
+    return all(checksums.checksum(path) == known.checksums[name] for name, path in places.items())
 
 
 @patient
@@ -117,7 +120,12 @@ def check(job: Job, index: int, window: Window) -> Seams:
     """
     startup.load_compiled()
     stage = job.stages[index]
-    units = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
-    expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in units}
+    in_window = [(w.row // stage.unit_px, w.col // stage.unit_px) for w in tiles(window, stage.unit_px)]
+    expected = {u: parts.read_index(parts.part_path(job.folder, stage, u)).checksums for u in in_window}
     borders = Borders.of(job.kernel.cell_px, job.kernel.stride_px) if index == 0 else None
-    return check_window(job.folder / job.sink.raster, stage, window, expected, borders)
+    path = job.folder / job.sink.raster
+    try:
+        return check_window(path, stage, window, expected, borders)
+    finally:
+        if not MOVES_OPEN_FILES:
+            handles.forget(str(path))  # `publish` moves it

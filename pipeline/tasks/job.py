@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
+from engine.errors import NetworkError
 from engine.grid import Window, chunk_side, tiles
 from engine.kernel import Kernel
+from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.durable.ledger import Unit
 from pipeline.errors import (
     one_line,
 )
-from pipeline.kernels import device_of
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 from pipeline.source.view import View
@@ -100,7 +101,7 @@ class Job:
             "area": None if area is None else area.digest,
             "chunk_px": self.chunk_px,
             "sink": repr(self.sink),
-            "device": device_of(self.kernel),
+            "device": self.kernel.device,
             "tolerant": self.view.tolerant,
             "redo": None if self.redo is None else sorted(self.redo.units),
             "versions": versions(),
@@ -109,7 +110,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where work in progress lives."""
-        return self.out / ".partial" / self.name
+        return self.out / out_names.PARTIAL / self.name
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -123,8 +124,7 @@ class Job:
 
     def after(self, error: BaseException | None) -> Job | None:
         """The same work on the fallback, if there is one and the error is of a network on its device."""
-        # by its name: engine.network is a heavy import, and its errors come only where it is loaded
-        if self.fallback is None or error is None or type(error).__name__ != "NetworkError":
+        if self.fallback is None or not isinstance(error, NetworkError):
             return None
         return replace(self, kernel=self.fallback, fallback=None, device_failure=one_line(error))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
+from pipeline import out_names
 from pipeline.cost import timing
 from pipeline.cost.timing import Effort
 from pipeline.durable.checksums import Beside, Written
@@ -79,7 +80,7 @@ def blank_window(job: Job, window: Window, reason: str) -> UnitsDone:
 def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
     """Keep what of a chunk is bad, before the chunk itself; gives the file of it, if there is such."""
     row, col = job.unit(chunk)
-    name = f"bad/{row:05d}_{col:05d}.json"
+    name = f"{out_names.BAD}/{row:05d}_{col:05d}.json"
     path = job.folder / name
     if found := bad_blocks.of_chunk(bad, in_raster(job, chunk)):
         data = json.dumps(found, indent=1).encode()

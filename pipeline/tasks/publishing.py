@@ -9,22 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from engine.kernel import NODATA
+from pipeline import out_names
 from pipeline.check.seams import Seams
-from pipeline.durable.bounded_json import read_list, read_object
+from pipeline.durable import files
+from pipeline.durable.bounded_json import read_list
 from pipeline.durable.checksums import checksum, seal_file
-from pipeline.durable.files import (
-    move,
-    remove,
-    sync_folder,
-    write_bytes,
-    write_json,
-)
 from pipeline.out import bad_map
-from pipeline.out.names import RECORD
 from pipeline.out.outputs import Outputs
+from pipeline.out.record import Provenance, RasterRecord
 from pipeline.sinks import style
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.sink import SUFFIXES, sink_of
@@ -36,13 +30,13 @@ from pipeline.tasks.units import patient
 
 
 def _bad_blocks(job: Job) -> Iterator[BadBlock]:
-    for path in sorted((job.folder / "bad").glob("*.json")):
+    for path in sorted((job.folder / out_names.BAD).glob("*.json")):
         yield from bad_blocks.from_json(read_list(path))
 
 
 @patient
-def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams) -> dict[str, Any]:
-    """Write what goes with the assembled labels, all in the workspace; gives the raster's record.
+def finish(job: Job, made: Provenance, assembled: Assembled, seams: Seams) -> RasterRecord:
+    """Write what goes with the assembled labels, all in the workspace; returns the raster's record.
 
     Raises
     ------
@@ -53,62 +47,62 @@ def finish(job: Job, record: dict[str, Any], assembled: Assembled, seams: Seams)
     histogram = assembled.histogram
     meaning = LabelInfo.of(job.codebook, job.view.georeference)
     place = Outputs(job.folder, job.name, job.sink)
-    write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
-    write_bytes(place.qml, style.qml(meaning.style).encode())
+    files.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
+    files.write_bytes(place.qml, style.qml(meaning.style).encode())
     # the labels take their name last of what shows them; what is bad in them is known when they are there
     before, after = [place.png.name, place.qml.name], []
     if bad := list(_bad_blocks(job)):
-        write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
+        files.write_json(place.bad, bad_map.geojson(bad, job.view.raster.georeference, job.name))
         after.append(place.bad.name)
     checksums = {name: checksum(job.folder / name) for name in before + after}
     checksums |= assembled.checksums
     own = Outputs(job.out, job.name, job.sink).codebook
     if own.exists():
         checksums[own.name] = checksum(own)
-    record = {
-        **record,
-        "files": [*before, *job.sink.files, *after],
-        "checksums": checksums,
-        "labels": {str(i): histogram[i] for i in range(job.codebook.segments)},
-        "nodata_pixels": histogram[NODATA],
-        "bad_chunks": len(list((job.folder / "bad").glob("*.json"))),
-        "seam_score": seams.score,
-        "seam_score_error": seams.error,
-        "assemble_s": round(assembled.seconds + time.perf_counter() - start, 3),
-    }
+    record = RasterRecord(
+        **dict(made),
+        files=(*before, *job.sink.files, *after),
+        checksums=checksums,
+        labels={str(i): histogram[i] for i in range(job.codebook.segments)},
+        nodata_pixels=histogram[NODATA],
+        bad_chunks=len(list((job.folder / out_names.BAD).glob("*.json"))),
+        seam_score=seams.score,
+        seam_score_error=seams.error,
+        assemble_s=round(assembled.seconds + time.perf_counter() - start, 3),
+    )
     mark = unchanged.Mark(job.fingerprint, job.stamp)
     unchanged.refuse(job.view.raster, mark, tolerant=job.view.tolerant)
-    write_json(job.folder / RECORD, record)
-    seal_file(job.folder / RECORD)
+    record.write(job.folder / out_names.RECORD)
+    seal_file(job.folder / out_names.RECORD)
     return record
 
 
 @patient
-def publish(job: Job) -> dict[str, Any]:
+def publish(job: Job) -> RasterRecord:
     """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
-    path = job.folder / RECORD
-    record = read_object(path)
+    path = job.folder / out_names.RECORD
+    record = RasterRecord.read(path)
     place = Outputs(job.out, job.name, job.sink)
     for former in _in_other_formats(place):  # while the record that names them is there
-        remove(former)
+        files.remove(former)
     # labels that are half replaced do not pass for done with the record of the former ones
     if place.json.exists():
         place.json.unlink()
-        sync_folder(job.out)
-    for name in record["files"]:
+        files.sync_folder(job.out)
+    for name in record.files:
         if (job.folder / name).exists():
-            move(job.folder / name, job.out / name)
-    if place.bad.name not in record["files"]:
+            files.move(job.folder / name, job.out / name)
+    if place.bad.name not in record.files:
         place.bad.unlink(missing_ok=True)  # of what has been made good since
-    move(path, place.json)
+    files.move(path, place.json)
     return record
 
 
 def _in_other_formats(place: Outputs) -> list[Path]:
     """Files of a raster's former labels that those of this sink do not replace by their names."""
     try:
-        former = {str(name) for name in read_object(place.json)["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        former = set(RasterRecord.read(place.json).files)
+    except (OSError, ValueError):
         return []
     # a record is data: it may not name what is no output of this raster
     names = {name for suffix in SUFFIXES.values() for name in sink_of(place.name + suffix).files}

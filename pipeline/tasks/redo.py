@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window, tiles
-from pipeline.durable.bounded_json import read_object
 from pipeline.durable.checksums import checksum
 from pipeline.errors import RasterError
 from pipeline.out.bad_map import bad_of
 from pipeline.out.outputs import Outputs
+from pipeline.out.record import RasterRecord
 from pipeline.source.opening import open_any
 from pipeline.source.raster import Raster
 from pipeline.source.reading import BadBlock
@@ -31,13 +31,13 @@ def redo_of(job: Job) -> Redo | None:
     """
     place = Outputs(job.out, job.name, job.sink)
     try:
-        record = read_object(place.json)
-        if record["codebook_hash"] != job.codebook.content_hash:
+        record = RasterRecord.read(place.json)
+        if record.codebook_hash != job.codebook.content_hash:
             return None
-        if any(checksum(p) != record["checksums"][p.name] for p in (place.labels, place.bad)):
+        if any(checksum(p) != record.checksums.get(p.name) for p in (place.labels, place.bad)):
             return None
         again = affected(bad_of(place.bad), job.view.region, job.chunk_px, job.kernel.halo_px)
-    except (OSError, ValueError, KeyError, TypeError, RasterError):
+    except (OSError, ValueError, RasterError):
         return None
     return Redo(place.labels, frozenset(job.unit(chunk) for chunk in again))
 
@@ -133,7 +133,7 @@ def kept(job: Job, pool: Pool, warn: Callable[[str], None]) -> Redo | None:
     """
     redo = redo_of(job)
     place = Outputs(job.out, job.name, job.sink)
-    if redo is None or read_object(place.json)["input"]["fingerprint"] == job.fingerprint:
+    if redo is None or RasterRecord.read(place.json).input.fingerprint == job.fingerprint:
         return redo
     from pipeline.check.recomputed import Recipe, differences
 

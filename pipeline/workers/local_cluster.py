@@ -18,8 +18,9 @@ import dask
 import psutil
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.scheduler import KilledWorker
 
-from pipeline.errors import TilewrightError, UsageError, one_line
+from pipeline.errors import TilewrightError, UsageError, WorkerLostError, one_line
 from pipeline.process import signals
 
 T = TypeVar("T")
@@ -88,7 +89,9 @@ class ClusterExecutor(Executor):
         if task.status == "finished":
             future.set_result(result)
         else:
-            future.set_exception(CancelledError() if task.status == "cancelled" else result[1])
+            error = CancelledError() if task.status == "cancelled" else result[1]
+            lost = isinstance(error, KilledWorker)
+            future.set_exception(WorkerLostError(str(error)) if lost else error)
 
     def replace_worker(self, future: Future[Any]) -> bool:
         """Kill the process that is at a task; another takes its place, and the task fails as lost."""
@@ -127,8 +130,11 @@ class _Serving(WorkerPlugin):
 
 
 def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(parent)
+        # Windows goes on to say the number of a parent that has ended; elsewhere that may be a zombie
+        while os.getppid() == parent and process.is_running():
+            time.sleep(1)
     os._exit(1)
 
 

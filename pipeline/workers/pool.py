@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, WorkerLostError
 from pipeline.process import signals
 from pipeline.workers.threads import end_cell_threads
 
@@ -118,10 +118,8 @@ class Pool:
         for delay in _LOST_TWICE_S:
             try:
                 return future.result()
-            except Exception as error:
-                if not is_lost(error):
-                    raise
-            time.sleep(delay)
+            except WorkerLostError:
+                time.sleep(delay)
             future = self.submit(function, *call)
         return future.result()
 
@@ -131,12 +129,6 @@ def finished(futures: Iterable[Future[Any]], timeout_s: float) -> set[Future[Any
     if not (several := set(futures)):
         time.sleep(min(timeout_s, _NOTHING_S))
     return wait(several, timeout_s, FIRST_COMPLETED).done
-
-
-def is_lost(error: BaseException) -> bool:
-    """Whether a task failed because its worker died."""
-    # by its name: importing distributed takes half a second, and threads never raise it
-    return type(error).__name__ == "KilledWorker"
 
 
 @contextlib.contextmanager

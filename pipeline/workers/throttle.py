@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from pipeline.process import memory
-from pipeline.process.memory import available_memory
 
 _LOOK_EVERY_S = 0.5
 
@@ -24,7 +23,7 @@ class Throttle:
     def __init__(self, workers: int, limit: int | None) -> None:
         self._most = 2 * workers
         self._room = self._most
-        self._limit = available_memory() if limit is None else limit
+        self._limit = memory.available_memory() if limit is None else limit
         self._looked = float("-inf")
 
     def room(self, under_way: int) -> int:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks import data, race
+from benchmarks import data
+from benchmarks.races import race
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from benchmarks import bare, by_hand, clock, data, floors, mapping, old_system, sinks
+from benchmarks import clock, data
+from benchmarks.parts import mapping, sinks
+from benchmarks.races import bare, by_hand, floors, old_system
 from engine.kmeans import BlockKMeans
 from engine.networks.network import STRAIGHT
 from pipeline import cli

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from benchmarks import clock, data, guard, race
-from benchmarks.command import Cost
-from benchmarks.contenders import Contender, Pair
+from benchmarks import clock, data, guard
+from benchmarks.races import race
+from benchmarks.races.command import Cost
+from benchmarks.races.contenders import Contender, Pair
 
 PAIR = Pair("ours", "floor")
 QUIET, BUSY = 0.0, 1.0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from benchmarks import data, old_system
+from benchmarks import data
+from benchmarks.races import old_system
 
 
 def squares(side, colours):

@@ -11,10 +11,12 @@ import psutil
 import pytest
 import rasterio
 
-from benchmarks import clock, coordinator, data, race, report, suite
-from benchmarks.command import CommandError, Cost, cost, peak_bytes
-from benchmarks.contenders import Contender, Pair
-from benchmarks.events import EVENTS, Event
+from benchmarks import clock, data, report
+from benchmarks.parts import coordinator, suite
+from benchmarks.races import race
+from benchmarks.races.catalogue import EVENTS, Event
+from benchmarks.races.command import CommandError, Cost, cost, peak_bytes
+from benchmarks.races.contenders import Contender, Pair
 from benchmarks.report import Result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,9 +188,11 @@ def test_the_coordinator_stays_cheap_and_small(work):
 
 def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from benchmarks import data, race; from benchmarks.__main__ "
-        "import main; data.WORK = race.WORK = Path(sys.argv[1]); data.PHOTOS = data.WORK / 'none'; "
-        "data._SCENE_PX = 640; race.command.cost = lambda _: race.command.peak_bytes(['sleep', '60']); "
+        "import sys; from pathlib import Path; from benchmarks import data; "
+        "from benchmarks.races import race; from benchmarks.__main__ import main; "
+        "data.WORK = race.WORK = Path(sys.argv[1]); "
+        "data.PHOTOS = data.WORK / 'none'; data._SCENE_PX = 640; "
+        "race.command.cost = lambda _: race.command.peak_bytes(['sleep', '60']); "
         "main(['start', '--size', '256', '--only', 'imports'])"
     )
     line = [sys.executable, "-c", code, tmp_path]

@@ -107,7 +107,7 @@ def test_windows_of_any_shape_have_the_labels_of_the_whole(lines, upsample, data
         inside = outer.slices(bounds)
         patch = Patch(pixels[:, *inside], valid[inside], outer, core, bounds)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(straight, "_BAND_PX", side)
+            patched.setattr(straight, "_STRIP_PX", side)
             return kernel.labels(patch, codebook)
 
     whole = labels(bounds, 1 << 16)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine.errors import NetworkError
 from engine.networks import filters
 from engine.networks.geometry import Geometry, probe
 from engine.networks.loading import choose_device, geometry
-from engine.networks.network import Network, NetworkError, digest
+from engine.networks.network import Network, digest
 from pipeline.errors import UsageError
 from pipeline.kernels import make_kernel
 from tests.conftest import DATA

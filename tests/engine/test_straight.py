@@ -12,10 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.errors import NetworkError
 from engine.networks import simd, straight
+from engine.networks.distances import squared_distances
 from engine.networks.geometry import Geometry, probe
-from engine.networks.kernel import _distances
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network, NetworkError
+from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network
 from tests.conftest import DATA
 from tests.engine import networks
 
@@ -223,4 +224,4 @@ def test_distances_are_sums_in_order(height, width, dims, segments, seed):
     for d in range(dims):
         apart = features[..., d] - centres[:, d, None, None]
         want += apart * apart
-    np.testing.assert_array_equal(_distances(features, centres), want)
+    np.testing.assert_array_equal(squared_distances(features, centres), want)

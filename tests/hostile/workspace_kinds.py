@@ -9,14 +9,15 @@ from unittest import mock
 
 from pipeline.cli import main
 from pipeline.errors import StorageError
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import assembling, publishing
 from tests.hostile.changes import damaged, reworded
 from tests.hostile.common import RUN, made
 from tests.hostile.judge import Case
 from tests.rasters import noise, write_geotiff
 
-_STEPS = ("assemble", "finish", "publish")
+_STEPS = {"assemble": assembling, "finish": publishing, "publish": publishing}
 _OPTIONS = [*RUN, "--chunk-size", "512"]
+_LOCK = b"filelock/2\npid=1\nhost=there\nmode=lease\ntoken=x\nduration=600.0\n"
 
 
 def _scene(folder):
@@ -31,7 +32,9 @@ def stopped(folder, step):
     os.chdir(place)
     try:
         _scene(place)
-        stop = mock.patch.object(tasks, step, side_effect=StorageError("full")) if step else nullcontext()
+        stop = (
+            mock.patch.object(_STEPS[step], step, side_effect=StorageError("full")) if step else nullcontext()
+        )
         with stop:
             assert main(["run", "scene.tif", *_OPTIONS]) == (1 if step else 0)
     finally:
@@ -43,7 +46,7 @@ def stopped(folder, step):
 def workspaces(folder, rng):
     """Work in progress, changed, and the run again: refused, or the right labels to the byte."""
     wanted = made(stopped, "")["scene.tif"]
-    step = rng.choice(_STEPS)
+    step = rng.choice(tuple(_STEPS))
     members = dict(made(stopped, step))
     inside = [name for name in members if name.startswith(".partial/")]
     for _ in range(rng.choice((1, 1, 2, 4))):
@@ -64,7 +67,7 @@ def workspaces(folder, rng):
     if rng.random() < 0.2:
         members.pop(rng.choice(inside), None)
     if rng.random() < 0.02:  # seldom: a lock that says nothing is watched for 20 s
-        members[".partial/.owner"] = rng.choice((b"", b"{}", b'{"pid": 1}', b"\xff" * 100))
+        members[".partial/.owner"] = rng.choice((b"", b"{}", b'{"pid": 1}', b"\xff" * 100, _LOCK))
     for name, content in members.items():
         (folder / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "out" / name).write_bytes(content)

@@ -16,7 +16,7 @@ from pipeline.running.run import run
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.vector import interest
 from pipeline.source.view import View, crop
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import publishing
 from tests.rasters import noise, write_geotiff
 
 
@@ -223,7 +223,7 @@ def test_polygons_that_changed_before_all_is_done_are_refused_too(raster, tmp_pa
     aoi = tmp_path / "a.geojson"
     geojson(aoi, ring_of(500100, 5799700, 500400, 5799900), crs="EPSG:32633")
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "publish", _full)
+        patch.setattr(publishing, "publish", _full)
         with pytest.raises(StorageError):
             go(raster, tmp_path / "o", aoi=str(aoi))
     geojson(aoi, ring_of(500100, 5799600, 500400, 5799900), crs="EPSG:32633")

@@ -288,7 +288,16 @@ def test_what_are_no_labels_is_not_written(scene, made, tmp_path, change):
 def test_a_public_name_stays_what_it_is_however_often_and_after_whatever_it_is_used(name):
     # a module named as a function would take its place in the package once it is imported
     first = getattr(pipeline, name)
-    for module in ("array", "fitting", "running", "writing", "graph", "config", "cli"):
+    for module in (
+        "api.arrays",
+        "api.fitting",
+        "api.writing",
+        "fitting",
+        "running.run",
+        "graph",
+        "config",
+        "cli",
+    ):
         importlib.import_module(f"pipeline.{module}")
     assert callable(first)
     assert getattr(pipeline, name) is first

@@ -15,10 +15,10 @@ import rasterio
 from engine.kmeans import BlockKMeans
 from pipeline import cli
 from pipeline.config import RunConfig
+from pipeline.durable import files
 from pipeline.errors import StorageError
 from pipeline.running import run as run_module
 from pipeline.tasks import assembling, labelling
-from pipeline.tasks import publishing as tasks
 from tests.rasters import noise, write_geotiff
 
 TILE = 256
@@ -143,7 +143,7 @@ def test_a_retry_that_is_cut_short_while_publishing_is_taken_up(
     source.unlink()
     damaged(sound, source)
     with monkeypatch.context() as patch:
-        real, count = tasks.durable.move, 0
+        real, count = files.move, 0
 
         def move(*arguments):
             nonlocal count
@@ -152,7 +152,7 @@ def test_a_retry_that_is_cut_short_while_publishing_is_taken_up(
                 raise StorageError("full")
             real(*arguments)
 
-        patch.setattr(tasks.durable, "move", move)
+        patch.setattr(files, "move", move)
         again(out)
     if after == "retry":
         assert again(out) == 0

@@ -19,7 +19,7 @@ from zarr.codecs import numcodecs as v3_numcodecs
 from engine.grid import Window
 from pipeline.errors import DamageError, RasterError
 from pipeline.source.zarr import inflate
-from pipeline.source.zarr.nodes import DAMAGED
+from pipeline.source.zarr.conventions import DAMAGE_ERRORS
 from pipeline.source.zarr.raster import open_store
 from tests.rasters import noise
 
@@ -267,5 +267,5 @@ def test_zstd_frames_that_do_not_say_what_they_hold_are_bounded_by_their_blocks(
 @pytest.mark.parametrize("kind", PACKED)
 @pytest.mark.parametrize("length", [1, 3, 11, 15, 30])
 def test_data_that_ends_early_is_an_error(kind, length):
-    with pytest.raises(DAMAGED):
+    with pytest.raises(DAMAGE_ERRORS):
         inflate.inflated(kind, {}, memoryview(PACKED[kind])[:length], 1 << 30)

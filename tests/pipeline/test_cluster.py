@@ -9,10 +9,10 @@ import time
 import psutil
 import pytest
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, WorkerLostError
 from pipeline.source.gdal.setup import configure
 from pipeline.workers import local_cluster
-from pipeline.workers.pool import Workers, is_lost, open_pool
+from pipeline.workers.pool import Workers, open_pool
 
 TWO = Workers("processes", 2)
 
@@ -39,7 +39,7 @@ def pool():
 
 def test_a_worker_that_dies_is_replaced_and_its_task_known(pool):
     error = pool.submit(die, 0).exception(60)
-    assert is_lost(error)
+    assert isinstance(error, WorkerLostError)
     assert len(list(pool.each(pid, [(i,) for i in range(6)]))) == 6
 
 
@@ -60,7 +60,7 @@ def test_a_worker_that_hangs_is_replaced(pool):
     deadline = time.monotonic() + 30
     while not pool.replace_worker(future) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert is_lost(future.exception(60))
+    assert isinstance(future.exception(60), WorkerLostError)
     assert pool.submit(pid, 0).result(60)
 
 

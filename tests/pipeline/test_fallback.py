@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from engine.errors import NetworkError
 from engine.networks import kernel as cnn
-from engine.networks.network import NetworkError
 from pipeline.config import RunConfig
 from pipeline.running import run as run_module
 from tests.rasters import noise, write_geotiff

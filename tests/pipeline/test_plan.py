@@ -18,12 +18,12 @@ import pytest
 from engine.grid import Window
 from engine.kmeans import BlockKMeans
 from pipeline.api.fitting import fit
-from pipeline.commands.plan import calibration, plan, trial_fit
-from pipeline.commands.plan.forecast import LABEL
+from pipeline.commands.plan import calibration, plan, scratch, trial_fit
 from pipeline.commands.plan.measured_parts import Grid, Samples
 from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
 from pipeline.process.memory import Footprint
+from pipeline.running.task import Task, TaskKind
 from pipeline.source.opening import open_segmentable
 from pipeline.source.view import View
 from pipeline.tasks.job import job_of
@@ -122,13 +122,11 @@ def test_the_grid_of_a_small_raster_is_one_window():
     assert Grid.of(job(300, 200)) == Grid(300, 200, 1, 1)
 
 
-def watching(executor, heard):
-    return calibration._Watching(executor, 2, heard=heard)
+def timed(function, *arguments):
+    return Task(TaskKind.CHECK, function, (job(9, 9), *arguments), lambda _: None)
 
 
 def test_timed_workers_give_results_and_errors_as_others_do():
-    heard = calibration._Heard(shared=False)
-
     def busy(of, window, answer):
         time.sleep(0.05)
         if answer is None:
@@ -136,29 +134,28 @@ def test_timed_workers_give_results_and_errors_as_others_do():
         return answer
 
     with ThreadPoolExecutor(2) as executor:
-        pool = watching(executor, heard)
-        assert isinstance(pool, Pool)
-        good = pool.submit(busy, job(9, 9), Window(0, 0, 3, 4), 7)
-        bad = pool.submit(busy, job(9, 9), Window(0, 0, 3, 4), None)
+        stopwatch = calibration._Stopwatch(Pool(executor, 2), shared=False)
+        good = stopwatch.submit(timed(busy, Window(0, 0, 3, 4), 7))
+        bad = stopwatch.submit(timed(busy, Window(0, 0, 3, 4), None))
         assert good.result(20) == 7
         with pytest.raises(RasterError, match="damaged"):
             bad.result(20)
-    (taken,) = heard.so_far()
-    assert (taken.kind, taken.pixels) == ("busy", 12)
+    (taken,) = stopwatch.so_far()
+    assert (taken.kind, taken.pixels) == (TaskKind.CHECK, 12)
     assert taken.seconds >= 0.05
 
 
 def test_timed_work_that_is_taken_back_is_neither_done_nor_counted():
-    heard, gate = calibration._Heard(shared=False), threading.Event()
+    gate = threading.Event()
     with ThreadPoolExecutor(1) as executor:
-        pool = watching(executor, heard)
-        pool.submit(lambda *_: gate.wait(20), job(9, 9))
-        waiting = pool.submit(lambda *_: None, job(9, 9))
+        stopwatch = calibration._Stopwatch(Pool(executor, 2), shared=False)
+        stopwatch.submit(timed(lambda *_: gate.wait(20)))
+        waiting = stopwatch.submit(timed(lambda *_: None))
         assert waiting.cancel()
         gate.set()
         assert wait([waiting], 20).done
     assert waiting.cancelled()
-    assert [t.pixels for t in heard.so_far()] == [81]
+    assert [t.pixels for t in stopwatch.so_far()] == [81]
 
 
 def test_a_small_raster_is_measured_whole_and_a_plan_ends_with_it(scene, temporary):
@@ -177,7 +174,7 @@ def test_no_part_is_begun_when_the_time_is_over(tmp_path, temporary, monkeypatch
     planned(source)
     monkeypatch.setattr(calibration, "LIMIT_S", 0.0)
     short = planned(source)
-    whole, part = (sum(t.pixels for t in m.taken if t.kind == LABEL) for m in seen)
+    whole, part = (sum(t.pixels for t in m.taken if t.kind is TaskKind.LABEL) for m in seen)
     assert whole > 4 * 512**2
     assert part == 512 * 512
     assert short.seconds > 0
@@ -220,9 +217,9 @@ def test_each_raster_s_own_fit_is_counted_for_each(tmp_path, monkeypatch):
 
 def test_of_a_fit_on_every_pixel_of_much_only_parts_are_counted():
     small = [View(None, Window(0, 0, 4000, 4000))]
-    assert trial_fit._parts(small) is small
+    assert trial_fit._some_windows(small) is small
     large = [View(None, Window(0, 0, 30_000, 30_000)), View(None, Window(0, 0, 30_000, 60_000))]
-    parts = trial_fit._parts(large)
+    parts = trial_fit._some_windows(large)
     assert 8 <= len(parts) <= 24
     assert len({(p.region.row, p.region.col) for p in parts}) > 6
 
@@ -269,12 +266,12 @@ def test_parts_are_written_on_the_disk_of_out(tmp_path, monkeypatch):
     memory = Path("/dev/shm")
     if not (os.access(memory, os.W_OK) and memory.stat().st_dev != tmp_path.stat().st_dev):
         pytest.skip("no second file system here")
-    assert plan._beside(str(tmp_path / "new" / "out")) is None
+    assert scratch._other_disk(str(tmp_path / "new" / "out")) is None
     monkeypatch.setattr(tempfile, "tempdir", str(memory))
-    assert plan._beside(str(tmp_path / "new" / "out")) == tmp_path
+    assert scratch._other_disk(str(tmp_path / "new" / "out")) == tmp_path
     (tmp_path / "out").mkdir()
-    assert plan._beside(str(tmp_path / "out")) == tmp_path
-    assert plan._beside(None) is None
+    assert scratch._other_disk(str(tmp_path / "out")) == tmp_path
+    assert scratch._other_disk(None) is None
 
 
 def test_the_footprint_is_what_was_held_at_a_time():

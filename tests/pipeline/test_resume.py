@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from pipeline.config import RunConfig
+from pipeline.durable import files
 from pipeline.durable.checksums import checksum, seal_file
 from pipeline.errors import StorageError, UnreachableError, UsageError
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.checkpoint import FitMemory
+from pipeline.out_names import ASSEMBLED, CHECKED
 from pipeline.process import signals
 from pipeline.running import codebooks
 from pipeline.running import run as run_module
-from pipeline.running.assembly import ASSEMBLED, CHECKED
 from pipeline.sinks.sink import sink_of
-from pipeline.tasks import assembling, labelling, units
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import assembling, labelling, publishing, units
 from tests.rasters import noise, write_geotiff
 
 SIDE = 512
@@ -121,7 +121,7 @@ def test_what_was_altered_since_is_done_again(source, form, undisturbed, tmp_pat
 @pytest.mark.parametrize("call", [1, 2, 4])
 def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, monkeypatch, failing, call):
     with monkeypatch.context() as patch:
-        owner = tasks.durable if failing != "assemble" else None
+        owner = files if failing != "assemble" else None
         if owner is None:
             owner = type(sink_of("scene.tif" if form == "cog" else "scene.zarr"))
         real, count = getattr(owner, failing), 0
@@ -327,7 +327,7 @@ def unpublished(tmp_path, monkeypatch):
     path, out = write_geotiff(tmp_path / "scene.tif", noise(3, 1100, 1100, seed=1)), tmp_path / "out"
     run_module.run(config(path, tmp_path / "reference"))
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "publish", _full)
+        patch.setattr(publishing, "publish", _full)
         with pytest.raises(StorageError):
             run_module.run(config(path, out))
     return path, out
@@ -376,7 +376,7 @@ def test_a_workspace_cannot_name_what_lies_elsewhere(tmp_path, monkeypatch):
     path = write_geotiff(tmp_path / "scene.tif", noise(3, 600, 600, seed=1))
     out = tmp_path / "a" / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "publish", _full)
+        patch.setattr(publishing, "publish", _full)
         with pytest.raises(StorageError):
             run_module.run(config(path, out))
     record = out / ".partial" / "scene" / "record.json"
@@ -461,7 +461,7 @@ def test_the_second_run_on_one_out_is_refused(source, tmp_path, monkeypatch):
     ids=["cnn", "exact"],
 )
 def test_a_fit_that_was_cut_short_goes_on(source, tmp_path, monkeypatch, options, function, after):
-    monkeypatch.setattr(gathering, "_REMEMBER_EVERY_S", 0.0)
+    monkeypatch.setattr(gathering, "_SAVE_EVERY_S", 0.0)
     owner, calls = (sampling if function == "sample_cell" else gathering), []
     real, limit = getattr(owner, function), 10**9
 

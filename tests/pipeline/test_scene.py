@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.commands.demo.scene import CLASS_NAMES, Scene, write_scene
-from pipeline.commands.demo.score import picture, score
+from pipeline.commands.demo.score import draw_comparison, score_labels
 
 SMALL = Scene(600, 500)
 LARGE = Scene(4000, 3600, seed=3)
@@ -130,7 +130,7 @@ def test_nothing_is_left_of_a_scene_that_fails(tmp_path, monkeypatch):
 
 
 def compare(folder, labels, truth):
-    return score(write(folder / "labels.tif", labels), write(folder / "truth.tif", truth))
+    return score_labels(write(folder / "labels.tif", labels), write(folder / "truth.tif", truth))
 
 
 def test_the_truth_scores_1(tmp_path):
@@ -217,7 +217,7 @@ def test_plain_colours_go_some_way_but_not_all_the_way(tmp_path):
 def test_picture_shows_three_panels_in_the_labels_own_colours(tmp_path):
     write_scene(SMALL, tmp_path / "a.tif", tmp_path / "t.tif")
     labels = write(tmp_path / "l.tif", np.ones((500, 600), np.uint8), {0: (1, 2, 3), 1: (250, 10, 200)})
-    picture(tmp_path / "a.tif", labels, tmp_path / "t.tif", tmp_path / "out.png", side=300)
+    draw_comparison(tmp_path / "a.tif", labels, tmp_path / "t.tif", tmp_path / "out.png", side=300)
     pixels = np.asarray(Image.open(tmp_path / "out.png"))
     assert pixels.shape == (282, 932, 3)
     assert (pixels[24:274, 316:616] == (250, 10, 200)).all()

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from engine.grid import Window
 from pipeline.check.seams import Seams
 from pipeline.cost.timing import Effort
-from pipeline.errors import RasterError, StorageError
+from pipeline.errors import RasterError, StorageError, WorkerLostError
+from pipeline.out.record import RasterRecord
 from pipeline.process import memory
 from pipeline.running import raster_run, schedule
 from pipeline.tasks.assembling import Assembled
@@ -128,7 +129,12 @@ class FakeWorkspace:
         shutil.rmtree(self.job.folder, ignore_errors=True)
 
 
-class Record:
+def made(name, by):
+    """A record that says only this."""
+    return RasterRecord.model_construct(name=name, source=by)
+
+
+class Record(schedule.BatchObserver):
     """What was done, in order; the fake tasks and callbacks that the coordinator gets."""
 
     def __init__(self, monkeypatch):
@@ -152,7 +158,7 @@ class Record:
         if job.fails in ((kind, what), kind):
             raise job.error
         if kind in ("finish", "publish"):
-            return {"of": job.name, "by": kind}
+            return made(job.name, by=kind)
         if kind == "assemble":
             return Assembled([1] * 256, {})
         if kind == "check":
@@ -166,13 +172,17 @@ class Record:
 
     def outcomes(self, jobs, pool):
         return schedule.drive(
-            jobs,
-            pool,
-            record=lambda tally: {"chunks": tally.chunks_done, "pixels": tally.pixels_done},
-            advanced=lambda tally, _: self.events.append((tally.job.name, "advanced", tally.chunks_done)),
-            started=lambda job: self.events.append((job.name, "started", None)),
-            warn=lambda message: self.events.append((None, "warning", message)),
+            jobs, pool, lambda tally: {"chunks": tally.chunks_done, "pixels": tally.pixels_done}, self
         )
+
+    def advanced(self, tally, _):
+        self.events.append((tally.job.name, "advanced", tally.chunks_done))
+
+    def started(self, job):
+        self.events.append((job.name, "started", None))
+
+    def warned(self, message):
+        self.events.append((None, "warning", message))
 
     def kinds(self, name, *wanted):
         return [kind for who, kind, _ in self.events if who == name and (not wanted or kind in wanted)]
@@ -209,7 +219,7 @@ def test_a_raster_is_labelled_then_merged_stage_by_stage_then_finished(record):
     assert record.kinds("a", "label", "merge", "finish") == ["label"] * 4 + ["merge"] * 3 + ["finish"]
     assert [w for _, kind, w in record.events if kind == "merge"] == [(1, 0), (1, 1), (2, 0)]
     assert outcome.error is None
-    assert outcome.record == {"of": "a", "by": "publish"}
+    assert outcome.record == made("a", by="publish")
     assert sorted(FakeWorkspace.made["a"].ledger.units) == [
         *((0, (0, i)) for i in range(4)), (1, (1, 0)), (1, (1, 1)), (2, (2, 0)),
     ]  # fmt: skip
@@ -218,7 +228,7 @@ def test_a_raster_is_labelled_then_merged_stage_by_stage_then_finished(record):
 def test_a_raster_whose_files_are_whole_is_only_moved(record):
     (outcome,) = record.drive([FakeJob("a", 4, (2, 1), complete=True)], at_once())
     assert record.kinds("a", "label", "merge", "finish", "publish") == ["publish"]
-    assert outcome.record == {"of": "a", "by": "publish"}
+    assert outcome.record == made("a", by="publish")
 
 
 def test_the_record_is_made_when_all_chunks_are_counted(record):
@@ -294,10 +304,6 @@ def test_work_in_progress_stays_when_the_disk_is_full(record, tmp_path):
     assert FakeWorkspace.made["a"].closed
 
 
-class KilledWorker(Exception):  # noqa: N818  (what Dask calls it)
-    """A worker died with its task."""
-
-
 @pytest.fixture
 def no_delay(monkeypatch):
     monkeypatch.setattr(raster_run, "_LOST_TWICE_S", (0.0, 0.0))
@@ -310,7 +316,7 @@ def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, 
     def label(job, window, _):
         tried.append(window)
         if window == 1 and tried.count(1) <= losses:
-            raise KilledWorker
+            raise WorkerLostError
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     monkeypatch.setattr(raster_run.labelling, "label_window", label)
@@ -321,7 +327,9 @@ def test_a_task_that_took_its_worker_with_it_is_done_again(record, monkeypatch, 
 
 
 def test_a_task_that_kills_worker_after_worker_fails_its_raster(record, no_delay):
-    bad, good = record.drive([FakeJob("a", 3, fails="label", error=KilledWorker()), FakeJob("b")], at_once(1))
+    bad, good = record.drive(
+        [FakeJob("a", 3, fails="label", error=WorkerLostError()), FakeJob("b")], at_once(1)
+    )
     assert "took its worker with it 3 times" in str(bad.error)
     assert len(record.kinds("a", "label")) <= 9
     assert good.error is None
@@ -334,7 +342,7 @@ def test_a_chunk_that_kills_worker_after_worker_becomes_nodata_where_that_is_ask
 
     def label(_job, window, _):
         if window == 1:
-            raise KilledWorker
+            raise WorkerLostError
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
     def blanked(_job, window, reason):
@@ -352,7 +360,7 @@ def test_a_chunk_that_kills_worker_after_worker_becomes_nodata_where_that_is_ask
 
 def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatch):
     asked, begun, release = threading.Event(), threading.Event(), threading.Event()
-    monkeypatch.setattr(schedule.stopping, "requested", asked.is_set)
+    monkeypatch.setattr(schedule.signals, "requested", asked.is_set)
 
     def label(_job, window, _):
         begun.set()
@@ -373,10 +381,10 @@ def test_an_end_that_is_asked_for_waits_for_what_is_under_way(record, monkeypatc
 
 def test_an_end_that_is_asked_for_does_not_wait_for_ever(record, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(schedule.stopping, "GRACE_S", 0.1)
+    monkeypatch.setattr(schedule.signals, "GRACE_S", 0.1)
     monkeypatch.setattr(raster_run.labelling, "label_window", lambda *_: release.wait(20))
     asked = iter([False, False, True])
-    monkeypatch.setattr(schedule.stopping, "requested", lambda: next(asked))
+    monkeypatch.setattr(schedule.signals, "requested", lambda: next(asked))
     with ThreadPoolExecutor(2) as executor:
         with pytest.raises(KeyboardInterrupt):
             record.drive([FakeJob("a", 1000)], Pool(executor, 2))
@@ -469,16 +477,15 @@ def test_a_task_that_hangs_is_warned_of_or_its_worker_replaced(record, monkeypat
         assert release.wait(20)
         return UnitsDone(0, {(0, window): None}, 1, HUNDRED)
 
-    def warn(message):
-        record.events.append((None, "warning", message))
-        release.set()
+    class Waiting(schedule.BatchObserver):
+        def warned(self, message):
+            record.warned(message)
+            release.set()
 
     monkeypatch.setattr(raster_run.labelling, "label_window", label)
     with ThreadPoolExecutor(2) as executor:
         jobs = [FakeJob("a", 3)]
-        outcomes = list(
-            schedule.drive(jobs, Pool(executor, 2), lambda _: {}, lambda *_: None, lambda _: None, warn)
-        )
+        outcomes = list(schedule.drive(jobs, Pool(executor, 2), lambda _: {}, Waiting()))
     assert outcomes[0].error is None
     (warning,) = (m for _, kind, m in record.events if kind == "warning")
     assert warning.startswith("a: a task has not ended for")
@@ -505,7 +512,7 @@ def test_fewer_tasks_are_under_way_while_memory_is_short(monkeypatch, replaced):
 
 
 def test_without_a_limit_most_of_what_is_free_may_be_taken():
-    free = throttle.psutil.virtual_memory().available
+    free = memory.psutil.virtual_memory().available
     assert 0 < memory.available_memory() <= free
 
 

@@ -231,7 +231,8 @@ def test_no_file_of_a_run_is_written_twice(sources):
     assert len(set(folded)) == len(folded)
 
 
-@pytest.mark.parametrize("own", ["run", "status.json", "owner.json", "Status.JSON"])
+@pytest.mark.parametrize("own", ["run", "status.json", ".owner", "owner.json", "Status.JSON"])
 def test_no_raster_gets_a_name_that_a_run_needs_itself(own):
     (name,) = module._names([f"/folder/{own}.tif"])
     assert name.casefold() != own.casefold()
+    assert module.numbered([own]) == [f"{own} (2)"]

@@ -18,9 +18,9 @@ from pipeline.commands.status.status import status, watch
 from pipeline.commands.status.text import status_text
 from pipeline.config import build
 from pipeline.cost.text import bytes_text, seconds_text
-from pipeline.durable import lock
 from pipeline.durable.checksums import Written
 from pipeline.durable.ledger import Ledger
+from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
 from pipeline.events.journal import Journal
 from pipeline.events.progress import Silent
@@ -40,7 +40,7 @@ class Out:
         self.live(alive=False)
 
     def live(self, *, alive=True):
-        self._patch.setattr("pipeline.commands.status.status.owner.alive", lambda out: alive)
+        self._patch.setattr("pipeline.durable.lock.alive", lambda out: alive)
 
     def write(self, name, text):
         path = self.path / name
@@ -430,7 +430,8 @@ def test_a_killed_run_is_interrupted_and_the_command_loads_nothing_heavy(out):
 
 def test_interrupting_a_watch_is_no_error(out):
     out.kept(("a", "waiting", {}))
-    out.write(".partial/.owner", lock._here())
+    (out.path / ".partial").mkdir(exist_ok=True)
+    lock = FolderLock(out.path / ".partial")
     watching = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "status", out.path, "--watch"],
         cwd=ROOT,
@@ -443,6 +444,7 @@ def test_interrupting_a_watch_is_no_error(out):
     _, said = watching.communicate(timeout=30)
     assert watching.returncode == 130
     assert "run the same command again" not in said
+    lock.release()
 
 
 @pytest.mark.parametrize(

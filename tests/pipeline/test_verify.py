@@ -18,10 +18,11 @@ from pipeline import cli
 from pipeline.check import recomputed
 from pipeline.check.recomputed import Recipe
 from pipeline.check.seams import Seams
-from pipeline.commands.verify.verify import Verdict, Verification
+from pipeline.commands.verify.verdict import Verdict
+from pipeline.commands.verify.verify import Verification
 from pipeline.config import RunConfig
 from pipeline.durable.checksums import checksum
-from pipeline.durable.lock import Owner
+from pipeline.durable.lock import FolderLock
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
 from pipeline.graph import labels as graph_labels
@@ -406,11 +407,11 @@ def test_rasters_that_are_not_done_are_named(verify, tmp_path):
     assert c.startswith(f"c: {sources[2]}: failed in the run (it broke)")
     assert b.endswith("; run the same command again")
     (out / ".partial").mkdir()
-    owner = Owner(out / ".partial")
+    lock = FolderLock(out / ".partial")
     try:
         assert verify(out)[2].splitlines()[0].endswith("; wait for the run at work there")
     finally:
-        owner.release()
+        lock.release()
 
 
 def test_a_folder_without_a_run_is_a_usage_error(verify, tmp_path):

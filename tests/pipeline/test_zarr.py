@@ -30,12 +30,11 @@ from pipeline.api.writing import write
 from pipeline.config import RunConfig
 from pipeline.durable import files as durable
 from pipeline.errors import StorageError, UsageError
-from pipeline.running import codebooks
-from pipeline.running.run import run
+from pipeline.running import codebooks, run
 from pipeline.sinks.pyramid import level_shapes, stages
 from pipeline.sinks.sink import sink_of
 from pipeline.sinks.zarr_store import shard_px
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import publishing
 from tests.rasters import label_array, level_arrays, noise, patchy_labels, write_geotiff
 from tests.strategies import codebook
 
@@ -238,7 +237,7 @@ def test_labels_in_the_former_format_stay_until_those_in_the_other_are_whole(sou
         usual(here, there)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "finish", lambda *_: (_ for _ in ()).throw(StorageError("full")))
+        patch.setattr(publishing, "finish", lambda *_: (_ for _ in ()).throw(StorageError("full")))
         with pytest.raises(StorageError):
             run(RunConfig(**options, format="zarr"))
     assert cog.exists()

@@ -1,4 +1,4 @@
-"""The demo: the built-in scene, segmented end to end and compared with its known truth."""
+"""The `demo` command: segments the built-in scene and compares the labels with the known truth."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pipeline.commands.demo import scene
-from pipeline.commands.demo import score as truth
+from pipeline.commands.demo.score import draw_comparison, score_labels
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.events import progress
@@ -14,17 +14,17 @@ from pipeline.running.run import run
 
 
 def demo(config: RunConfig, out: Path) -> str:
-    """Make the scene in OUT, run on it, and say how well the labels match; gives lines for people.
+    """Make the scene in OUT and segment it; returns lines that say how well labels and truth agree.
 
     Raises
     ------
     UsageError
         If OUT cannot be written.
     """
-    image, known, labels = out / "input" / "scene.tif", out / "input" / "truth.tif", out / "labels"
+    image, truth, labels = out / "input" / "scene.tif", out / "input" / "truth.tif", out / "labels"
     try:
         image.parent.mkdir(parents=True, exist_ok=True)
-        scene.write_scene(scene.Scene(), image, known)
+        scene.write_scene(scene.Scene(), image, truth)
     except OSError as error:
         raise UsageError(f"{out}: cannot write there ({error.strerror}); choose another OUT") from None
     start = time.perf_counter()
@@ -37,9 +37,9 @@ def demo(config: RunConfig, out: Path) -> str:
         display.close()
     seconds = time.perf_counter() - start
     result = labels / "scene.tif"
-    score = truth.score(result, known)
+    score = score_labels(result, truth)
     picture = out / "demo.png"
-    truth.picture(image, result, known, picture)
+    draw_comparison(image, result, truth, picture)
     return (
         f"accuracy {score.accuracy:.2f}, mean IoU {score.mean_iou:.2f} against the known truth "
         f"({segments} segments, {score.rule})\n"

@@ -1,7 +1,8 @@
 """The built-in demo scene: a synthetic orthophoto with known truth, made window by window.
 
 A pixel is a pure function of its position, the scene's size and its seed, so windows of any shape agree.
-There is no sine and no matrix product in it, which processors round differently: all give the same scene.
+Sines and matrix products are avoided because processors round them differently: the scene is bit-identical
+on all of them.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _CLASS, _ROWS, _GRAIN, _TREES = _SURFACES[:, (0, 4, 5, 6)].T
 _CROPS = np.array([5, 5, 6, 6, 7, 7, 8, 10, 10, 11, 12, 12])
 _ROOFS = np.array([17, 17, 18, 18, 19, 20, 20, 21])
 _FIELD, _TOWN, _WORKS, _POND = range(4)
-_COVER = np.array([0, 9, 15, 7])  # what the ground of a block bears, by use ...
+_COVER = np.array([0, 9, 15, 7])  # surface of a block's ground, by use ...
 _LOT = np.array([86, 86, 150, 86], np.float32)  # ... and the size of its lots
 # Lengths below are in layout units: pixels of a scene of the default size or larger.
 _COS, _SIN, _BLOCK = 24 / 25, 7 / 25, (520, 430)  # direction of the road grid, mean size of its blocks
@@ -70,7 +71,7 @@ def _wave(t: Plane) -> Plane:
 
 
 def _cells(v: Plane, size: float, salt: int) -> tuple[Plane, Plane, Plane]:
-    """Cells of unequal length along an axis: each point's cell, and how far off the cell's two ends are."""
+    """Cells of unequal length along an axis: each point's cell, and its distances to the cell's two ends."""
     i = np.floor(v / size).astype(np.int64)
     numbers = np.arange(i.min() - 1, i.max() + 3)
     ends = (numbers.astype(np.float32) + 0.35 * _uniform(numbers, 0, salt)) * size
@@ -117,8 +118,8 @@ class _Ground:
     """The ground without trees where rows `y` and columns `x` cross.
 
     `surface` (row of `_SURFACES`), `gain` (brightness) and `use` (of the block) have shape (len(y), len(x)).
-    So have, for each of the two directions of the road grid, `axes`, the position in layout units; `number`,
-    the block; `near` and `far`, how far off the block's ends are.
+    The following have that shape for each of the two directions of the road grid: `axes`, the position in
+    layout units; `number`, the block; `near` and `far`, the distances to the block's ends.
     """
 
     def __init__(self, scene: Scene, y: Plane, x: Plane) -> None:
@@ -159,13 +160,13 @@ class _Ground:
         turned = (_uniform(i, j, self.salt + 6) < 0.5)[self.block]
         count = np.floor(2 + 3 * _uniform(i, j, self.salt + 7))[self.block]
         near, far, across = (np.where(turned, *pair) for pair in (self.near, self.far, self.axes))
-        place = near / (near + far) * count
-        parcel = self.block * 4 + place.astype(np.int64)
+        position = near / (near + far) * count
+        parcel = self.block * 4 + position.astype(np.int64)
         drawn = _uniform(i[:, None] * 4 + np.arange(4), j[:, None], self.salt + 8).ravel()
         surface = _CROPS[(drawn * len(_CROPS)).astype(np.int64)][parcel]
         gain = (0.91 + drawn * 997 % 0.18)[parcel] * (1 + _ROWS[surface] * _wave(across * (self.unit / 7.3)))
         gain[(np.abs(np.abs(across / 96 % 1 - 0.5) - 0.05) < 0.018) & (surface != 7)] *= 0.86
-        edge = place % 1 * (near + far) < 6 * count
+        edge = position % 1 * (near + far) < 6 * count
         surface[edge], gain[edge] = 7, 0.88
         u, v = self.u, self.v
         corner = np.maximum(1.1 - 9 * ((u - 0.86) ** 2 + (v - 0.98) ** 2), 0.9 - 14 * (u**2 + (v - 0.3) ** 2))
@@ -181,16 +182,16 @@ class _Ground:
         near, far = ([n.flat[at] - 22 for n in pair] for pair in (self.near, self.far))
         lot = _LOT[self.use.flat[at]]
         surface, gain = _roofs(near, far, lot, key)
-        for part in (0.3, 0.55, 0.8, 1.0):  # a box's shadow, in steps shorter than a house
-            back = [n - part * step for n, step in zip(near, _SUN, strict=True)]
-            ahead = [n + part * step for n, step in zip(far, _SUN, strict=True)]
+        for share in (0.3, 0.55, 0.8, 1.0):  # a box's shadow, in steps shorter than a house
+            back = [n - share * step for n, step in zip(near, _SUN, strict=True)]
+            ahead = [n + share * step for n, step in zip(far, _SUN, strict=True)]
             self.gain.flat[at[(_roofs(back, ahead, lot, key)[0] >= 17) & (surface < 17)]] = 0.55
         at, surface, gain = (values[surface > 0] for values in (at, surface, gain))
         self.surface.flat[at] = surface
         self.gain.flat[at] *= gain
 
     def water(self) -> Plane:
-        """A river from the upper to the lower edge, and ponds, with green banks; True where wet or bank."""
+        """Add a river from top to bottom, and ponds, with green banks; returns True on water and banks."""
         bend, swell = (_noise(self.y, np.zeros(1), cell * self.unit, self.salt + 11) for cell in (400, 300))
         middle = self.scene.width * (0.25 + 0.05 * _wave(0.9 * self.v)) / self.unit + 90 * bend
         river = 62 + 15 * swell - np.abs(self.x / self.unit - middle)
@@ -221,13 +222,13 @@ class _Ground:
 
 
 def _roofs(near: list[Plane], far: list[Plane], lot: Plane, key: Plane) -> tuple[Plane, Plane]:
-    """Surface (0: none) and brightness of roofs and drives, at points this far off a block's ends."""
+    """Surface (0: none) and brightness of roofs and drives, at given distances to a block's ends."""
     counts = [np.maximum(np.floor((n + f) / lot), 1) for n, f in zip(near, far, strict=True)]
     spots = [n / (n + f) * count for n, f, count in zip(near, far, counts, strict=True)]
     i, j = (np.floor(spot).astype(np.int64) for spot in spots)
     drawn = grid_hash(3, i + key.astype(np.int64), j)
     f = [(drawn >> np.uint64(16 * k) & np.uint64(1023)).astype(np.float32) / 1024 for k in range(4)]
-    # from -1 to 1 over the roof: the way from its middle by half its size, both drawn for the lot
+    # -1 to 1 across the roof: distance from its middle over half its size; both are random for each lot
     p, q = ((spot % 1 - 0.44 - 0.14 * f[2]) / (0.26 + 0.12 * f[k]) for k, spot in enumerate(spots))
     reach = np.maximum(np.abs(p), np.abs(q))
     inside = (i >= 0) & (i < counts[0]) & (j >= 0) & (j < counts[1])
@@ -242,7 +243,7 @@ def _roofs(near: list[Plane], far: list[Plane], lot: Plane, key: Plane) -> tuple
 
 
 def _plant(ground: _Ground) -> None:
-    """Set trees and their shadows, at most one per square of a grid, by what grows on the ground there."""
+    """Add trees and their shadows, at most one per square of a grid; the surface decides how many."""
     s, t = (v / (_TREE * ground.unit) - 0.5 for v in (ground.y, ground.x))
     i, j = np.floor(s).astype(np.int64), np.floor(t).astype(np.int64)
     rows, cols = np.arange(i[0], i[-1] + 2), np.arange(j[0], j[-1] + 2)
@@ -266,7 +267,7 @@ def _plant(ground: _Ground) -> None:
 
 
 def _photo(ground: _Ground) -> tuple[U8, U8]:
-    """Pixels and truth of the ground, as `Scene.window` returns them, once trees are planted on it."""
+    """Plant trees on the ground; returns its pixels and truth as `Scene.window` does."""
     _plant(ground)
     surface, y, x = ground.surface, ground.y, ground.x
     bits = grid_hash(ground.salt + 30, y[:, None], x)
@@ -275,7 +276,7 @@ def _photo(ground: _Ground) -> tuple[U8, U8]:
     gain = ground.gain * (1 + 0.05 * ground.noise(170, 31) + _GRAIN[surface] * grain)
     haze = (5 * ground.u - 6 * ground.v).astype(np.float32) + 2 * ground.noise(900, 34)
     rgb = np.empty((3, *surface.shape), np.uint8)
-    for k, sky in enumerate((2, 6, 16)):  # what is shaded is lit by the blue sky
+    for k, sky in enumerate((2, 6, 16)):  # shaded surfaces are lit by the blue sky
         rgb[k] = np.clip(_SURFACES[:, 1 + k][surface] * gain + sky * (1 - gain) + haze + 2 * fine[k], 1, 255)
     u = ground.u + 0.004 * _noise(y, np.zeros(1), 45 * ground.unit, ground.salt + 35)
     v = ground.v + 0.004 * _noise(np.zeros(1), x, 45 * ground.unit, ground.salt + 36)
@@ -286,14 +287,14 @@ def _photo(ground: _Ground) -> tuple[U8, U8]:
 def write_scene(scene: Scene, image: Path, truth: Path) -> None:
     """Write a scene and its truth as GeoTIFFs on one grid, strip by strip; each file appears whole."""
     import rasterio
-    from rasterio.windows import Window as Place
+    from rasterio.windows import Window as FileWindow
 
     grid = {"width": scene.width, "height": scene.height, "crs": "EPSG:32633"}
     grid["transform"] = rasterio.Affine(0.2, 0, 412000, 0, -0.2, 5655000)
     storage = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "predictor": 2, "zlevel": 1}
     storage |= {"tiled": True, "blockxsize": CELL_PX, "blockysize": CELL_PX}
     with (
-        whole_file(image) as first,  # these only lend their names: GDAL makes the files anew
+        whole_file(image) as first,  # only for their names: GDAL creates the files again
         whole_file(truth) as second,
         rasterio.open(first.name, "w", count=3, nodata=0, photometric="RGB", **grid, **storage) as pixels,
         rasterio.open(second.name, "w", count=1, nodata=NODATA, **grid, **storage) as classes,
@@ -301,5 +302,5 @@ def write_scene(scene: Scene, image: Path, truth: Path) -> None:
         for row in range(0, scene.height, CELL_PX):
             height = min(CELL_PX, scene.height - row)
             rgb, true = scene.window(row, 0, height, scene.width)
-            pixels.write(rgb, window=Place(0, row, scene.width, height))
-            classes.write(true, 1, window=Place(0, row, scene.width, height))
+            pixels.write(rgb, window=FileWindow(0, row, scene.width, height))
+            classes.write(true, 1, window=FileWindow(0, row, scene.width, height))

@@ -1,4 +1,4 @@
-"""Labels beside a known truth: how well they agree, and a picture of both."""
+"""How well labels agree with a known truth, and an image of both."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Score:
     Parameters
     ----------
     accuracy
-        Share of the pixels with a truth that are right once labels are matched to classes.
+        Share of correct pixels, of those with a truth, after labels are matched to classes.
     mean_iou
         Intersection over union, averaged over the classes in the truth.
     matching
-        The class that each label stands for.
+        The class that each label is matched to.
     rule
         How labels were matched: "one-to-one" (best possible) or "many-to-one" (each to its commonest class).
     """
@@ -35,7 +35,7 @@ class Score:
     rule: str
 
 
-def score(labels: Path, truth: Path) -> Score:
+def score_labels(labels: Path, truth: Path) -> Score:
     """Compare a label file with the truth over the whole raster; a pixel without a label is wrong.
 
     Parameters
@@ -44,7 +44,7 @@ def score(labels: Path, truth: Path) -> Score:
         Rasters of one size, uint8, 255 = nodata.
     """
     import rasterio
-    from rasterio.windows import Window as Place
+    from rasterio.windows import Window as FileWindow
     from scipy.optimize import linear_sum_assignment
 
     counts = np.zeros(256 * 256, np.int64)
@@ -52,9 +52,9 @@ def score(labels: Path, truth: Path) -> Score:
         if (first.shape, first.dtypes[0]) != (second.shape, "uint8"):
             raise ValueError(f"{labels}: {first.dtypes[0]} {first.shape}; it must be uint8 {second.shape}")
         for row in range(0, first.height, CELL_PX):
-            place = Place(0, row, first.width, min(CELL_PX, first.height - row))
-            found, true = (file.read(1, window=place).astype(np.int64) for file in (first, second))
-            counts += np.bincount((true * 256 + found).ravel(), minlength=counts.size)
+            strip = FileWindow(0, row, first.width, min(CELL_PX, first.height - row))
+            label, true = (file.read(1, window=strip).astype(np.int64) for file in (first, second))
+            counts += np.bincount((true * 256 + label).ravel(), minlength=counts.size)
     table = counts.reshape(256, 256)[: len(CLASS_NAMES)]
     used = np.flatnonzero(table[:, :NODATA].any(axis=0))
     one_to_one = len(used) <= len(CLASS_NAMES)
@@ -62,7 +62,7 @@ def score(labels: Path, truth: Path) -> Score:
         classes, picked = linear_sum_assignment(table[:, used], maximize=True)
     else:
         classes, picked = table[:, used].argmax(axis=0), np.arange(len(used))
-    predicted = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)), np.int64)  # true class by class of the label
+    predicted = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)), np.int64)  # (true class, class of the label)
     np.add.at(predicted.T, classes, table[:, used[picked]].T)
     right, size = np.diag(predicted), table.sum(axis=1)
     union = size + predicted.sum(axis=0) - right
@@ -72,7 +72,7 @@ def score(labels: Path, truth: Path) -> Score:
     return Score(float(right.sum() / size.sum()), iou, matching, rule)
 
 
-def picture(image: Path, labels: Path, truth: Path, out: Path, side: int = 700) -> None:
+def draw_comparison(image: Path, labels: Path, truth: Path, out: Path, side: int = 700) -> None:
     """Draw scene, labels (in the colours of their file) and truth side by side as PNG, `side` pixels each."""
     import rasterio
     from PIL import Image, ImageDraw

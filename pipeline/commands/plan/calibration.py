@@ -12,28 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any
 
 from engine.grid import Window
-from pipeline.commands.plan.forecast import (
-    ASSEMBLE,
-    CHECK,
-    FINISH,
-    LABEL,
-    MERGE,
-    PUBLISH,
-    Phase,
-    Rates,
-    Taken,
-    Work,
-)
+from pipeline.commands.plan.forecast import Phase, Rates, Taken, Work
 from pipeline.commands.plan.measured_parts import Grid, Samples
+from pipeline.config import RunConfig
 from pipeline.running import schedule
+from pipeline.running.record import provenance
+from pipeline.running.task import Task, TaskKind
 from pipeline.tasks import assembling
 from pipeline.tasks.job import Job
-from pipeline.tasks.labelling import label_window
 from pipeline.tasks.units import UnitsDone
 from pipeline.workers.pool import Pool
 
@@ -87,12 +78,12 @@ def phases(job: Job) -> list[Phase]:
     pixels = job.view.region.pixels
     checks = [window.pixels for _, window in assembling.checks(job)]
     return [
-        Phase(LABEL, Grid.of(job).count, pixels),
-        *(Phase(MERGE, s.rows * s.cols, s.height * s.width) for s in job.stages[1:]),
-        Phase(ASSEMBLE, 1, pixels),
-        Phase(CHECK, len(checks), sum(checks)),
-        Phase(FINISH, 1, pixels),
-        Phase(PUBLISH, 1, pixels),
+        Phase(TaskKind.LABEL, Grid.of(job).count, pixels),
+        *(Phase(TaskKind.MERGE, s.rows * s.cols, s.height * s.width) for s in job.stages[1:]),
+        Phase(TaskKind.ASSEMBLE, 1, pixels),
+        Phase(TaskKind.CHECK, len(checks), sum(checks)),
+        Phase(TaskKind.FINISH, 1, pixels),
+        Phase(TaskKind.PUBLISH, 1, pixels),
     ]
 
 
@@ -119,29 +110,30 @@ def calibrate(jobs: Sequence[Job], pool: Pool, memory_limit: int | None) -> Cali
     memory_limit
         As in the run.
     """
-    heard = _Heard(shared=shares_threads(jobs[0], pool))
-    watching = _Watching(pool.executor, pool.count, pool.threads, pool.dashboard, heard=heard)
-    parts = _Parts(Samples(jobs), jobs[0].kernel.cell_px, heard, pool.count)
+    stopwatch = _Stopwatch(pool, shared=shares_threads(jobs[0], pool))
+    parts = _Parts(Samples(jobs), jobs[0].kernel.cell_px, stopwatch, pool.count)
     start, error = time.perf_counter(), None
+    observer = schedule.BatchObserver()
     for outcome in schedule.drive(
-        parts.begun(), watching, lambda _: {}, _ignore, _ignore, _ignore, memory_limit
+        parts.begun(),
+        pool,
+        lambda tally: provenance(tally, RunConfig()),
+        observer,
+        memory_limit,
+        stopwatch.submit,
     ):
         error = error or outcome.error
     wall_s = time.perf_counter() - start
-    largest = max((one.pixels for one in heard.taken if one.kind == LABEL), default=0)
-    return Calibration(heard.taken, wall_s, work_of(parts.jobs, pool), largest, error)
-
-
-def _ignore(*_: object) -> None:
-    """Progress that nobody hears of."""
+    largest = max((task.pixels for task in stopwatch.taken if task.kind is TaskKind.LABEL), default=0)
+    return Calibration(stopwatch.taken, wall_s, work_of(parts.jobs, pool), largest, error)
 
 
 class _Parts:
     """The parts to measure, one after the other, of a size that suits what is known by then."""
 
-    def __init__(self, samples: Samples, cell_px: int, heard: _Heard, workers: int) -> None:
+    def __init__(self, samples: Samples, cell_px: int, stopwatch: _Stopwatch, workers: int) -> None:
         self._samples = samples
-        self._heard = heard
+        self._stopwatch = stopwatch
         self._workers = workers
         self._cell = cell_px**2
         self._largest = self._cell
@@ -152,7 +144,7 @@ class _Parts:
         start = time.perf_counter()
         while self._samples.left:
             spent = time.perf_counter() - start
-            rates = Rates.of(self._heard.so_far())
+            rates = Rates.of(self._stopwatch.so_far())
             if self.jobs and (spent > LIMIT_S or (spent > _LEAST_S and self._steady(rates))):
                 return
             part = self._samples.next(self._pixels(rates))
@@ -161,9 +153,9 @@ class _Parts:
             yield part
 
     def _pixels(self, rates: Rates) -> int:
-        if LABEL not in rates.lines:
+        if TaskKind.LABEL not in rates.lines:
             return self._cell
-        pace = rates.lines[LABEL]
+        pace = rates.lines[TaskKind.LABEL]
         affordable = (_PART_S * self._workers - pace.each) / max(pace.per_pixel, 1e-12)
         return max(self._cell, int(min(affordable, _GROWTH * self._largest)))
 
@@ -171,34 +163,8 @@ class _Parts:
         return rates.measured >= 4 * self._workers and rates.spread / rates.measured**0.5 < _STEADY
 
 
-@dataclass
-class _Heard:
-    """What tasks took, as they end in whatever thread."""
-
-    shared: bool
-    taken: list[Taken] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def so_far(self) -> list[Taken]:
-        """Those that ended."""
-        with self._lock:
-            return list(self.taken)
-
-    def add(self, function: Callable[..., Any], arguments: tuple[Any, ...], ended: _Ended) -> None:
-        """Note a task."""
-        job, result = arguments[0], ended.result
-        window = next((a for a in arguments[1:] if isinstance(a, Window)), job.view.region)
-        seconds, parts = ended.seconds, (0.0, 0.0, 0.0, 0.0)
-        if isinstance(result, UnitsDone):
-            parts = astuple(result.effort)
-            # windows that share their threads last as long as each other; what was done for each is known
-            seconds = sum(parts) if self.shared and function is label_window else seconds
-        with self._lock:
-            self.taken.append(Taken(function.__name__, ended.worker, window.pixels, seconds, parts))
-
-
 @dataclass(frozen=True)
-class _Ended:
+class _Timed:
     """A task's result, who did it, and how long it took there."""
 
     result: Any
@@ -206,32 +172,42 @@ class _Ended:
     seconds: float
 
 
-def _timed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Ended:
+def _timed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Timed:
     start = time.perf_counter()
     result = function(*arguments)
-    return _Ended(result, (os.getpid(), threading.get_ident()), time.perf_counter() - start)
+    return _Timed(result, (os.getpid(), threading.get_ident()), time.perf_counter() - start)
 
 
-@dataclass(frozen=True)
-class _Watching(Pool):
-    """Workers whose tasks are timed where they are done."""
+class _Stopwatch:
+    """Gives tasks to workers and keeps what they took there.
 
-    heard: _Heard = field(kw_only=True)
+    Parameters
+    ----------
+    pool
+        The workers.
+    shared
+        Whether windows under way at a time share the threads of their process.
+    """
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def __init__(self, pool: Pool, *, shared: bool) -> None:
+        self._pool = pool
+        self._shared = shared
+        self._lock = threading.Lock()
+        self.taken: list[Taken] = []
+
+    def so_far(self) -> list[Taken]:
+        """Return what tasks took that have ended."""
+        with self._lock:
+            return list(self.taken)
+
+    def submit(self, task: Task) -> Future[Any]:
         """Have a task done and timed."""
         outer: Future[Any] = Future()
-        inner = self.executor.submit(_timed, function, arguments)
-        inner.add_done_callback(partial(self._pass_on, outer, function, arguments))
+        inner = self._pool.submit(_timed, task.function, task.arguments)
+        inner.add_done_callback(partial(self._pass_on, outer, task))
         return outer
 
-    def _pass_on(
-        self,
-        outer: Future[Any],
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        inner: Future[_Ended],
-    ) -> None:
+    def _pass_on(self, outer: Future[Any], task: Task, inner: Future[_Timed]) -> None:
         if inner.cancelled():
             outer.cancel()
         if not outer.set_running_or_notify_cancel():
@@ -239,6 +215,16 @@ class _Watching(Pool):
         if (error := inner.exception()) is not None:
             outer.set_exception(error)
             return
-        ended = inner.result()
-        self.heard.add(function, arguments, ended)
-        outer.set_result(ended.result)
+        self._add(task, inner.result())
+        outer.set_result(inner.result().result)
+
+    def _add(self, task: Task, timed: _Timed) -> None:
+        job, result = task.arguments[0], timed.result
+        window = next((a for a in task.arguments[1:] if isinstance(a, Window)), job.view.region)
+        seconds, parts = timed.seconds, (0.0, 0.0, 0.0, 0.0)
+        if isinstance(result, UnitsDone):
+            parts = astuple(result.effort)
+            # windows that share their threads last as long as each other; what was done for each is known
+            seconds = sum(parts) if self._shared and task.kind is TaskKind.LABEL else seconds
+        with self._lock:
+            self.taken.append(Taken(task.kind, timed.worker, window.pixels, seconds, parts))

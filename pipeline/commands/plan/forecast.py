@@ -6,15 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-LABEL, MERGE, ASSEMBLE, CHECK, FINISH, PUBLISH = (
-    "label_window",
-    "merge_unit",
-    "assemble",
-    "check",
-    "finish",
-    "publish",
-)
-_SINGLE = (ASSEMBLE, FINISH, PUBLISH)
+from pipeline.running.task import TaskKind
+
+_SINGLE = (TaskKind.ASSEMBLE, TaskKind.FINISH, TaskKind.PUBLISH)
 """Of these a raster has one, for which its other phases wait."""
 
 
@@ -25,7 +19,7 @@ class Taken:
     Parameters
     ----------
     kind
-        Name of its function.
+        What it did.
     worker
         Who did it.
     pixels
@@ -36,7 +30,7 @@ class Taken:
         Of labelling: seconds of reading, labelling, encoding and writing.
     """
 
-    kind: str
+    kind: TaskKind
     worker: tuple[int, int]
     pixels: int
     seconds: float
@@ -75,7 +69,7 @@ class Line:
 class Phase:
     """Tasks of a raster that may be done side by side: of which kind, how many, pixels of all of them."""
 
-    kind: str
+    kind: TaskKind
     tasks: int
     pixels: int
 
@@ -98,7 +92,7 @@ class Rates:
         Labelling tasks behind that.
     """
 
-    lines: Mapping[str, Line]
+    lines: Mapping[TaskKind, Line]
     cold_s: float = 0.0
     parts: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     spread: float = 0.0
@@ -107,9 +101,9 @@ class Rates:
     @classmethod
     def of(cls, taken: Iterable[Taken]) -> Rates:
         """The rates of tasks in the order in which they ended."""
-        cold: dict[str, list[Taken]] = {}
-        warm: dict[str, list[Taken]] = {}
-        seen: set[tuple[str, object]] = set()
+        cold: dict[TaskKind, list[Taken]] = {}
+        warm: dict[TaskKind, list[Taken]] = {}
+        seen: set[tuple[TaskKind, object]] = set()
         for one in taken:
             key = one.kind, None if one.kind in _SINGLE else one.worker
             (warm if key in seen else cold).setdefault(one.kind, []).append(one)
@@ -124,15 +118,19 @@ class Rates:
             max(0.0, sum(t.seconds - lines[kind].of(t.pixels) for t in first) / len(first))
             for kind, first in cold.items()
         )
-        labelled = warm.get(LABEL) or cold.get(LABEL, [])
+        labelled = warm.get(TaskKind.LABEL) or cold.get(TaskKind.LABEL, [])
         whole = sum(t.seconds for t in labelled) or 1.0
         read, label, encode, write = (sum(t.parts[i] for t in labelled) / whole for i in range(4))
-        if LABEL in lines:
+        if TaskKind.LABEL in lines:
             # a unit of a later stage is put together, encoded and written as a chunk is
-            line = lines[LABEL]
-            lines[MERGE] = Line(line.each * (encode + write), line.per_pixel * (encode + write))
+            line = lines[TaskKind.LABEL]
+            lines[TaskKind.MERGE] = Line(line.each * (encode + write), line.per_pixel * (encode + write))
         return cls(
-            lines, cold_s, (read, label, encode, write), _spread(labelled, lines.get(LABEL)), len(labelled)
+            lines,
+            cold_s,
+            (read, label, encode, write),
+            _spread(labelled, lines.get(TaskKind.LABEL)),
+            len(labelled),
         )
 
     def seconds(self, phases: Iterable[Phase]) -> float:
@@ -174,14 +172,14 @@ class Work:
 
     def _phase_s(self, phase: Phase, rates: Rates) -> float:
         seconds = rates.seconds([phase])
-        if self.shared and phase.kind == LABEL:
+        if self.shared and phase.kind == TaskKind.LABEL:
             return seconds / self.workers
         rounds = -(-phase.tasks // self.workers)
         return seconds / max(1, phase.tasks) * rounds
 
     def labelling(self) -> tuple[int, int]:
         """Tasks of labelling, and their pixels."""
-        found = [p for phases in self.rasters for p in phases if p.kind == LABEL]
+        found = [p for phases in self.rasters for p in phases if p.kind == TaskKind.LABEL]
         return sum(p.tasks for p in found), sum(p.pixels for p in found)
 
 
@@ -225,7 +223,7 @@ def forecast(work: Work, rates: Rates, times: Times) -> Forecast:
     fixed = times.start_s + times.end_s + rates.cold_s
     fixed += times.raster_s * len(work.rasters) + times.fit_s * times.fits
     tasks, pixels = work.labelling()
-    labelling = rates.lines.get(LABEL, Line()).of(pixels, tasks) / work.workers
+    labelling = rates.lines.get(TaskKind.LABEL, Line()).of(pixels, tasks) / work.workers
     # the mean of what was measured is off, and so is the mean of what is to come
     off = 2 * rates.spread * math.sqrt(1 / max(1, rates.measured) + 1 / max(1, tasks)) * labelling
     return Forecast(fixed + span, fixed + max(0.0, span - off), fixed + span + off)

@@ -1,24 +1,19 @@
-"""`plan`: what a run would do, before it does it; measured on parts of the rasters themselves."""
+"""The `plan` command: forecasts a run from measurements on parts of its rasters."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
 from engine.kernel import Kernel
 from pipeline.commands.plan.calibration import Calibration, calibrate, work_of
-from pipeline.commands.plan.forecast import ASSEMBLE, FINISH, LABEL, Forecast, Times, Work, forecast
+from pipeline.commands.plan.forecast import Forecast, Times, Work, forecast
 from pipeline.commands.plan.measured_parts import Grid
+from pipeline.commands.plan.scratch import scratch
 from pipeline.commands.plan.trial_fit import Fits, trial_fits
 from pipeline.config import RunConfig
 from pipeline.cost import disk
@@ -27,43 +22,44 @@ from pipeline.cost.text import bytes_text
 from pipeline.cost.timing import Effort
 from pipeline.fitting.codebook import check_alike
 from pipeline.graph.loading import graph_beside
-from pipeline.kernels import as_fitted, device_of, kernel_for, load_codebook
-from pipeline.process import signals, startup
+from pipeline.kernels import as_fitted, kernel_for, load_codebook
+from pipeline.process import startup
 from pipeline.process.memory import Footprint
-from pipeline.running.inputs import Input, open_inputs
+from pipeline.running.inputs import Input, Opened, open_inputs
+from pipeline.running.task import TaskKind
 from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
 from pipeline.tasks.job import Job, job_of
 from pipeline.workers import pool as workers
 
-# what a window's task holds beside its pixels, in bytes a pixel: labels, their tiles, encoded parts
+# bytes per pixel that a window's task holds beside the pixels: labels, their tiles, encoded tiles
 _LABEL_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do.
+    """Forecast of a run.
 
     Parameters
     ----------
     rasters, pixels, chunks, tasks
-        How much there is.
+        Their numbers.
     halo_px
         Pixels read beyond each window.
     workers
-        How many, and what kind.
+        Number and kind of the workers.
     seconds
-        Estimate of the whole run, from parts that were measured.
+        Estimated duration of the whole run, from measured parts.
     seconds_low, seconds_high
-        Between these it is, nineteen times of twenty, as far as windows differ from each other.
+        95 % interval of `seconds`, as far as windows differ from each other.
     peak_bytes
-        Estimate of the memory of all processes at their peak.
+        Estimated peak memory of all processes.
     output_bytes
-        Estimate of what the outputs take on disk.
+        Estimated disk space of the outputs.
     working_bytes
-        Estimate of what the run takes there on top while it works.
+        Estimated temporary disk space in addition, during the run.
     budget
-        What the time will go to, as a run reports it.
+        Forecast of where the time will go, in the form in which a run reports it.
     """
 
     rasters: int
@@ -81,12 +77,12 @@ class Plan:
     budget: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """As one JSON object."""
+        """The plan as one JSON object."""
         rounded = {name: round(getattr(self, name), 2) for name in ("seconds", "seconds_low", "seconds_high")}
         return {**asdict(self), **rounded}
 
     def text(self) -> str:
-        """As lines for people."""
+        """The plan as lines for people."""
         return (
             f"rasters  {self.rasters}, {self.pixels / 1e6:.1f} Mpx\n"
             f"chunks   {self.chunks} in {self.tasks} tasks, halo {self.halo_px} px\n"
@@ -105,87 +101,119 @@ def _seconds(value: float) -> str:
 
 
 def plan(config: RunConfig) -> Plan:
-    """Plan a run: open the rasters, fit, segment parts of them in a folder that is deleted, and scale up.
+    """Plan a run: open the rasters, fit, segment parts of them in a temporary folder, and scale up.
 
     Raises
     ------
     UsageError
         As `run` would.
     RasterError
-        If no source can be opened, or nothing of any can be segmented.
+        If no source can be opened, or no part of any can be segmented.
     """
-    clock = _Clock()
-    staff = workers.parse(config.workers)
-    with Footprint() as footprint, _scratch(config.out) as folder:
-        with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
-            saved = load_codebook(config.codebook) if config.codebook else None
-            kernel = kernel_for(config, saved)
-            opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)
-            inputs = opened.inputs
-            if not inputs:
-                raise opened.failures[0][1]
-            clock.opened()
-            if saved is None and config.codebook_scope == "batch":
-                check_alike([i.view for i in inputs])
-            fits = _fits(config, kernel, inputs, saved, pool)
-            jobs = [_job(config, one, kernel, codebook, folder, pool) for one, codebook in fits.inputs]
-            clock.begun()
-            measured = calibrate(jobs, pool, config.memory_limit)
-            if not measured.taken:
-                raise measured.error or opened.failures[0][1]
-            clock.mapped()
-        clock.closed()
-    # where each raster has its own codebook, some stand for all
-    every = [_job(config, one, kernel, fits.inputs[0][1], folder, pool) for one in inputs]
-    refits = len(inputs) - 1 if saved is None and config.codebook_scope == "raster" else 0
-    times = Times(
-        start_s=clock.start_s - fits.spent_s + fits.first_s,
-        end_s=clock.end_s,
-        raster_s=measured.raster_s,
-        fit_s=fits.each_s,
-        fits=refits,
-    )
-    work = work_of(every, pool)
-    found = forecast(work, measured.rates, times)
+    measured = _measure(config)
+    jobs, staff, fits, kernel = measured.jobs, measured.staff, measured.fits, measured.kernel
+    work = work_of(jobs, measured.pool)
+    times = _times(config, measured)
+    duration = forecast(work, measured.calibration.rates, times)
     need = disk.estimate(
-        (disk.Extent(job.view.region.pixels, job.chunks) for job in every),
+        (disk.Extent(job.view.region.pixels, job.chunks) for job in jobs),
         fits.inputs[0][1].segments,
         kernel.stride_px,
         config.format,
     )
     return Plan(
-        rasters=len(inputs),
-        pixels=sum(job.view.region.pixels for job in every),
-        chunks=sum(job.chunks for job in every),
+        rasters=len(jobs),
+        pixels=sum(job.view.region.pixels for job in jobs),
+        chunks=sum(job.chunks for job in jobs),
         tasks=sum(phase.tasks for phases in work.rasters for phase in phases),
         halo_px=kernel.halo_px,
         workers=f"{staff.count} {staff.kind}",
-        seconds=found.seconds,
-        seconds_low=found.low,
-        seconds_high=found.high,
-        peak_bytes=footprint.peak_bytes + _beyond(every, measured, staff.count),
+        seconds=duration.seconds,
+        seconds_low=duration.low,
+        seconds_high=duration.high,
+        peak_bytes=measured.footprint.peak_bytes + _larger_windows(jobs, measured.calibration, staff.count),
         output_bytes=need.output_bytes,
         working_bytes=need.working_bytes,
-        budget=budget(
-            _spent(found, work, measured, times, fits, clock),
-            Setting(
-                workers=staff.count,
-                cores=workers.usable_cores(),
-                rasters=len(inputs),
-                windows=work.labelling()[0],
-                method=config.method,
-                resolution=None if config.model else config.resolution,
-                device=device_of(kernel),
-                chunk_px=config.chunk_size,
-                remote=any(is_remote(f) for s in opened.sources for f in s.files),
-                refitted=saved is None,
-            ),
-        ),
+        budget=budget(_spent(duration, work, measured, times), _setting(config, measured, work)),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a plan measured on parts of the rasters, and the jobs of the whole rasters."""
+
+    staff: workers.Workers
+    pool: workers.Pool
+    kernel: Kernel
+    opened: Opened
+    fits: Fits
+    refitted: bool
+    jobs: list[Job]
+    calibration: Calibration
+    footprint: Footprint
+    clock: _Clock
+
+
+def _measure(config: RunConfig) -> _Measured:
+    """Open the rasters, fit, and segment parts of them."""
+    clock = _Clock()
+    staff = workers.parse(config.workers)
+    with Footprint() as footprint, scratch(config.out) as folder:
+        with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
+            saved = load_codebook(config.codebook) if config.codebook else None
+            kernel = kernel_for(config, saved)
+            opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)
+            if not opened.inputs:
+                raise opened.failures[0][1]
+            clock.opened()
+            if saved is None and config.codebook_scope == "batch":
+                check_alike([i.view for i in opened.inputs])
+            fits = _fits(config, kernel, opened.inputs, saved, pool)
+            fitted_jobs = [
+                _job(config, raster, kernel, codebook, folder, pool) for raster, codebook in fits.inputs
+            ]
+            clock.begun()
+            calibration = calibrate(fitted_jobs, pool, config.memory_limit)
+            if not calibration.taken:
+                raise calibration.error or opened.failures[0][1]
+            clock.mapped()
+        clock.closed()
+    # where each raster has its own codebook, one codebook stands for all of them here
+    codebook = fits.inputs[0][1]
+    jobs = [_job(config, raster, kernel, codebook, folder, pool) for raster in opened.inputs]
+    return _Measured(staff, pool, kernel, opened, fits, saved is None, jobs, calibration, footprint, clock)
+
+
+def _times(config: RunConfig, measured: _Measured) -> Times:
+    """Times of the run that do not depend on its windows."""
+    clock, fits = measured.clock, measured.fits
+    each_refitted = measured.refitted and config.codebook_scope == "raster"
+    return Times(
+        start_s=clock.start_s - fits.spent_s + fits.first_s,
+        end_s=clock.end_s,
+        raster_s=measured.calibration.raster_s,
+        fit_s=fits.each_s,
+        fits=len(measured.jobs) - 1 if each_refitted else 0,
+    )
+
+
+def _setting(config: RunConfig, measured: _Measured, work: Work) -> Setting:
+    return Setting(
+        workers=measured.staff.count,
+        cores=workers.usable_cores(),
+        rasters=len(measured.jobs),
+        windows=work.labelling()[0],
+        method=config.method,
+        resolution=None if config.model else config.resolution,
+        device=measured.kernel.device,
+        chunk_px=config.chunk_size,
+        remote=any(is_remote(f) for s in measured.opened.sources for f in s.files),
+        refitted=measured.refitted,
     )
 
 
 class _Clock:
-    """How long a plan takes for what a run does too, from the beginning of the process where that is ours."""
+    """Times of what a plan does as a run does, from the start of the process if that is our own."""
 
     def __init__(self) -> None:
         self._before = startup.age_s()
@@ -194,95 +222,68 @@ class _Clock:
 
     @property
     def before_s(self) -> float:
-        """Seconds before the plan began."""
+        """Seconds of the process before the plan."""
         return self._before
 
     def _now(self) -> float:
         return time.perf_counter() - self._start
 
     def opened(self) -> None:
-        """The rasters are open."""
+        """Record that the rasters are open."""
         self.open_s = self._now()
 
     def begun(self) -> None:
-        """The first part may be segmented."""
+        """Record that the first part can be segmented."""
         self.start_s = self._before + self._now()
 
     def mapped(self) -> None:
-        """The last part is done."""
+        """Record that the last part is done."""
         self._mapped = self._now()
 
     def closed(self) -> None:
-        """The workers have ended."""
+        """Record that the workers have ended."""
         self.end_s = self._now() - self._mapped
-
-
-@contextlib.contextmanager
-def _scratch(out: str | None) -> Iterator[Path]:
-    """A folder that goes with the block, on the disk that OUT will be on, and never in OUT."""
-    folder = Path(tempfile.mkdtemp(prefix="tilewright-plan-", dir=_beside(out)))
-    remove = partial(shutil.rmtree, folder, ignore_errors=True)
-    # again when all threads have ended: one that was interrupted may write till then
-    atexit.register(remove)
-    try:
-        yield folder
-    finally:
-        with signals.interrupts_held():
-            remove()
-        if not folder.exists():
-            atexit.unregister(remove)
-
-
-def _beside(out: str | None) -> Path | None:
-    """The nearest folder above OUT, if that is on a disk of its own; None for the usual place."""
-    if out is None:
-        return None
-    place = next(p for p in Path(os.path.abspath(out)).parents if p.exists())
-    same = place.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev
-    return None if same or not os.access(place, os.W_OK) else place
 
 
 def _fits(
     config: RunConfig, kernel: Kernel, inputs: Sequence[Input], saved: Codebook | None, pool: workers.Pool
 ) -> Fits:
-    """Fits, while the chunk graph is imported beside them as in a run."""
+    """Fits, while another thread imports the chunk graph, as in a run."""
     with graph_beside():
         return trial_fits(config, kernel, inputs, saved, pool)
 
 
 def _job(
-    config: RunConfig, one: Input, kernel: Kernel, codebook: Codebook, folder: Path, pool: workers.Pool
+    config: RunConfig, raster: Input, kernel: Kernel, codebook: Codebook, folder: Path, pool: workers.Pool
 ) -> Job:
-    job = job_of(config, one.source.name, one.view, as_fitted(kernel, codebook), codebook, folder)
+    job = job_of(config, raster.source.name, raster.view, as_fitted(kernel, codebook), codebook, folder)
     return replace(job, threads=pool.threads)
 
 
-def _beyond(jobs: Sequence[Job], measured: Calibration, count: int) -> int:
-    """Bytes that the windows under way take beyond those of the largest that was measured."""
+def _larger_windows(jobs: Sequence[Job], calibration: Calibration, count: int) -> int:
+    """Bytes that `count` concurrent windows of the run need beyond the largest ones that were measured."""
     grids = ((Grid.of(job), job) for job in jobs)
     return max(
-        max(0, min(grid.pixels, job.view.region.pixels) - measured.largest_px)
+        max(0, min(grid.pixels, job.view.region.pixels) - calibration.largest_px)
         * (2 * job.view.raster.pixel_bytes + _LABEL_BYTES)
         * min(count, grid.count)
         for grid, job in grids
     )
 
 
-def _spent(
-    found: Forecast, work: Work, measured: Calibration, times: Times, fits: Fits, clock: _Clock
-) -> Spent:
-    """What the run will report of its time."""
-    rates = measured.rates
-    tasks_, pixels = work.labelling()
-    labelling = rates.lines[LABEL].of(pixels, tasks_)
+def _spent(duration: Forecast, work: Work, measured: _Measured, times: Times) -> Spent:
+    """Forecast of the times that the run will report."""
+    rates, clock, fits = measured.calibration.rates, measured.clock, measured.fits
+    windows, pixels = work.labelling()
+    labelling = rates.lines[TaskKind.LABEL].of(pixels, windows)
     effort = Effort(*(labelling * share for share in rates.parts))
     fit_s = fits.first_s + times.fit_s * times.fits
-    single = [p for phases in work.rasters for p in phases if p.kind in (ASSEMBLE, FINISH)]
+    joining = [p for phases in work.rasters for p in phases if p.kind in (TaskKind.ASSEMBLE, TaskKind.FINISH)]
     return Spent(
-        wall_s=found.seconds - clock.before_s,
+        wall_s=duration.seconds - clock.before_s,
         open_s=clock.open_s,
         fit_s=fit_s,
         setup_s=max(0.0, times.start_s - clock.before_s - clock.open_s - fits.first_s),
         effort=effort,
-        assemble_s=rates.seconds(single),
+        assemble_s=rates.seconds(joining),
     )

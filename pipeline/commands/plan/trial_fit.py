@@ -1,4 +1,8 @@
-"""Fits for a plan: as the run fits, but some rasters where each has its own, and parts where all counts."""
+"""Fits for a plan, and their times.
+
+A plan fits as the run does, except that it fits only some rasters if each has its own codebook, and reads
+only some windows if the fit counts every pixel.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from itertools import islice
 from engine.codebook import Codebook
 from engine.grid import tiles
 from engine.kernel import Kernel
+from engine.spacing import ALONG
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
 from pipeline.fitting.codebook import check_alike, fit_as_asked
@@ -18,24 +23,24 @@ from pipeline.source.view import View
 from pipeline.workers.pool import Pool
 
 _LIMIT_S = 3.0
-_PART_PX = 2048
-_PARTS = 12
+_WINDOW_PX = 2048
+_WINDOWS = 12
 
 
 @dataclass(frozen=True)
 class Fits:
-    """What was fitted, and what fits take.
+    """Codebooks for a plan, and the times that fits will take in the run.
 
     Parameters
     ----------
     inputs
-        Rasters that have a codebook, with it.
+        The rasters that have a codebook, with it.
     spent_s
-        Seconds that were spent here.
+        Seconds that the plan's own fits took.
     first_s
-        Seconds of the fit with which the run begins.
+        Estimated seconds of the fit at the start of the run.
     each_s
-        Seconds of each further one.
+        Estimated seconds of each further fit.
     """
 
     inputs: list[tuple[Input, Codebook]]
@@ -58,20 +63,20 @@ def trial_fits(
     """
     start = time.perf_counter()
     if saved is not None:
-        return Fits([(one, saved) for one in inputs])
+        return Fits([(raster, saved) for raster in inputs])
     if config.codebook_scope == "batch":
-        found, seconds = _fitted_all(config, kernel, list(inputs), pool)
-        return Fits(found, time.perf_counter() - start, seconds)
-    pairs: list[tuple[Input, Codebook]] = []
+        pairs, seconds = _fitted_all(config, kernel, list(inputs), pool)
+        return Fits(pairs, time.perf_counter() - start, seconds)
+    pairs = []
     seconds, error = 0.0, None
-    for one in _spread(inputs):
+    for raster in _spread(inputs):
         try:
-            found, one_s = _fitted_all(config, kernel, [one], pool)
+            fitted, fit_s = _fitted_all(config, kernel, [raster], pool)
         except RasterError as refused:
             error = error or refused
             continue
-        pairs += found
-        seconds += one_s
+        pairs += fitted
+        seconds += fit_s
         if time.perf_counter() - start > _LIMIT_S:
             break
     if not pairs:
@@ -81,8 +86,8 @@ def trial_fits(
 
 
 def _spread(inputs: Sequence[Input]) -> list[Input]:
-    """All of them, in an order in which the first few lie far apart."""
-    step = max(1, round(len(inputs) * 0.6180339887498949))
+    """All inputs, in an order in which the first few are far apart."""
+    step = max(1, round(len(inputs) * ALONG))
     order = dict.fromkeys(i * step % len(inputs) for i in range(len(inputs)))
     return [inputs[i] for i in [*order, *(j for j in range(len(inputs)) if j not in order)]]
 
@@ -90,39 +95,43 @@ def _spread(inputs: Sequence[Input]) -> list[Input]:
 def _fitted_all(
     config: RunConfig, kernel: Kernel, inputs: list[Input], pool: Pool
 ) -> tuple[list[tuple[Input, Codebook]], float]:
-    """A codebook of all that can be fitted on, and the seconds that the run will take for it."""
+    """The inputs that can be fitted on, with their one codebook, and the seconds that its fit will take.
+
+    Inputs that cannot be read are left out, as in the run.
+    """
     while True:
-        check_alike([one.view for one in inputs])
+        check_alike([raster.view for raster in inputs])
         try:
             codebook, seconds = _fitted(config, kernel, sampled(inputs), pool)
         except RasterError as error:
-            rest = [one for one in inputs if one.view.path != error.path]
-            if not rest or len(rest) == len(inputs):
+            others = [raster for raster in inputs if raster.view.path != error.path]
+            if not others or len(others) == len(inputs):
                 raise
-            inputs = rest
+            inputs = others
             continue
-        return [(one, codebook) for one in inputs], seconds
+        return [(raster, codebook) for raster in inputs], seconds
 
 
 def _fitted(config: RunConfig, kernel: Kernel, views: Sequence[View], pool: Pool) -> tuple[Codebook, float]:
-    parts = _parts(views) if config.fit == "exact" else views
+    """A codebook, and the estimated seconds of its fit on all of `views`."""
+    measured = _some_windows(views) if config.fit == "exact" else views
     start = gathered = time.perf_counter()
 
     def advance(_done: int, _total: int) -> None:
         nonlocal gathered
         gathered = time.perf_counter()
 
-    codebook = fit_as_asked(config, parts, kernel, pool, advance)
-    more = sum(v.region.pixels for v in views) / sum(v.region.pixels for v in parts)
-    if parts is views:
-        more = 1.0
-    return codebook, (gathered - start) * more + (time.perf_counter() - gathered)
+    codebook = fit_as_asked(config, measured, kernel, pool, advance)
+    factor = sum(v.region.pixels for v in views) / sum(v.region.pixels for v in measured)
+    if measured is views:
+        factor = 1.0
+    return codebook, (gathered - start) * factor + (time.perf_counter() - gathered)
 
 
-def _parts(views: Sequence[View]) -> Sequence[View]:
-    """All pixels, or where these are many, parts far apart."""
-    total = sum(-(-v.region.pixels // _PART_PX**2) for v in views)
-    if total <= 2 * _PARTS:
+def _some_windows(views: Sequence[View]) -> Sequence[View]:
+    """The views themselves, or if they are large, windows of them that are far apart."""
+    total = sum(-(-v.region.pixels // _WINDOW_PX**2) for v in views)
+    if total <= 2 * _WINDOWS:
         return views
-    every = (replace(view, region=part) for view in views for part in tiles(view.region, _PART_PX))
-    return list(islice(every, 0, None, total // _PARTS))
+    every = (replace(view, region=window) for view in views for window in tiles(view.region, _WINDOW_PX))
+    return list(islice(every, 0, None, total // _WINDOWS))

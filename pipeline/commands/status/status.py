@@ -9,125 +9,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from pipeline import out_names
+from pipeline.commands.status.run_status import STATES, RasterStatus, RunStatus
 from pipeline.durable import ledger, lock, loose_json
 from pipeline.durable.loose_json import Damaged, LooseJson
 from pipeline.errors import UsageError
-from pipeline.events.journal import STATUS
 
-_STATES = ("running", "interrupted", "waiting", "done", "failed", "skipped")
 _LEDGER_BYTES = 256 << 20  # of five million units: what is larger is not counted
-
-
-@dataclass
-class RasterStatus:
-    """Where one raster stands.
-
-    Parameters
-    ----------
-    name
-        Name of its outputs.
-    state
-        running, interrupted, waiting, done, failed or skipped.
-    chunks_done, chunks, pixels
-        What is durable, of how much; None where the raster was never opened.
-    bad_chunks
-        Chunks that could not be labelled.
-    stage, mpx_per_s, eta_s
-        Of a raster under way, else None.
-    error
-        Why it failed or was skipped, or None.
-    """
-
-    name: str
-    state: str
-    chunks_done: int = 0
-    chunks: int | None = None
-    pixels: int | None = None
-    bad_chunks: int = 0
-    stage: str | None = None
-    mpx_per_s: float | None = None
-    eta_s: float | None = None
-    error: str | None = None
-
-
-@dataclass
-class RunStatus:
-    """Where a run stands.
-
-    Parameters
-    ----------
-    out
-        Its folder.
-    state
-        running, interrupted, done, or failed (over, and some rasters failed).
-    rasters
-        Every raster, in the run's order.
-    phase, pid, host, run, started, workers, memory_bytes, processes
-        As the run said last, or None.
-    mpx_per_s, eta_s
-        Of a run that lives: its rate of late, and what is left at that rate.
-    age_s
-        Seconds since the last sign of life.
-    idle_s
-        Seconds since anything happened in it.
-    last_error
-        The last thing that went wrong, or None.
-    verdict
-        What bounded a run that is over, or None.
-    damaged
-        Files that are not what a run writes, each with what is wrong; nothing is told of them.
-    """
-
-    out: str
-    state: str
-    rasters: list[RasterStatus] = field(repr=False)
-    phase: str | None = None
-    pid: int | None = None
-    host: str | None = None
-    run: str | None = None
-    started: str | None = None
-    workers: int | None = None
-    memory_bytes: int | None = None
-    processes: int | None = None
-    mpx_per_s: float | None = None
-    eta_s: float | None = None
-    age_s: float | None = None
-    idle_s: float | None = None
-    last_error: str | None = None
-    verdict: str | None = None
-    damaged: list[str] = field(default_factory=list)
-
-    @property
-    def totals(self) -> dict[str, Any]:
-        """Sums over the rasters, and how many are in each state."""
-        counts = Counter(r.state for r in self.rasters)
-        return {
-            "rasters": len(self.rasters),
-            **{state: counts[state] for state in _STATES},
-            "chunks_done": sum(r.chunks_done for r in self.rasters),
-            "chunks": sum(r.chunks or 0 for r in self.rasters),
-            "bad_chunks": sum(r.bad_chunks for r in self.rasters),
-            "pixels_done": sum(_pixels_done(r) for r in self.rasters),
-            "pixels": sum(r.pixels or 0 for r in self.rasters),
-        }
-
-    def as_json(self) -> dict[str, Any]:
-        """As one JSON object."""
-        value = asdict(self)
-        return {"state": value.pop("state"), "totals": self.totals, **value}
-
-
-def _pixels_done(raster: RasterStatus) -> int:
-    if raster.state == "done":
-        return raster.pixels or 0
-    return round((raster.pixels or 0) * raster.chunks_done / max(1, raster.chunks or 0))
 
 
 def status(out: Path) -> RunStatus:
@@ -141,9 +33,9 @@ def status(out: Path) -> RunStatus:
     # asked first: a run that ends meanwhile has then left all its files
     live = lock.alive(out)
     damaged: Damaged = {}
-    heard = loose_json.read(out / ".partial" / STATUS, damaged)
-    kept = loose_json.read(out / "run.json", damaged)
-    if not live and not kept.value and not damaged and not (out / ".partial").is_dir():
+    heard = loose_json.read(out / out_names.PARTIAL / out_names.STATUS, damaged)
+    kept = loose_json.read(out / out_names.RUN, damaged)
+    if not live and not kept.value and not damaged and not (out / out_names.PARTIAL).is_dir():
         raise UsageError(f"{out}: no run here (neither run.json nor .partial); name the OUT of a run")
     looker = _Looker(out, heard, damaged, live=live)
     rasters = [looker.raster(entry, name) for entry, name in _named(kept)]
@@ -187,11 +79,11 @@ class _Looker:
             pixels=entry.count("pixels") or row.count("pixels"),
             bad_chunks=self._bad_chunks(name, row),
         )
-        kept = entry.text("state", among=_STATES)
+        kept = entry.text("state", among=STATES)
         # the ledger is looked at before the record: it goes only when the record is there
-        begun = (folder := self._out / ".partial" / name).is_dir()
+        begun = (folder := self._out / out_names.PARTIAL / name).is_dir()
         if begun:
-            found.chunks_done = self._chunks_done(folder / "ledger", found.chunks)
+            found.chunks_done = self._chunks_done(folder / out_names.LEDGER, found.chunks)
         if self._is_done(entry, found, kept, under_way=bool(row.value)):
             return found
         if row.value and self._live:
@@ -207,16 +99,17 @@ class _Looker:
 
     def _is_done(self, entry: LooseJson, found: RasterStatus, kept: str | None, *, under_way: bool) -> bool:
         """True if record and labels are there; fills in what the record knows."""
-        path = self._out / f"{found.name}.json"
+        path = self._out / f"{found.name}{out_names.RECORD_SUFFIX}"
         if kept == "done" and found.chunks is not None and (output := entry.name("output")) and path.exists():
             # ten thousand records need not be read for what run.json holds
-            files, chunks = [output], found.chunks
+            chunks = found.chunks if (self._out / output).exists() else None
         elif kept in ("failed", "skipped") and not under_way:
             return False  # the record, if any, is of an earlier run
         else:
-            record = loose_json.read(path, self._damaged)
-            files, chunks = record.names("files"), record.count("chunks") or 0
-        if not files or not all((self._out / file).exists() for file in files):
+            from pipeline.out.record import chunks_done  # its models take a while, and are seldom needed
+
+            chunks = chunks_done(self._out, found.name, self._damaged)
+        if chunks is None:
             return False
         found.state, found.chunks_done, found.chunks = "done", chunks, chunks
         return True
@@ -235,9 +128,11 @@ class _Looker:
         return 0
 
     def _bad_chunks(self, name: str, row: LooseJson) -> int:
-        listed = loose_json.read(self._out / f"{name}.bad.geojson", self._damaged).objects("features")
+        listed = loose_json.read(self._out / f"{name}{out_names.BAD_SUFFIX}", self._damaged).objects(
+            "features"
+        )
         noted = 0
-        with suppress(OSError), os.scandir(self._out / ".partial" / name / "bad") as notes:
+        with suppress(OSError), os.scandir(self._out / out_names.PARTIAL / name / out_names.BAD) as notes:
             noted = sum(note.name.endswith(".json") for note in notes)
         # a run that was taken up says nothing of those before it
         return max(len(listed), noted, row.count("bad_chunks") or 0)
@@ -282,7 +177,7 @@ def _age(moment: float | None) -> float | None:
 
 def _file_age(out: Path) -> float | None:
     try:
-        return round(max(0.0, time.time() - (out / "run.json").stat().st_mtime), 1)
+        return round(max(0.0, time.time() - (out / out_names.RUN).stat().st_mtime), 1)
     except OSError:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.commands.status.status import RasterStatus, RunStatus
+from pipeline.commands.status.run_status import RasterStatus, RunStatus
 from pipeline.cost.text import bytes_text, seconds_text
 from pipeline.errors import printable
 

@@ -4,40 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
 from pipeline.check.label_file import Expected
 from pipeline.config import RunConfig
-from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference
+from pipeline.out.record import RasterRecord
+from pipeline.out.run_file import RasterState
 from pipeline.sinks.label_info import LabelInfo
 
 DAMAGED = "run again with --overwrite, or fetch it again"
 """What to do about a file of OUT that is not what was written."""
 
 
-_FIELDS = {
-    "name": str,
-    "source": str,
-    "input": dict,
-    "region": list,
-    "parameters": dict,
-    "codebook_hash": str,
-    "kernel": dict,
-    "versions": dict,
-    "files": list,
-    "checksums": dict,
-    "labels": dict,
-    "nodata_pixels": int,
-}
-
-
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> RasterRecord:
     """The record of a raster, with all that it has to say.
 
     Raises
@@ -48,19 +33,17 @@ def read_record(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise RasterError(str(path), f"missing; {DAMAGED}")
     try:
-        record = read_object(path)
+        return RasterRecord.read(path)
+    except ValidationError as error:
+        field, *inner = error.errors(include_url=False, include_input=False)[0]["loc"]
+        what = f"its input's {inner[0]}" if field == "input" and inner else field
+        raise RasterError(str(path), f"says nothing of {what}; {DAMAGED}") from None
     except (OSError, ValueError) as error:
         raise RasterError(str(path), f"cannot be read ({one_line(error)}); {DAMAGED}") from None
-    for key, kind in _FIELDS.items():
-        if not isinstance(record.get(key), kind):
-            raise RasterError(str(path), f"says nothing of {key}; {DAMAGED}")
-    if not isinstance(record["input"].get("fingerprint"), str):
-        raise RasterError(str(path), f"says nothing of its input's fingerprint; {DAMAGED}")
-    return record
 
 
 def problems(
-    path: Path, record: dict[str, Any], noted: dict[str, Any], codebook: Codebook, config: RunConfig
+    path: Path, record: RasterRecord, noted: RasterState, codebook: Codebook, config: RunConfig
 ) -> Iterator[str]:
     """Where a record contradicts the codebook and run.json, or is silent on what made the labels.
 
@@ -75,25 +58,25 @@ def problems(
     config
         The run's.
     """
-    for where, mark in (("record", record["codebook_hash"]), ("run.json", noted.get("codebook_hash"))):
+    for where, mark in (("record", record.codebook_hash), ("run.json", noted.codebook_hash)):
         if mark != codebook.content_hash:
             yield (
                 f"{path}: the {where} says codebook {str(mark)[:12]}, but the codebook there is "
                 f"{codebook.content_hash[:12]}"
             )
-    if record["kernel"] != codebook.kernel:
+    if record.kernel != codebook.kernel:
         yield f"{path}: its kernel is not that of the codebook"
-    parameters = record["parameters"]
+    parameters = record.parameters
     for key, value in {**config.meaning, **config.layout}.items():
         if key not in parameters or parameters[key] != value:
             yield f"{path}: {key} {parameters.get(key)}, but {value} in run.json"
     if not isinstance(parameters.get("chunk_size"), int) or parameters["chunk_size"] < 1:
         yield f"{path}: says nothing of the chunk size"
-    if not record["versions"]:
+    if not record.versions:
         yield f"{path}: says nothing of the versions that made it"
 
 
-def expected_labels(path: Path, record: dict[str, Any], codebook: Codebook) -> tuple[Expected, Window]:
+def expected_labels(path: Path, record: RasterRecord, codebook: Codebook) -> tuple[Expected, Window]:
     """What the labels have to be, by their record, and where they lie in the raster.
 
     Raises
@@ -102,15 +85,13 @@ def expected_labels(path: Path, record: dict[str, Any], codebook: Codebook) -> t
         If the record contradicts itself.
     """
     try:
-        region = Window(*(int(v) for v in record["region"]))
-        given = record["input"]
-        transform = given["transform"] and tuple(float(v) for v in given["transform"])
-        place = Georeference(given["crs_wkt"], transform).shifted(region.row, region.col)
+        region = Window(*record.region)
+        place = Georeference(record.input.crs_wkt, record.input.transform).shifted(region.row, region.col)
         counts = np.zeros(256, np.int64)
-        for label, pixels in record["labels"].items():
-            counts[int(label)] = int(pixels)
-        counts[255] = int(record["nodata_pixels"])
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        for label, pixels in record.labels.items():
+            counts[int(label)] = pixels
+        counts[255] = record.nodata_pixels
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
     if counts.sum() != region.pixels:
         raise RasterError(str(path), f"counts {counts.sum()} pixels of {region.pixels}; {DAMAGED}")

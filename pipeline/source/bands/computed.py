@@ -1,4 +1,4 @@
-"""Bands by name, and bands that are computed from others: what `--bands` asks for beside numbers."""
+"""Bands by name, and bands computed from others, as `--bands` selects them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Computed(Raster):
     base
         The raster with the bands that the expressions need.
     nodes
-        One expression for each band, of names.
+        One expression of names for each band.
     names
-        Each name, and which of the base's bands it stands for (from 0 on).
+        Each name, and the index of its band in the base (from 0).
     """
 
     base: Raster
@@ -40,12 +40,12 @@ class Computed(Raster):
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What the base says of itself, and which of its bands the names stand for."""
+        """The base's origin, and the base's band for each name."""
         return {**self.base.origin, "computed_from": {n: self.base.bands[i] for n, i in self.names}}
 
     @property
     def members(self) -> Iterator[SingleRaster]:
-        """Those of the base."""
+        """The files of the base."""
         return self.base.members
 
     @property
@@ -54,11 +54,11 @@ class Computed(Raster):
         return super().pixel_bytes + self.base.pixel_bytes
 
     def covers(self, window: Window) -> bool:
-        """As the base."""
+        """Whether the base covers the window."""
         return self.base.covers(window)
 
     def read_masked(self, window: Window, context: ReadContext) -> Stack:
-        """Values, valid where the base is."""
+        """Values of the expressions, valid where the base is valid."""
         pixels = self.base.read_stack(window, context)
         stack = np.empty((len(self.nodes) + 1, *pixels.shape[1:]), self.dtype)
         stack[-1] = pixels[-1]
@@ -74,18 +74,18 @@ class Computed(Raster):
 
 @dataclass(frozen=True)
 class Choice:
-    """Bands of a kind of raster: which numbers to open, and what to make of them.
+    """A selection of bands, resolved for one kind of raster: numbers to open, and expressions of them.
 
     Parameters
     ----------
     numbers
         1-based numbers of the bands to open, or None for all.
     bands
-        What was asked for, where it is names or expressions.
+        The selection as passed, if it holds names or expressions; else None.
     nodes
-        Expressions, where there are some.
+        The expressions; empty if the selection has only numbers and names.
     names
-        Each name in them, and its place in `numbers`.
+        Each name in the expressions, and its index in `numbers`.
     """
 
     numbers: tuple[int, ...] | None = None
@@ -94,7 +94,7 @@ class Choice:
     names: tuple[tuple[str, int], ...] = ()
 
     def of(self, base: Raster) -> Raster:
-        """The bands asked for, of a raster opened with `numbers`."""
+        """The selected bands of a raster that was opened with `numbers`."""
         if self.bands is None:
             return base
         if not self.nodes:
@@ -116,25 +116,25 @@ class Choice:
 
 
 def choose(bands: Sequence[Band] | None, header: Callable[[], Raster]) -> Choice:
-    """What bands mean for a raster.
+    """Resolve a selection of bands for a raster.
 
     Parameters
     ----------
     bands
         Numbers, names or expressions; None for all.
     header
-        Gives the raster with all its bands; called only where names have to be looked up.
+        Returns the raster with all its bands; called only if names have to be looked up.
 
     Raises
     ------
     RasterError
-        If a name is not one of the raster's.
+        If the raster has no band of a name, or several.
     """
     if bands is None:
         return Choice()
     if all(isinstance(b, int) for b in bands):
         return Choice(tuple(int(b) for b in bands))
-    # a number is that band, whatever others are called
+    # a number always means that band, even if another band has it as its name
     nodes = [Name(f"#{b}") if isinstance(b, int) else expression.parse(b) for b in bands]
     raster = header()
     numbers = {n: _number_of(n, raster) for node in nodes for n in expression.names(node)}
@@ -143,29 +143,31 @@ def choose(bands: Sequence[Band] | None, header: Callable[[], Raster]) -> Choice
     if not numbers:
         raise RasterError(raster.path, f"--bands {','.join(map(str, bands))} names no band of it")
     needed = tuple(dict.fromkeys(numbers.values()))
-    places = tuple((name, needed.index(number)) for name, number in numbers.items())
-    return Choice(needed, tuple(bands), tuple(nodes), places)
+    indices = tuple((name, needed.index(number)) for name, number in numbers.items())
+    return Choice(needed, tuple(bands), tuple(nodes), indices)
 
 
 def _number_of(name: str, raster: Raster) -> int:
-    """The number of a band by its description, else by its colour, else as b1, b2, ..."""
+    """Number of the band with a description, else with a colour, else b1, b2, ..."""
     if name.startswith("#"):
         return int(name[1:])
-    wanted = _plain(name)
+    plain_name = _plain(name)
     for names in (raster.band_names, getattr(raster, "colours", ())):
-        found = [int(b) for b, n in zip(raster.bands, names, strict=False) if _plain(n) == wanted]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            some = " or ".join(f"b{n}" for n in found)
-            raise RasterError(raster.path, f"several of its bands are called {name!r}; say {some}")
-    if match := re.fullmatch(r"b0*([1-9]\d{0,4})", wanted):
+        matching = [int(b) for b, n in zip(raster.bands, names, strict=False) if _plain(n) == plain_name]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            names_text = " or ".join(f"b{n}" for n in matching)
+            raise RasterError(raster.path, f"several of its bands are called {name!r}; say {names_text}")
+    if match := re.fullmatch(r"b0*([1-9]\d{0,4})", plain_name):
         return int(match[1])
-    known = [f"b{b}" if n == f"band {b}" else n for b, n in zip(raster.bands, raster.band_names, strict=True)]
-    some = ", ".join(known[:16])
-    raise RasterError(raster.path, f"has no band {name!r}; it has {some}: change --bands")
+    all_names = [
+        f"b{b}" if n == f"band {b}" else n for b, n in zip(raster.bands, raster.band_names, strict=True)
+    ]
+    names_text = ", ".join(all_names[:16])
+    raise RasterError(raster.path, f"has no band {name!r}; it has {names_text}: change --bands")
 
 
 def _plain(name: str) -> str:
-    """A name as expressions can write it: letters, digits and underscores, capitals or not."""
+    """A name in the form that expressions can use: letters, digits and underscores, case folded."""
     return re.sub(r"\W+", "_", name).strip("_").casefold()

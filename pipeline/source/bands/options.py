@@ -1,4 +1,4 @@
-"""What `--bands` and `--stack` say, as plain values."""
+"""The values of `--bands` and `--stack`, parsed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_bands(value: object) -> tuple[Band, ...] | None:
     Raises
     ------
     UsageError
-        If one of them is none of these.
+        If an item is none of these.
     """
     if value is None:
         return None
@@ -40,7 +40,7 @@ def _band(item: object) -> Band:
             raise UsageError(f"--bands {text}: give band numbers from 1 on, such as 1,2,3")
         return int(text)
     try:
-        # as it was written, for spaces between names or numbers are an error
+        # the original text: spaces between names or between numbers are errors
         expression.parse(str(item))
     except UsageError as error:
         raise UsageError(f"--bands: {error}") from None
@@ -53,13 +53,13 @@ def read_stack(value: object) -> tuple[tuple[str, str], ...] | None:
     Raises
     ------
     UsageError
-        If it is none of these, or a name stands twice.
+        If it is none of these, or a name occurs twice.
     """
     if value is None:
         return None
     if isinstance(value, str):
-        # a comma within a file name is not followed by another name and an equals sign
-        value = [part.partition("=")[::2] for part in re.split(rf",(?=\s*{_NAME}\s*=)", value)]
+        # pairs are separated by commas before NAME=; file names may hold other commas
+        value = [pair.partition("=")[::2] for pair in re.split(rf",(?=\s*{_NAME}\s*=)", value)]
     elif isinstance(value, Mapping):
         value = list(value.items())
     pairs = []
@@ -73,6 +73,6 @@ def read_stack(value: object) -> tuple[tuple[str, str], ...] | None:
     if not 0 < len(pairs) <= _MOST_BANDS:
         raise UsageError("--stack: give NAME=FILE pairs, such as b4=B4.tif,b3=B3.tif")
     names = [name.casefold() for name, _ in pairs]
-    if twice := next((n for n in names if names.count(n) > 1), None):
-        raise UsageError(f"--stack: two bands are called {twice}")
+    if repeated := next((n for n in names if names.count(n) > 1), None):
+        raise UsageError(f"--stack: two bands are called {repeated}")
     return tuple(pairs)

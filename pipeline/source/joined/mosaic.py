@@ -1,9 +1,9 @@
 """Mosaics: many files on one pixel grid as one raster, without seams at their borders.
 
-A GDAL VRT would do much of it, but keeps an object for each of ten thousand sources in every handle,
-resamples what does not fit instead of refusing it, lets the last file win, takes one nodata value for
-all, and after an error reads zeros. Here a window opens the few files that it touches, through the
-same bounded handles as any raster, and each keeps its own nodata, alpha and mask.
+A GDAL VRT is not used: it keeps an object for each of ten thousand sources in every handle, resamples
+files that do not fit instead of refusing them, lets the last file win, has one nodata value for all, and
+reads zeros after an error. Here, reading a window opens only the files that it overlaps, with the same
+bounded number of handles as any raster, and each file keeps its own nodata, alpha and mask.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from pipeline.source.raster import Raster, SingleRaster, Stack
 from pipeline.source.reading import ReadContext
 
 OVERLAPS = ("first", "nearest-centre")
-"""Which tile a pixel is taken from where several have it valid."""
+"""Rules for the tile that a pixel is taken from, where it is valid in several."""
 
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """Where the tiles of a mosaic lie, in ascending order of their first row.
+    """Windows and files of a mosaic's tiles, in ascending order of first row.
 
     Parameters
     ----------
     rows, cols, heights, widths
         Windows of the tiles, in pixels of the mosaic.
     ranks
-        Places in the order that the tiles were given in.
+        Positions in the order in which the tiles were passed.
     kinds
-        Which kind of raster each is.
+        Index of each tile's kind in `Mosaic.kinds`.
     paths
-        Files.
+        Files of the tiles.
     """
 
     rows: Numbers
@@ -58,36 +58,36 @@ class Tiles:
 
     @functools.cached_property
     def tallest(self) -> int:
-        """Height of the tallest tile: none that begins further up reaches down to a row."""
+        """Height of the tallest tile: tiles that begin further above a row than this do not reach it."""
         return int(self.heights.max())
 
     def touching(self, window: Window) -> Numbers:
-        """Indices of the tiles that share pixels with a window, in the order that they were given in."""
+        """Indices of the tiles that overlap a window, in the order in which they were passed."""
         first = np.searchsorted(self.rows, window.row - self.tallest, side="right")
         near = slice(int(first), int(np.searchsorted(self.rows, window.row_end)))
         rows, cols = self.rows[near], self.cols[near]
-        hit = (rows + self.heights[near] > window.row) & (cols < window.col_end)
-        hit &= cols + self.widths[near] > window.col
-        indices = np.flatnonzero(hit) + near.start
-        ordered: Numbers = indices[np.argsort(self.ranks[indices])]
-        return ordered
+        overlaps = (rows + self.heights[near] > window.row) & (cols < window.col_end)
+        overlaps &= cols + self.widths[near] > window.col
+        indices = np.flatnonzero(overlaps) + near.start
+        in_order: Numbers = indices[np.argsort(self.ranks[indices])]
+        return in_order
 
     def window(self, index: int) -> Window:
-        """Where a tile lies."""
+        """Window of a tile in the mosaic."""
         row, col, height, width = (int(a[index]) for a in (self.rows, self.cols, self.heights, self.widths))
         return Window(row, col, height, width)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mosaic(Raster):
-    """Many rasters as one; what no tile covers is invalid.
+    """Many rasters as one; pixels that no tile covers are invalid.
 
     Parameters
     ----------
     tiles
-        Where each lies.
+        Windows and files of the tiles.
     kinds
-        What the tiles are: rasters of one kind differ in path and size only.
+        Headers of the tiles without path and size; most tiles share one kind.
     overlap
         One of `OVERLAPS`.
     """
@@ -98,12 +98,12 @@ class Mosaic(Raster):
 
     @property
     def origin(self) -> dict[str, Any]:
-        """How many tiles there are, and what they say of themselves."""
+        """Number of tiles, overlap rule, and the origin of the tiles."""
         return {"mosaic": {"tiles": len(self.tiles.paths), "overlap": self.overlap}, **self.kinds[0].origin}
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of a pixel in memory: its own, those of the tile, and its distance from the centre."""
+        """Bytes of a pixel in memory: in the mosaic, in the tile, and its distance to the tile's centre."""
         return super().pixel_bytes + self.kinds[0].pixel_bytes + 16
 
     @property
@@ -113,11 +113,11 @@ class Mosaic(Raster):
             yield self._tile(index)
 
     def covers(self, window: Window) -> bool:
-        """Whether any tile reaches into a window."""
+        """Whether any tile overlaps a window."""
         return len(self.tiles.touching(window)) > 0
 
     def read_masked(self, window: Window, context: ReadContext) -> Stack:
-        """Pixels of the tiles, valid where one of them is."""
+        """Pixels of the tiles, valid where any tile is."""
         stack = np.zeros((len(self.bands) + 1, window.height, window.width), self.dtype)
         touching = self.tiles.touching(window)
         if self.overlap == "nearest-centre" and len(touching) > 1:
@@ -128,39 +128,39 @@ class Mosaic(Raster):
 
     def _first(self, stack: Stack, window: Window, touching: Iterable[int], context: ReadContext) -> None:
         for index in touching:
-            covered = self.tiles.window(index).shared(window)
-            into = stack[:, *covered.slices(window)]
-            if not into[-1].any():
-                into[...] = self._read(index, covered, context)
-            elif not into[-1].all():
-                pixels = self._read(index, covered, context)
-                np.copyto(into, pixels, where=(into[-1] == 0) & (pixels[-1] != 0))
+            shared = self.tiles.window(index).shared(window)
+            target = stack[:, *shared.slices(window)]
+            if not target[-1].any():
+                target[...] = self._read(index, shared, context)
+            elif not target[-1].all():
+                pixels = self._read(index, shared, context)
+                np.copyto(target, pixels, where=(target[-1] == 0) & (pixels[-1] != 0))
 
     def _nearest(self, stack: Stack, window: Window, touching: Iterable[int], context: ReadContext) -> None:
         best = np.full(stack.shape[1:], np.iinfo(np.int64).max)
         for index in touching:
             tile = self.tiles.window(index)
-            covered = tile.shared(window)
-            rows_and_columns = covered.slices(window)
-            pixels = self._read(index, covered, context)
-            # twice the distance from the middle, so that it is a whole number
-            down = 2 * np.arange(covered.row, covered.row_end) + 1 - (tile.row + tile.row_end)
-            across = 2 * np.arange(covered.col, covered.col_end) + 1 - (tile.col + tile.col_end)
+            shared = tile.shared(window)
+            target = shared.slices(window)
+            pixels = self._read(index, shared, context)
+            # twice the distance to the centre, so that it is an integer
+            down = 2 * np.arange(shared.row, shared.row_end) + 1 - (tile.row + tile.row_end)
+            across = 2 * np.arange(shared.col, shared.col_end) + 1 - (tile.col + tile.col_end)
             distance = (down**2)[:, None] + across**2
-            nearer = (distance < best[rows_and_columns]) & (pixels[-1] != 0)
-            np.copyto(stack[:, *rows_and_columns], pixels, where=nearer)
-            np.copyto(best[rows_and_columns], distance, where=nearer)
+            nearer = (distance < best[target]) & (pixels[-1] != 0)
+            np.copyto(stack[:, *target], pixels, where=nearer)
+            np.copyto(best[target], distance, where=nearer)
 
-    def _read(self, index: int, covered: Window, context: ReadContext) -> Stack:
-        """Pixels of a tile, by their window in the mosaic."""
+    def _read(self, index: int, shared: Window, context: ReadContext) -> Stack:
+        """Pixels of a tile in a window of the mosaic."""
         tile = self.tiles.window(index)
-        window = replace(covered, row=covered.row - tile.row, col=covered.col - tile.col)
+        window = Window(shared.row - tile.row, shared.col - tile.col, shared.height, shared.width)
         try:
             with context.of_part(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)) as inner:
                 return self._tile(index).read_stack(window, inner)
         except RasterError as error:
             if note_lost(error, tile, context):
-                return np.zeros((len(self.bands) + 1, covered.height, covered.width), self.dtype)
+                return np.zeros((len(self.bands) + 1, shared.height, shared.width), self.dtype)
             raise RasterError(self.path, f"tile {error}") from error
 
     def _tile(self, index: int) -> SingleRaster:
@@ -176,7 +176,7 @@ class Mosaic(Raster):
 
     @functools.cached_property
     def _packed(self) -> bytes:
-        """All of it in few bytes, for it goes into every task of another process."""
+        """The mosaic in few bytes: it is pickled into every task of another process."""
         return zlib.compress(pickle.dumps({f.name: getattr(self, f.name) for f in fields(self)}), 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -190,10 +190,10 @@ _known: OrderedDict[str, Mosaic] = OrderedDict()
 
 
 def _unpacked(token: str, packed: bytes) -> Mosaic:
-    """The mosaic of some bytes, made once in a process and not for each task."""
+    """The mosaic in some bytes, unpacked once per process instead of once per task."""
     mosaic = _known.get(token)
     if mosaic is None:
-        # bytes that came in a pickle, and from ourselves
+        # the bytes came inside a pickle already, and were made by `_packed`
         mosaic = _known[token] = Mosaic(**pickle.loads(zlib.decompress(packed)))  # noqa: S301
         while len(_known) > 4:
             _known.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Making a mosaic of headers: each tile's place on one pixel grid, or why it has none."""
+"""Building a mosaic from headers: each tile's position on one pixel grid, or an error if it has none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
-from pipeline.grid.georeference import Transform
+from pipeline.grid.georeference import Transform, on_ground
 from pipeline.source.joined.mosaic import Mosaic, Numbers, Tiles
 from pipeline.source.raster import Raster, SingleRaster
 
@@ -22,43 +22,43 @@ _SPARSE_SHARE = 1e-3
 
 
 def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
-    """The mosaic of some rasters, in the order in which they win where they overlap.
+    """The mosaic of some rasters, in order of precedence where they overlap.
 
     Parameters
     ----------
     tiles
-        Headers, taken one by one and not kept.
+        Headers, read one by one and not kept.
     overlap
         One of `OVERLAPS`.
     path
-        Names the mosaic in messages.
+        Name of the mosaic in messages.
 
     Raises
     ------
     UsageError
-        At the first tile that does not lie on the first one's grid, or has other bands or another dtype.
+        At the first tile that is not on the first one's grid, or has other bands or another dtype.
     """
-    rest = iter(tiles)
-    first = next(rest)
-    windows, corners, of_kind, paths = [], [], [], []
-    # by their text: a nodata value may be NaN, which is not equal to itself
+    remaining = iter(tiles)
+    first = next(remaining)
+    windows, corners, kind_indices, paths = [], [], [], []
+    # keyed by repr: a nodata value may be NaN, which is not equal to itself
     kinds: dict[str, SingleRaster] = {}
-    numbers: dict[str, int] = {}
-    for tile in itertools.chain([first], rest):
-        windows.append((*_place(tile, first), tile.height, tile.width))
+    index_of_kind: dict[str, int] = {}
+    for tile in itertools.chain([first], remaining):
+        windows.append((*_position(tile, first), tile.height, tile.width))
         transform = tile.georeference.transform
         corners.append((transform[2], transform[5]) if transform else (0.0, 0.0))
         kind = tile.moved("", 1, 1)
         kinds.setdefault(repr(kind), kind)
-        of_kind.append(numbers.setdefault(repr(kind), len(numbers)))
+        kind_indices.append(index_of_kind.setdefault(repr(kind), len(index_of_kind)))
         paths.append(tile.path)
-    place = np.array(windows, np.int64)
-    transform = _transform(first, place, np.array(corners))
-    place[:, :2] -= place[:, :2].min(axis=0)
-    height, width = (int(v) for v in (place[:, :2] + place[:, 2:]).max(axis=0))
-    _refuse_scattered(height, width, int((place[:, 2] * place[:, 3]).sum()))
-    order = np.argsort(place[:, 0], kind="stable")
-    rows, cols, heights, widths = place[order].T.copy()
+    windows_px = np.array(windows, np.int64)
+    transform = _transform(first, windows_px, np.array(corners))
+    windows_px[:, :2] -= windows_px[:, :2].min(axis=0)
+    height, width = (int(v) for v in (windows_px[:, :2] + windows_px[:, 2:]).max(axis=0))
+    _refuse_scattered(height, width, int((windows_px[:, 2] * windows_px[:, 3]).sum()))
+    order = np.argsort(windows_px[:, 0], kind="stable")
+    rows, cols, heights, widths = windows_px[order].T.copy()
     return Mosaic(
         path=path,
         width=width,
@@ -66,7 +66,7 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
         bands=first.bands,
         band_names=first.band_names,
         dtype=first.dtype,
-        # each tile's own nodata is told when it is read
+        # each tile applies its own nodata when it is read
         nodata=(None,) * len(first.bands),
         block_shape=first.block_shape,
         georeference=replace(first.georeference, transform=transform),
@@ -76,7 +76,7 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
             heights=heights,
             widths=widths,
             ranks=order,
-            kinds=np.array(of_kind, np.int64)[order],
+            kinds=np.array(kind_indices, np.int64)[order],
             paths=tuple(paths[i] for i in order),
         ),
         kinds=tuple(kinds.values()),
@@ -84,13 +84,13 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
     )
 
 
-def _place(tile: Raster, first: Raster) -> tuple[int, int]:
-    """Where a tile lies on the grid of the first one: row and column.
+def _position(tile: Raster, first: Raster) -> tuple[int, int]:
+    """Row and column of a tile on the grid of the first one.
 
     Raises
     ------
     UsageError
-        If it does not lie on it.
+        If the tile is not on that grid, or has other bands or another dtype.
     """
     transform, grid = tile.georeference.transform, first.georeference.transform
     if transform is None or grid is None:
@@ -118,26 +118,26 @@ def _misfit(tile: Raster, first: Raster, why: str) -> UsageError:
     )
 
 
-def _transform(first: Raster, place: Numbers, corners: npt.NDArray[np.float64]) -> Transform | None:
-    """The transform of the whole, exact to the bit where tiles at its edges have it."""
+def _transform(first: Raster, windows_px: Numbers, corners: npt.NDArray[np.float64]) -> Transform | None:
+    """The transform of the mosaic, bit-identical to that of the tiles at its upper and left edge."""
     if first.georeference.transform is None:
         return None
     a, b, c, d, e, f = first.georeference.transform
-    top, left = place[:, :2].min(axis=0)
+    top, left = windows_px[:, :2].min(axis=0)
     if b == d == 0:
-        c, f = corners[np.argmin(place[:, 1]), 0], corners[np.argmin(place[:, 0]), 1]
-    elif (at := np.flatnonzero((place[:, 0] == top) & (place[:, 1] == left))).size:
-        c, f = corners[at[0]]
+        c, f = corners[np.argmin(windows_px[:, 1]), 0], corners[np.argmin(windows_px[:, 0]), 1]
+    elif (corner := np.flatnonzero((windows_px[:, 0] == top) & (windows_px[:, 1] == left))).size:
+        c, f = corners[corner[0]]
     else:
-        c, f = a * left + b * top + c, d * left + e * top + f
+        c, f = on_ground(first.georeference.transform, left, top)
     return a, b, float(c), d, e, float(f)
 
 
 def _refuse_scattered(height: int, width: int, covered: int) -> None:
-    """Refuse tiles that lie so far apart that their mosaic is nearly empty, or too large for any format."""
-    whole = height * width
-    if max(height, width) > _SIDE_LIMIT or (whole > _SPARSE_PIXELS and covered < whole * _SPARSE_SHARE):
+    """Refuse tiles so far apart that their mosaic is nearly empty, or too large for any format."""
+    pixels = height * width
+    if max(height, width) > _SIDE_LIMIT or (pixels > _SPARSE_PIXELS and covered < pixels * _SPARSE_SHARE):
         raise UsageError(
-            f"--mosaic: a raster of {width} x {height} px, of which the tiles cover {covered / whole:.2%}; "
+            f"--mosaic: a raster of {width} x {height} px, of which the tiles cover {covered / pixels:.2%}; "
             "they lie too far apart: make a mosaic of each group, or run them without --mosaic"
         )

@@ -1,4 +1,4 @@
-"""Stacks: bands that lie in files of their own as one raster, on the finest of their grids."""
+"""Stacks: bands in files of their own as one raster, on the finest of their grids."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Layer:
     name
         Name of its band.
     raster
-        Its one band.
+        The file, as a raster of one band.
     row, col
         Its upper-left corner, in pixels of the stack.
     height, width
-        Side of its pixels, in pixels of the stack.
+        Sides of its pixels, in pixels of the stack.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Layer:
     width: int = 1
 
     def read(self, window: Window, context: ReadContext) -> tuple[Window, Stack] | None:
-        """The part of a window of the stack that the layer covers, and its pixels there, repeated."""
+        """The covered window of a window of the stack, and the layer's pixels there, repeated to fit."""
         covered = self.covered(window)
         if covered is None:
             return None
@@ -54,12 +54,12 @@ class Layer:
         return covered, fine
 
     def spread(self, window: Window, bounds: Window) -> Window:
-        """Where a window of the layer lies in the stack, within bounds that it reaches into."""
+        """A window of the layer in pixels of the stack, clipped to bounds that it overlaps."""
         row, col = self.row + window.row * self.height, self.col + window.col * self.width
         return Window(row, col, window.height * self.height, window.width * self.width).grow(0, bounds)
 
     def covered(self, window: Window) -> Window | None:
-        """The part of a window of the stack that the layer covers; None if it covers nothing."""
+        """The intersection of a window of the stack with the layer; None if they do not overlap."""
         top, left = max(window.row, self.row), max(window.col, self.col)
         bottom = min(window.row_end, self.row + self.raster.height * self.height)
         right = min(window.col_end, self.col + self.raster.width * self.width)
@@ -80,7 +80,7 @@ class BandStack(Raster):
 
     @property
     def origin(self) -> dict[str, Any]:
-        """The files of the bands, and how often coarser pixels are repeated."""
+        """The files of the bands, and how many times coarser pixels are repeated down and across."""
         return {
             "stack": [
                 {"name": layer.name, "path": layer.raster.path, "repeated": [layer.height, layer.width]}
@@ -96,27 +96,27 @@ class BandStack(Raster):
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of a pixel in memory: its bands, and a layer on its way into them."""
+        """Bytes of a pixel in memory: its bands, and one layer while it is copied into them."""
         return super().pixel_bytes + 2 * max(layer.raster.pixel_bytes for layer in self.layers)
 
     def read_masked(self, window: Window, context: ReadContext) -> Stack:
-        """Pixels, valid as far as the masks of all layers say, and where all of them are."""
+        """Pixels, valid where all layers have pixels and none is masked."""
         stack = np.zeros((len(self.layers) + 1, window.height, window.width), self.dtype)
         stack[-1] = 1
         for band, layer in zip(stack, self.layers, strict=False):
             with context.of_part(partial(layer.spread, bounds=self.bounds)) as inner:
-                layer_read = layer.read(window, inner)
-            if layer_read is None:
+                covered_pixels = layer.read(window, inner)
+            if covered_pixels is None:
                 stack[-1] = 0
                 continue
-            covered, pixels = layer_read
-            rows_and_columns = covered.slices(window)
-            band[rows_and_columns] = pixels[0]
+            covered, pixels = covered_pixels
+            target = covered.slices(window)
+            band[target] = pixels[0]
             if covered == window:
                 stack[-1] *= pixels[1] != 0
             else:
                 valid = np.zeros(stack.shape[1:], bool)
-                valid[rows_and_columns] = pixels[1] != 0
+                valid[target] = pixels[1] != 0
                 stack[-1] *= valid
         return stack
 
@@ -151,12 +151,12 @@ def build(members: Sequence[tuple[str, Raster]], path: str) -> BandStack:
     members
         Names of the bands and their rasters, in order.
     path
-        Names the stack in messages.
+        Name of the stack in messages.
 
     Raises
     ------
     UsageError
-        If one has several bands, or they do not lie on one grid.
+        If a raster has several bands, or they are not on one grid.
     """
     for name, raster in members:
         if len(raster.bands) != 1:
@@ -186,30 +186,30 @@ def _pixel_area(raster: Raster) -> float:
 
 
 def _layer(name: str, raster: Raster, grid: Raster) -> Layer:
-    """A band's place on the stack's grid.
+    """A band as a layer on the stack's grid.
 
     Raises
     ------
     UsageError
-        If it does not lie on it.
+        If the band is not on that grid.
     """
-    here, there = raster.georeference, grid.georeference
-    if not same_crs(here.crs_wkt, there.crs_wkt):
-        raise _misfit(raster, grid, f"its CRS is {crs_name(here.crs_wkt)}, not {crs_name(there.crs_wkt)}")
-    if here.transform is None or there.transform is None:
-        if here != there or (raster.height, raster.width) != (grid.height, grid.width):
+    own, common = raster.georeference, grid.georeference
+    if not same_crs(own.crs_wkt, common.crs_wkt):
+        raise _misfit(raster, grid, f"its CRS is {crs_name(own.crs_wkt)}, not {crs_name(common.crs_wkt)}")
+    if own.transform is None or common.transform is None:
+        if own != common or (raster.height, raster.width) != (grid.height, grid.width):
             raise _misfit(raster, grid, "without a transform, sizes and control points have to be equal")
         return Layer(name, raster)
     size = raster.height, raster.width
-    alignment = Alignment.of(here.transform, size, there.transform)
+    alignment = Alignment.of(own.transform, size, common.transform)
     ratio, corner = alignment.ratio(size), alignment.corner
     if ratio is None:
         raise _misfit(
             raster, grid, f"its pixels are {alignment.width:.6g} x {alignment.height:.6g} of the finest ones"
         )
     if corner is None:
-        off = ", ".join(f"{round(v, 2) + 0.0:.2f}" for v in (alignment.col, alignment.row))
-        raise _misfit(raster, grid, f"its corner lies at pixel {off} of it, not at whole ones")
+        offset = ", ".join(f"{round(v, 2) + 0.0:.2f}" for v in (alignment.col, alignment.row))
+        raise _misfit(raster, grid, f"its corner lies at pixel {offset} of it, not at whole ones")
     layer = Layer(name, raster, *corner, *ratio)
     if layer.covered(grid.bounds) is None:
         raise _misfit(raster, grid, "it lies elsewhere")

@@ -1,4 +1,4 @@
-"""Where an array of a Zarr store lies on the ground: CF's grid mapping, GeoZarr, GDAL's own, coordinates."""
+"""Georeference of an array of a Zarr store, from CF's grid mapping, GeoZarr, GDAL or coordinates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from pipeline.grid.georeference import Georeference, Transform
 
-_TOLERANCE = 1e-3  # of a pixel: what coordinates may stray from even spacing
+_TOLERANCE = 1e-3  # of a pixel: largest deviation of coordinates from even spacing
 
 
 def georeference(group: Any, array: Any, dims: tuple[str, str] | None, axes: tuple[int, int]) -> Georeference:
-    """CRS and transform of an array, as far as its store tells.
+    """CRS and transform of an array, as far as its store has them.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def georeference(group: Any, array: Any, dims: tuple[str, str] | None, axes: tup
     dims
         Names of the dimensions of rows and columns, or None.
     axes
-        Their axes.
+        Indices of the axes of rows and columns.
     """
     attributes = dict(array.attrs)
     mapping = _grid_mapping(group, attributes)
@@ -39,7 +39,7 @@ def georeference(group: Any, array: Any, dims: tuple[str, str] | None, axes: tup
 
 
 def _grid_mapping(group: Any, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes of the grid mapping variable that an array names, or of one with the usual names."""
+    """Attributes of the grid mapping variable that an array names, or of one with a usual name."""
     named = str(attributes.get("grid_mapping", "")).partition(":")[0].split(" ")[0]
     for name in filter(None, (named, "spatial_ref", "crs")):
         with contextlib.suppress(KeyError, TypeError):
@@ -48,7 +48,7 @@ def _grid_mapping(group: Any, attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _written(mapping: dict[str, Any], attributes: dict[str, Any]) -> Transform | None:
-    """The transform that GDAL or GeoZarr wrote."""
+    """The transform in GDAL's or GeoZarr's attributes, or None."""
     with contextlib.suppress(ValueError, AttributeError):
         c, a, b, f, d, e = (float(v) for v in mapping.get("GeoTransform", "").split())
         return a, b, c, d, e, f
@@ -59,12 +59,12 @@ def _written(mapping: dict[str, Any], attributes: dict[str, Any]) -> Transform |
 
 
 def _spaced(group: Any, dims: tuple[str, str] | None, lengths: Sequence[int]) -> Transform | None:
-    """The transform that evenly spaced coordinates of pixel centres stand for."""
+    """The transform of evenly spaced coordinates of pixel centres; None if they are not evenly spaced."""
     if group is None or dims is None:
         return None
     from pipeline.source.zarr.bounded import coordinate
 
-    found = []
+    starts_and_steps = []
     for name, length in zip(dims, lengths, strict=True):
         try:
             values = coordinate(group, name, length).astype(np.float64)
@@ -73,22 +73,22 @@ def _spaced(group: Any, dims: tuple[str, str] | None, lengths: Sequence[int]) ->
         if length < 2:
             return None
         step = (values[-1] - values[0]) / (length - 1)
-        straying = np.abs(values - (values[0] + step * np.arange(length))).max()
-        if not step or not straying <= abs(step) * _TOLERANCE:
+        deviation = np.abs(values - (values[0] + step * np.arange(length))).max()
+        if not step or not deviation <= abs(step) * _TOLERANCE:
             return None
-        found.append((float(values[0] - step / 2), float(step)))
-    (f, e), (c, a) = found
+        starts_and_steps.append((float(values[0] - step / 2), float(step)))
+    (f, e), (c, a) = starts_and_steps
     return a, 0.0, c, 0.0, e, f
 
 
 def _wkt(mapping: dict[str, Any], attributes: dict[str, Any]) -> str | None:
-    """WKT of the CRS, from the first of its descriptions that can be read."""
+    """WKT of the CRS, from the first of its descriptions that is valid."""
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
-    own = attributes.get("_CRS")
-    own = own if isinstance(own, dict) else {}
-    texts = [mapping.get("crs_wkt"), mapping.get("spatial_ref"), own.get("wkt")]
+    gdal_crs = attributes.get("_CRS")
+    gdal_crs = gdal_crs if isinstance(gdal_crs, dict) else {}
+    texts = [mapping.get("crs_wkt"), mapping.get("spatial_ref"), gdal_crs.get("wkt")]
     texts += [attributes.get("proj:wkt2"), attributes.get("proj:code"), attributes.get("crs")]
     for text in texts:
         if text and isinstance(text, str):
@@ -98,7 +98,7 @@ def _wkt(mapping: dict[str, Any], attributes: dict[str, Any]) -> str | None:
 
 
 def _from_cf(mapping: dict[str, Any]) -> str | None:
-    """WKT of a grid mapping that has CF's own parameters alone."""
+    """WKT of a grid mapping that has only CF's own parameters."""
     if "grid_mapping_name" not in mapping:
         return None
     import pyproj

@@ -1,4 +1,4 @@
-"""How Zarr stores are named and recognised."""
+"""Names of Zarr stores, and how a folder is recognised as one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
 
 
 def is_store(path: str) -> bool:
-    """True for a folder that is a Zarr group or array."""
+    """Whether a path is a folder that is a Zarr group or array."""
     try:
         return any((Path(path) / name).is_file() for name in STORE_METADATA)
     except (OSError, ValueError):
@@ -19,7 +19,7 @@ def is_store(path: str) -> bool:
 
 
 def store_of(path: str) -> tuple[str, str] | None:
-    """Folder and array path of a local Zarr store; None for what is none."""
+    """Folder and array path of a local Zarr store; None if the path is not one."""
     if is_store(path):
         return path, ""
     match = _NAMED.fullmatch(path)

@@ -1,13 +1,15 @@
-"""Zarr stores in a local folder as rasters: format 2 and 3, sharded or not, placed by CF conventions.
+"""Zarr stores in a local folder as rasters: format 2 and 3, with or without Zarr shards, located by CF.
 
-GDAL 3.10 reads neither shards nor most stores of format 3, so zarr-python reads them all. A store with
-several rasters in it is a container; each is named as GDAL names it: ``ZARR:"/folder.zarr":/group/array``.
+GDAL 3.10 reads neither Zarr shards nor most stores of format 3, so zarr-python reads all stores. A store
+with several rasters is a container; each raster has GDAL's name for it:
+``ZARR:"/folder.zarr":/group/array``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -23,21 +25,18 @@ from pipeline.source import bad_blocks
 from pipeline.source.limits import refuse_block, refuse_claim
 from pipeline.source.raster import SingleRaster, Stack, described
 from pipeline.source.reading import ReadContext
-from pipeline.source.zarr.georeference import georeference
-from pipeline.source.zarr.names import store_of
-from pipeline.source.zarr.nodes import (
-    COLUMNS,
-    DAMAGED,
-    ROWS,
-    axis_of,
+from pipeline.source.zarr.conventions import (
+    DAMAGE_ERRORS,
+    axes_of,
     band_names,
     dimension_names,
     nodata_of,
-    open_node,
     raster_paths,
 )
+from pipeline.source.zarr.georeference import georeference
+from pipeline.source.zarr.names import STORE_METADATA, store_of
 
-_INDEX_BYTES = 16  # of a chunk, in the index of a shard
+_INDEX_BYTES = 16  # bytes per chunk in the index of a Zarr shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class ZarrRaster(SingleRaster):
     store, array
         The folder, and the array's path in it.
     axes
-        Where the array's axes are: of bands (or None), rows and columns.
+        Indices of the array's axes of bands (or None), rows and columns.
     numbers
         1-based numbers of the bands used.
     """
@@ -61,7 +60,7 @@ class ZarrRaster(SingleRaster):
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Says which array it is."""
+        """The array's path in its store."""
         return {"zarr_array": f"/{self.array}"}
 
     def moved(self, path: str, height: int, width: int) -> Self:
@@ -70,11 +69,11 @@ class ZarrRaster(SingleRaster):
         return replace(super().moved(path, height, width), store=store)
 
     def reopened(self) -> ZarrRaster:
-        """It as it is now."""
+        """The raster, opened again."""
         return open_store(self.path, self.numbers)
 
     def read_masked(self, window: Window, context: ReadContext) -> Stack:
-        """Pixels, valid as far as masks say: a store has none."""
+        """Pixels with validity; all are valid, because a store has no masks."""
         return bad_blocks.read(_StoreReader(self), window, context)
 
     def decoded(self, window: Window) -> Stack:
@@ -91,7 +90,7 @@ class ZarrRaster(SingleRaster):
         return stack
 
     def chunk_shape(self) -> tuple[int, int]:
-        """(height, width) of the store's chunks as it says now.
+        """(height, width) of the store's chunks, read again from its metadata.
 
         Raises
         ------
@@ -99,35 +98,35 @@ class ZarrRaster(SingleRaster):
             If it cannot be opened.
         """
         with self._damage("cannot be opened"):
-            chunks = open_node(self.store, self.array).chunks
+            chunks = _array(self.store, self.array).chunks
             return chunks[self.axes[1]], chunks[self.axes[2]]
 
     @contextlib.contextmanager
-    def _damage(self, what: str) -> Iterator[None]:
-        """Errors of a store that is damaged, or of a system that cannot give it now."""
+    def _damage(self, failure: str) -> Iterator[None]:
+        """Raise zarr's errors as `DamageError`, or as `RasterError` if the system is at fault."""
         try:
             yield
-        except DAMAGED as error:
+        except DAMAGE_ERRORS as error:
             number = error.errno if isinstance(error, OSError) else None
             kind = DamageError if number in (None, errno.EIO, errno.ENOENT) else RasterError
-            reason = f"{what} ({one_line(error)}); the store is damaged: repair it or fetch it again"
+            reason = f"{failure} ({one_line(error)}); the store is damaged: repair it or fetch it again"
             raise kind(self.path, reason) from error
 
     def _read(self, window: Window, stack: Stack) -> None:
-        array = open_node(self.store, self.array)
+        array = _array(self.store, self.array)
         band_axis, row_axis, column_axis = self.axes
-        place: list[Any] = [0] * array.ndim
-        place[row_axis], place[column_axis] = window.slices()
+        index: list[Any] = [0] * array.ndim
+        index[row_axis], index[column_axis] = window.slices()
         for plane, number in zip(stack, self.numbers, strict=False):
             if band_axis is not None:
-                place[band_axis] = number - 1
-            part = np.asarray(array[tuple(place)])
-            plane[...] = part.T if row_axis > column_axis else part
+                index[band_axis] = number - 1
+            pixels = np.asarray(array[tuple(index)])
+            plane[...] = pixels.T if row_axis > column_axis else pixels
 
 
 @dataclass(frozen=True)
 class _StoreReader:
-    """Reads windows of a store, each once; trying again is left to who asks for the window."""
+    """Reads windows of a store: a `bad_blocks.WindowReader` that does not retry by itself."""
 
     raster: ZarrRaster
     exact: bool = True
@@ -153,11 +152,11 @@ class _StoreReader:
         """Dtype of the bands."""
         return self.raster.dtype
 
-    def read(self, window: Window, retry_s: Sequence[float]) -> Stack:  # noqa: ARG002  (read once)
+    def read(self, window: Window, retry_s: Sequence[float]) -> Stack:  # noqa: ARG002
         """Bands and validity of a window."""
         return self.raster.decoded(window)
 
-    def block_shape(self, retry_s: Sequence[float]) -> tuple[int, int]:  # noqa: ARG002  (read once)
+    def block_shape(self, retry_s: Sequence[float]) -> tuple[int, int]:  # noqa: ARG002
         """(height, width) of the store's chunks."""
         return self.raster.chunk_shape()
 
@@ -175,57 +174,58 @@ def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:
     Raises
     ------
     ContainerError
-        If there are several.
+        If the store has several rasters.
     RasterError
-        If it cannot be read, or an array is no raster of real numbers.
+        If the store cannot be read, or the array is not a raster of real numbers.
     """
-    where = store_of(path)
-    assert where is not None
-    store, name = where
+    store_and_array = store_of(path)
+    assert store_and_array is not None
+    store, name = store_and_array
     try:
-        node = open_node(store, name)
+        node = _array(store, name)
         if hasattr(node, "shape"):
             return _header(path, store, name, numbers)
         inner = ["/".join(filter(None, (name, a))) for a in raster_paths(node)]
         if len(inner) == 1:
             return _header(path, store, inner[0], numbers)
-    except DAMAGED as error:
+    except DAMAGE_ERRORS as error:
         raise RasterError(path, f"not a Zarr store that can be read ({one_line(error)})") from error
     raise ContainerError(path, tuple(f'ZARR:"{store}":/{a}' for a in inner))
 
 
+def _array(store: str, name: str) -> Any:
+    """An array or group, cached while its metadata files are unchanged; it holds no open files."""
+    files = [Path(store, name, file) for file in STORE_METADATA]
+    stamp = tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.is_file()))
+    return _opened(store, name, stamp)
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(store: str, name: str, stamp: tuple[tuple[int, int], ...]) -> Any:  # noqa: ARG001  (part of the cache's key)
+    import zarr
+
+    from pipeline.source.zarr.bounded import bounded
+
+    return bounded(zarr.open(store, path=name or None, mode="r"))
+
+
 def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> ZarrRaster:
-    array = open_node(store, name)
+    array = _array(store, name)
+    axis, row, col = axes_of(path, array)
+    dtype = _dtype(path, array)
     dims = dimension_names(array)
-    shown = ", ".join(f"{d} {n}" for d, n in zip(dims or ("?",) * array.ndim, array.shape, strict=True))
-    if array.ndim < 2:
-        raise NoRasterError(path, f"an array of one dimension ({shown}) is no raster")
-    row, col = axis_of(array, ROWS), axis_of(array, COLUMNS)
-    if row is None or col is None:
-        row, col = array.ndim - 2, array.ndim - 1
-    others = [i for i in range(array.ndim) if i not in (row, col) and array.shape[i] > 1]
-    if len(others) > 1:
-        raise RasterError(path, f"dimensions {shown}, where (band, y, x) is needed; select the others first")
-    if min(array.shape) < 1:
-        raise RasterError(path, f"dimensions {shown}; there is nothing to segment")
-    stored = np.dtype(array.dtype)
-    if stored.kind not in "iufb":
-        kind = RasterError if stored.kind == "c" else NoRasterError
-        raise kind(path, f"values of type {stored} are no real numbers")
-    dtype = {"b": np.dtype(np.uint8), "f": np.promote_types(stored, np.float32)}.get(stored.kind, stored)
-    axis = others[0] if others else None
     count = array.shape[axis] if axis is not None else 1
     bands = tuple(wanted) if wanted else tuple(range(1, count + 1))
     if missing := [b for b in bands if not 1 <= b <= count]:
         raise RasterError(path, f"has bands 1 to {count}, not {missing[0]}; change --bands")
-    group = open_node(store, name.rpartition("/")[0]) if name else None
+    group = _array(store, name.rpartition("/")[0]) if name else None
     names = band_names(group, dims[axis] if dims and axis is not None else "", count)
     chunks = array.chunks
     _refuse_sizes(path, store, array, (array.shape[col], array.shape[row]))
     nodata = nodata_of(array, dtype)
-    place = georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
-    # the files of a large store are not all looked into, so what was read of them counts too
-    said = repr((array.shape, str(array.dtype), nodata, place, name, axis, row, col))
+    georef = georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
+    # the fingerprint of a large store does not cover all its files, so the state covers the metadata too
+    state = repr((array.shape, str(array.dtype), nodata, georef, name, axis, row, col))
     return ZarrRaster(
         path=path,
         width=array.shape[col],
@@ -235,18 +235,35 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
         dtype=dtype.newbyteorder("=").name,
         nodata=(nodata,) * len(bands),
         block_shape=(chunks[row], chunks[col]),
-        georeference=place,
+        georeference=georef,
         store=store,
         array=name,
         axes=(axis, row, col),
         numbers=bands,
         files=(store,),
-        state=hashlib.sha256(said.encode()).hexdigest(),
+        state=hashlib.sha256(state.encode()).hexdigest(),
     )
 
 
+def _dtype(path: str, array: Any) -> np.dtype[Any]:
+    """Dtype of the pixels as they are read: uint8 for booleans, at least float32 for floats.
+
+    Raises
+    ------
+    RasterError
+        If the values are not real numbers.
+    """
+    stored = np.dtype(array.dtype)
+    if stored.kind not in "iufb":
+        kind = RasterError if stored.kind == "c" else NoRasterError
+        raise kind(path, f"values of type {stored} are no real numbers")
+    if stored.kind == "b":
+        return np.dtype(np.uint8)
+    return np.promote_types(stored, np.float32) if stored.kind == "f" else stored
+
+
 def _refuse_sizes(path: str, store: str, array: Any, size: tuple[int, int]) -> None:
-    """Refuse chunks that memory does not hold, and more pixels than what is stored can tell of."""
+    """Refuse chunks that are too large for memory, and more pixels than the stored bytes can hold."""
     refuse_block(path, array.chunks, np.dtype(array.dtype).itemsize)
     if getattr(array, "shards", None):
         inner = (-(-a // max(1, b)) for a, b in zip(array.shards, array.chunks, strict=True))

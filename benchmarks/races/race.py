@@ -12,12 +12,13 @@ from pathlib import Path
 
 import rasterio
 
-from benchmarks import clock, command
+from benchmarks import clock
 from benchmarks.clock import Work
-from benchmarks.command import CommandError, Cost
-from benchmarks.contenders import Contender, Pair
 from benchmarks.data import WORK, Photo
 from benchmarks.data import photo as photo_of
+from benchmarks.races import command
+from benchmarks.races.command import CommandError, Cost
+from benchmarks.races.contenders import Contender, Pair
 
 _ONE_TILE_PX = 512  # what needs no overviews
 QUIET = 0.05  # share of the cores that others may take during a timed run ...

@@ -1,56 +1,39 @@
-"""Arrays and groups of a store: which of them are rasters, and what they say of axes, bands and nodata."""
+"""Rasters, axes, band names and nodata of a Zarr store, by the conventions of CF, xarray and GDAL."""
 
 from __future__ import annotations
 
 import base64
-import functools
 import math
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.source.zarr.names import STORE_METADATA
+from pipeline.errors import NoRasterError, RasterError
 
-ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projection_y_coordinate"})
-COLUMNS = frozenset({"x", "lon", "longitude", "easting", "col", "cols", "projection_x_coordinate"})
+_ROWS = frozenset({"y", "lat", "latitude", "northing", "row", "rows", "projection_y_coordinate"})
+_COLUMNS = frozenset({"x", "lon", "longitude", "easting", "col", "cols", "projection_x_coordinate"})
 _DEPTH = 4
-DAMAGED = (
+
+DAMAGE_ERRORS = (
     *(OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, EOFError, zlib.error),
     *(ArithmeticError, SystemError),
 )
-"""What zarr and its codecs raise for a store that is damaged, or that the system cannot read now."""
-
-
-def open_node(store: str, name: str) -> Any:
-    """An array or group; zarr's own objects hold no open files."""
-    files = [Path(store, name, file) for file in STORE_METADATA]
-    stamp = tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.is_file()))
-    return _opened(store, name, stamp)
-
-
-@functools.lru_cache(maxsize=64)
-def _opened(store: str, name: str, stamp: tuple[tuple[int, int], ...]) -> Any:  # noqa: ARG001  (tells states)
-    import zarr
-
-    from pipeline.source.zarr.bounded import bounded
-
-    return bounded(zarr.open(store, path=name or None, mode="r"))
+"""What zarr-python and its codecs raise on a damaged store."""
 
 
 def raster_paths(group: Any, depth: int = 0) -> Iterator[str]:
     """Paths of the arrays below a group that are rasters; of a pyramid only the full resolution."""
     arrays = {n: a for n, a in group.arrays() if a.ndim >= 2}
-    placed = {
-        n: a for n, a in arrays.items() if axis_of(a, ROWS) is not None and axis_of(a, COLUMNS) is not None
+    named = {
+        n: a for n, a in arrays.items() if _axis(a, _ROWS) is not None and _axis(a, _COLUMNS) is not None
     }
-    yield from sorted(placed or {n: a for n, a in arrays.items() if min(a.shape[-2:]) > 1})
-    # in a pyramid that begins here, groups hold the same again, smaller
-    if depth < _DEPTH and not (placed and "multiscales" in group.attrs):
+    yield from sorted(named or {n: a for n, a in arrays.items() if min(a.shape[-2:]) > 1})
+    # if a pyramid begins here, the groups below hold its smaller levels
+    if depth < _DEPTH and not (named and "multiscales" in group.attrs):
         for name, inner in sorted(group.groups()):
             if "multiscales" in group.attrs and name != _finest(group):
                 continue
@@ -58,7 +41,7 @@ def raster_paths(group: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _finest(group: Any) -> str:
-    """The group of full resolution in a pyramid: the one with the most pixels."""
+    """Name of the group of full resolution in a pyramid: the one with the most pixels."""
 
     def pixels(item: tuple[str, Any]) -> int:
         return max((math.prod(a.shape) for _, a in item[1].arrays()), default=0)
@@ -67,24 +50,46 @@ def _finest(group: Any) -> str:
 
 
 def dimension_names(array: Any) -> tuple[str, ...] | None:
-    """Names of an array's axes, by format 3 or as xarray writes them; None if it has none."""
+    """Names of the dimensions, or None if the array does not name all of them."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     return tuple(map(str, names)) if names and len(names) == array.ndim else None
 
 
-def axis_of(array: Any, names: frozenset[str]) -> int | None:
-    """The first axis of an array that has one of some names; None if no axis has."""
+def _axis(array: Any, names: frozenset[str]) -> int | None:
     dims = dimension_names(array) or ()
     return next((i for i, d in enumerate(dims) if d.casefold() in names), None)
 
 
+def axes_of(path: str, array: Any) -> tuple[int | None, int, int]:
+    """Indices of an array's axes of bands (or None), rows and columns.
+
+    Raises
+    ------
+    RasterError
+        If the array has fewer or more dimensions than a raster, or no pixels.
+    """
+    dims = dimension_names(array) or ("?",) * array.ndim
+    shown = ", ".join(f"{d} {n}" for d, n in zip(dims, array.shape, strict=True))
+    if array.ndim < 2:
+        raise NoRasterError(path, f"an array of one dimension ({shown}) is no raster")
+    row, col = _axis(array, _ROWS), _axis(array, _COLUMNS)
+    if row is None or col is None:
+        row, col = array.ndim - 2, array.ndim - 1
+    others = [i for i in range(array.ndim) if i not in (row, col) and array.shape[i] > 1]
+    if len(others) > 1:
+        raise RasterError(path, f"dimensions {shown}, where (band, y, x) is needed; select the others first")
+    if min(array.shape) < 1:
+        raise RasterError(path, f"dimensions {shown}; there is nothing to segment")
+    return (others[0] if others else None), row, col
+
+
 def band_names(group: Any, dimension: str, count: int) -> list[str]:
-    """What the coordinate of the bands says, where there is one."""
+    """Names of the bands from the coordinate of their dimension, or "band 1", "band 2", ..."""
     from pipeline.source.zarr.bounded import coordinate
 
     try:
         values = [str(v) for v in coordinate(group, dimension, count)]
-    except DAMAGED:
+    except DAMAGE_ERRORS:
         values = []
     if len(set(values)) != count:
         return [f"band {i}" for i in range(1, count + 1)]
@@ -92,7 +97,10 @@ def band_names(group: Any, dimension: str, count: int) -> list[str]:
 
 
 def nodata_of(array: Any, dtype: np.dtype[Any]) -> float | None:
-    """The fill value that marks what was not measured: CF's attributes, else that of format 2."""
+    """The nodata value, from CF's attributes or else the fill value of format 2.
+
+    None if there is none, or the dtype cannot hold it.
+    """
     value = next(
         (array.attrs[k] for k in ("_FillValue", "missing_value", "nodata") if k in array.attrs), None
     )
@@ -108,7 +116,7 @@ def nodata_of(array: Any, dtype: np.dtype[Any]) -> float | None:
 
 
 def _decoded(value: Any) -> float | None:
-    """A fill value as a number; xarray writes those of floats as base64 of their bytes."""
+    """A fill value as a number, or None; xarray writes those of floats as base64 of their bytes."""
     if value is None:
         return None
     try:

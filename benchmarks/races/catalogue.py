@@ -9,8 +9,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks import clock, data, peers
-from benchmarks.contenders import (
+from benchmarks import clock, data
+from benchmarks.races import peers
+from benchmarks.races.contenders import (
     SEGMENTS,
     THREADS,
     Contender,
@@ -60,16 +61,18 @@ def floor(what: str, about: str) -> Contender:
     """A part of a run by itself, on the raster."""
     return itself(
         f"floor-{what}",
-        f"{about}, {THREADS} threads (`benchmarks/floors.py`)",
-        lambda source, _: module("benchmarks.floors", what, source, "--threads", THREADS),
+        f"{about}, {THREADS} threads (`benchmarks/races/floors.py`)",
+        lambda source, _: module("benchmarks.races.floors", what, source, "--threads", THREADS),
     )
 
 
 def _floor_encode(size_px: int) -> Contender:
-    about = f"encoding labels in memory, all levels, {THREADS} threads (`benchmarks/floors.py`)"
+    about = f"encoding labels in memory, all levels, {THREADS} threads (`benchmarks/races/floors.py`)"
     labels = data.labels(data.photo(size_px))
     return itself(
-        "floor-encode", about, lambda *_: module("benchmarks.floors", "encode", labels, "--threads", THREADS)
+        "floor-encode",
+        about,
+        lambda *_: module("benchmarks.races.floors", "encode", labels, "--threads", THREADS),
     )
 
 
@@ -105,7 +108,7 @@ def loaded(model: object, threads: int | None = None) -> Contender:
     return itself(
         "bare-loaded",
         "the bare network as first loaded: TorchScript, float32, 512 x 512, a thread per core",
-        lambda *_: module("benchmarks.bare", "loaded", model, "--threads", threads or clock.cores()),
+        lambda *_: module("benchmarks.races.bare", "loaded", model, "--threads", threads or clock.cores()),
     )
 
 
@@ -116,7 +119,7 @@ def bare(name: str, model: object, processes: int, threads: int, seconds: float 
     return itself(
         name,
         f"the bare network in the form of a run, a block of cells a thread, {how}",
-        lambda *_: module("benchmarks.bare", "ours", model, *options),
+        lambda *_: module("benchmarks.races.bare", "ours", model, *options),
     )
 
 
@@ -144,8 +147,10 @@ def _cnn(stride_px: int) -> Callable[[int], tuple[list[Contender], list[Pair]]]:
 def _mapped_by(model: object, workers: int) -> Contender:
     return itself(
         f"map-{workers}-worker{'s' if workers > 1 else ''}",
-        f"the map by a network with `--workers {workers}` (`benchmarks/mapping.py`)",
-        lambda source, out: module("benchmarks.mapping", source, out, "--model", model, "--workers", workers),
+        f"the map by a network with `--workers {workers}` (`benchmarks/parts/mapping.py`)",
+        lambda source, out: module(
+            "benchmarks.parts.parts.mapping", source, out, "--model", model, "--workers", workers
+        ),
     )
 
 
@@ -167,7 +172,7 @@ def sinks(labels: object, threads: int = THREADS) -> list[Contender]:
             name,
             f"{about} from labels in memory, {threads} threads",
             lambda _, out, sink=sink: module(
-                "benchmarks.sinks", sink, labels, out / "out.tif", "--threads", threads
+                "benchmarks.parts.sinks", sink, labels, out / "out.tif", "--threads", threads
             ),
         )
         for name, sink, about in (("sink-ours", "ours", "our COG"), ("sink-gdal", "gdal", "GDAL's COG"))
@@ -182,9 +187,9 @@ def mapped(halo_px: int) -> Contender:
     """The map of a run with a halo."""
     return itself(
         f"map-halo-{halo_px}",
-        f"the map by K-Means, R = 1, told to need a halo of {halo_px} px (`benchmarks/mapping.py`)",
+        f"the map by K-Means, R = 1, told to need a halo of {halo_px} px (`benchmarks/parts/mapping.py`)",
         lambda source, out: module(
-            "benchmarks.mapping", source, out, "--halo", halo_px, "--workers", THREADS
+            "benchmarks.parts.parts.mapping", source, out, "--halo", halo_px, "--workers", THREADS
         ),
     )
 
@@ -205,7 +210,7 @@ def _plan(*options: object) -> tuple[list[Contender], list[Pair]]:
     plan = itself(
         "plan",
         "what `plan` foretells of the run, seconds and memory",
-        lambda source, _: module("benchmarks.planned", source, *options),
+        lambda source, _: module("benchmarks.races.planned", source, *options),
     )
     goal = {"at_least": 1 / 1.25, "at_most": 1.25}
     pairs = [Pair("plan", "tilewright", **goal), Pair("plan", "tilewright", memory=True, **goal)]

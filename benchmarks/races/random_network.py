@@ -1,4 +1,6 @@
-"""A network of the old system's shape with random weights: `python -m benchmarks.random_network STRIDE FILE`.
+"""A network of the old system's shape with random weights.
+
+`python -m benchmarks.races.random_network STRIDE FILE` writes it as TorchScript.
 
 Convolutions of 3 x 3 without padding, each followed by a maximum over 2 x 2 and a ReLU, then one of 1 x 1
 and a softmax over the channels. Time does not depend on the weights.

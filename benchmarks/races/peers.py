@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmarks.contenders import SEGMENTS, THREADS, Contender, module
 from benchmarks.data import WORK
+from benchmarks.races.contenders import SEGMENTS, THREADS, Contender, module
 
 WHEELS = WORK / "peers"
 """Where `make peers-setup` puts Python packages that are no part of the lock."""
@@ -33,7 +33,7 @@ rm "$2.tiff"
 def by_hand() -> Contender:
     """rioxarray, Dask and scikit-learn by hand: all of them are ours too."""
     about = (
-        "rioxarray, Dask and scikit-learn by hand (`benchmarks/by_hand.py`), through a GeoTIFF, "
+        "rioxarray, Dask and scikit-learn by hand (`benchmarks/races/by_hand.py`), through a GeoTIFF, "
         f"K = {SEGMENTS}, R = 1"
     )
     return Contender("rioxarray-by-hand", about, lambda s, o: _by_hand("rioxarray", s, o))
@@ -45,7 +45,7 @@ def peers() -> list[Contender]:
 
 
 def _by_hand(writer: str, source: Path, out: Path) -> list[str]:
-    return module("benchmarks.by_hand", writer, source, out / "hand.tif")
+    return module("benchmarks.races.by_hand", writer, source, out / "hand.tif")
 
 
 def _odc_geo() -> Contender:

@@ -1,8 +1,9 @@
 """What a good engineer writes by hand: rioxarray, Dask and scikit-learn, in a few dozen lines.
 
-`python -m benchmarks.by_hand rioxarray|odc-geo RASTER OUT`. Nothing is kept of what makes the task hard:
-no resume, no nodata, labels that depend on the order of the centres. What rioxarray writes as a COG straight
-from Dask has empty overviews (rioxarray#410), so the labels go through a plain GeoTIFF; odc-geo writes COGs.
+`python -m benchmarks.races.by_hand rioxarray|odc-geo RASTER OUT`. Nothing is kept of what makes the task
+hard: no resume, no nodata, labels that depend on the order of the centres. What rioxarray writes as a COG
+straight from Dask has empty overviews (rioxarray#410), so the labels go through a plain GeoTIFF; odc-geo
+writes COGs.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def with_odc_geo(labels: Any, out: Path, _threads: int) -> None:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.by_hand", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.races.by_hand", description=__doc__)
     parser.add_argument("writer", choices=["rioxarray", "odc-geo"])
     parser.add_argument("raster", type=Path)
     parser.add_argument("out", type=Path)

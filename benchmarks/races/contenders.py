@@ -132,9 +132,11 @@ def cnn(model: Path | str) -> tuple[object, ...]:
 
 def old_system(name: str, *options: object) -> Contender:
     """The old system's way."""
-    about = f"the old system's way (`benchmarks/old_system.py`) {' '.join(map(_shown, options))}"
+    about = f"the old system's way (`benchmarks/races/old_system.py`) {' '.join(map(_shown, options))}"
     return Contender(
-        name, about, lambda source, out: module("benchmarks.old_system", source, out / "old.tif", *options)
+        name,
+        about,
+        lambda source, out: module("benchmarks.races.old_system", source, out / "old.tif", *options),
     )
 
 

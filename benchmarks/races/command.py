@@ -17,7 +17,7 @@ import psutil
 
 from benchmarks import clock
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 _SAMPLE_EVERY_S = 0.1
 

@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 
 from benchmarks import data
-from benchmarks.mapping import drive
+from benchmarks.parts.mapping import drive
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
 from engine.kmeans import BlockKMeans
@@ -29,13 +29,13 @@ from pipeline.check.seams import Seams
 from pipeline.durable.checksums import DIGEST_BYTES, Written
 from pipeline.durable.ledger import Unit
 from pipeline.grid.georeference import Georeference
-from pipeline.running import raster_run
+from pipeline.running import raster_run, schedule
 from pipeline.running.tally import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.raster import SingleRaster, Stack
 from pipeline.source.reading import ReadContext
 from pipeline.source.view import View
-from pipeline.tasks import publishing as tasks
+from pipeline.tasks import assembling, labelling, publishing
 from pipeline.tasks.assembling import Assembled
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone
@@ -100,7 +100,7 @@ def measure(chunks: int) -> Coordination:
     return Coordination(side * side, seconds, tuple(looks.memory), ledger, resume_s)
 
 
-class _Looks:
+class _Looks(schedule.BatchObserver):
     """Looks at the memory now and then."""
 
     def __init__(self, chunks: int) -> None:
@@ -108,7 +108,7 @@ class _Looks:
         self._process = psutil.Process()
         self.memory = [self._process.memory_info().rss]
 
-    def __call__(self, tally: Tally, _done: UnitsDone) -> None:
+    def advanced(self, tally: Tally, done: UnitsDone) -> None:  # noqa: ARG002  (as the coordinator calls it)
         """Look, if it is time."""
         if tally.chunks_done % self._every == 0 and len(self.memory) <= _LOOKS:
             self.memory.append(self._process.memory_info().rss)
@@ -135,8 +135,9 @@ def _job(side_px: int, out: Path) -> Job:
 def _tasks_that_do_nothing() -> Iterator[None]:
     """Tasks that report what real ones do, and a workspace that stays for the second time."""
     with (
-        mock.patch.multiple(tasks, label_window=_label, merge_unit=_merge, assemble=_assembled, check=_seams),
-        mock.patch.multiple(tasks, finish=_record, publish=_record),
+        mock.patch.object(labelling, "label_window", _label),
+        mock.patch.multiple(assembling, merge_unit=_merge, assemble=_assembled, check=_seams),
+        mock.patch.multiple(publishing, finish=_record, publish=_record),
         mock.patch.object(raster_run.Workspace, "remove", raster_run.Workspace.close),
     ):
         yield

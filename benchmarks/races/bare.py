@@ -1,9 +1,9 @@
 """Bare networks: what a network takes by itself, on images in memory.
 
-`python -m benchmarks.bare loaded MODEL` is the network as it was first loaded: TorchScript, float32, images
-of 512 x 512, all threads on one image. `ours` is the form that a run gives it: images of a block of cells
-with its halo, a thread for each, several at a time, in one process or in several. All pixels that it is shown
-count.
+`python -m benchmarks.races.bare loaded MODEL` is the network as it was first loaded: TorchScript, float32,
+images of 512 x 512, all threads on one image. `ours` is the form that a run gives it: images of a block of
+cells with its halo, a thread for each, several at a time, in one process or in several. All pixels that it is
+shown count.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _features(run: Any, image: Any, form: str) -> None:
     from engine.networks.network import STRAIGHT
 
     if form == STRAIGHT:
-        deque(run.straight.bands(lambda row, end: image[:, row:end], *image.shape[1:]), maxlen=0)
+        deque(run.straight.strips(lambda row, end: image[:, row:end], *image.shape[1:]), maxlen=0)
     else:
         run.features(image, form)
 
@@ -97,7 +97,7 @@ def _rate_of_thread(run: Any, image: Any, form: str, seconds: float) -> float:
 
 def main() -> None:
     """Parse the command line, measure, tell."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bare", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.races.bare", description=__doc__)
     parser.add_argument("form", choices=["loaded", "ours"])
     parser.add_argument("model", help="TorchScript file, or the name of a built-in network")
     parser.add_argument("--seconds", type=float, default=4.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import parts
+from benchmarks.parts import parts
 
 _SECONDS = 2.0
 _CALLS = 5

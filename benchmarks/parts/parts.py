@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from benchmarks import data
-from benchmarks.contenders import SEGMENTS
+from benchmarks.races.contenders import SEGMENTS
 from engine import blocks
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles

@@ -1,14 +1,13 @@
 """The map of a run by itself: from a frozen codebook to the finished file, with any kernel.
 
-`python -m benchmarks.mapping RASTER OUT --halo PX` maps by K-Means that says it needs a halo. It gives the
-same labels with and without, so that what the time differs by is what a halo costs. `--model` maps by a
+`python -m benchmarks.parts.mapping RASTER OUT --halo PX` maps by K-Means that says it needs a halo. It gives
+the same labels with and without, so that what the time differs by is what a halo costs. `--model` maps by a
 network: what its loading, probing and fit take is not part of it, which workers do not share.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -20,12 +19,12 @@ from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from engine.kmeans import BlockKMeans
+from pipeline.config import RunConfig
 from pipeline.running import schedule
-from pipeline.running.tally import Tally
+from pipeline.running.record import provenance
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
 from pipeline.tasks.job import Job
-from pipeline.tasks.units import UnitsDone
 from pipeline.workers.pool import Pool
 
 _CHUNK_PX = 2048
@@ -56,16 +55,14 @@ class Haloed:
         return self.kernel.labels(patch, codebook)
 
 
-def drive(job: Job, workers: int, advanced: Callable[[Tally, UnitsDone], None] = lambda *_: None) -> None:
+def drive(job: Job, workers: int, observer: schedule.BatchObserver | None = None) -> None:
     """Do a job as a run does, on threads; what fails is raised."""
     with ThreadPoolExecutor(workers) as executor:
         outcomes = schedule.drive(
             [job],
             Pool(executor, workers, workers),
-            record=lambda _: {},
-            advanced=advanced,
-            started=lambda _: None,
-            warn=lambda _: None,
+            record=lambda tally: provenance(tally, RunConfig()),
+            observer=observer or schedule.BatchObserver(),
         )
         for outcome in outcomes:
             if outcome.error is not None:
@@ -108,7 +105,7 @@ def measure(source: Path, out: Path, kernel: Kernel, codebook: Codebook, workers
 
 def main() -> None:
     """Parse the command line, measure, tell."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mapping", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parts.mapping", description=__doc__)
     parser.add_argument("raster", type=Path)
     parser.add_argument("out", type=Path, help="an empty folder: each time makes one in it")
     parser.add_argument("--halo", type=int, default=0, help="of K-Means")

@@ -1,8 +1,8 @@
 """The floors of a K-Means run: what decoding, assigning and encoding take by themselves.
 
-`python -m benchmarks.floors WHAT RASTER` does one of them to all pixels on two threads, with everything that
-it needs at hand: the file in the system's cache, pixels or labels in memory. No run can be faster than these
-together, as long as it reads, computes and writes what they do.
+`python -m benchmarks.races.floors WHAT RASTER` does one of them to all pixels on two threads, with everything
+that it needs at hand: the file in the system's cache, pixels or labels in memory. No run can be faster than
+these together, as long as it reads, computes and writes what they do.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def resident(labels: Path) -> npt.NDArray[np.uint8]:
 
 def main() -> None:
     """Parse the command line, measure, tell."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.floors", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.races.floors", description=__doc__)
     parser.add_argument("what", choices=["decode", "assign", "encode"])
     parser.add_argument("raster", type=Path, help="an RGB raster; for encode, labels")
     parser.add_argument("--segments", type=int, default=8)

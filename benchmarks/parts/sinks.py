@@ -1,7 +1,8 @@
 """The sinks alone: labels in memory become a finished COG, by ours or by GDAL's own driver.
 
-`python -m benchmarks.sinks ours|gdal LABELS OUT` takes the labels of a file. Both write all overviews; ours
-syncs what it writes, GDAL leaves that to the system, and takes the nearest label where ours takes the mode.
+`python -m benchmarks.parts.sinks ours|gdal LABELS OUT` takes the labels of a file. Both write all overviews;
+ours syncs what it writes, GDAL leaves that to the system, and takes the nearest label where ours takes the
+mode.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import clock
-from benchmarks.floors import resident
+from benchmarks.races.floors import resident
 
 _CHUNK_PX = 2048
 
@@ -75,7 +76,7 @@ def gdal(source: Path, out: Path, threads: int) -> None:
 
 def main() -> None:
     """Parse the command line, measure, tell."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sinks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parts.sinks", description=__doc__)
     parser.add_argument("sink", choices=["ours", "gdal"])
     parser.add_argument("labels", type=Path)
     parser.add_argument("out", type=Path, help="the .tif to make")

@@ -1,4 +1,4 @@
-"""What `plan` says of a run, as a report for a race: `python -m benchmarks.planned RASTER OPTIONS...`."""
+"""What `plan` says of a run, as a report for a race: `python -m benchmarks.races.planned RASTER ...`."""
 
 from __future__ import annotations
 

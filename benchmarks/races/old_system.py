@@ -151,7 +151,7 @@ def run(source: Path, out: Path, segments: int, resolution: int, model: Path | N
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.old_system", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.races.old_system", description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--segments", type=int, default=8)

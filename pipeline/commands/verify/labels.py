@@ -1,0 +1,126 @@
+"""Whether a raster's files are those that were written, and its labels those that its record counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.codebook import Codebook
+from pipeline.check import label_file
+from pipeline.check.label_file import Expected
+from pipeline.check.seams import Borders, Seams
+from pipeline.commands.verify.record import DAMAGED, steps
+from pipeline.commands.verify.verdict import Verdict
+from pipeline.durable.checksums import checksum
+from pipeline.errors import printable
+from pipeline.out.outputs import Outputs
+from pipeline.out.record import RasterRecord
+from pipeline.out.run_file import RasterState
+from pipeline.workers.pool import Pool
+
+_SURE = 5.0
+_PLAIN_SCORE = 1.25
+_CLOSE = 1e-6
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A raster that is done: its files, its record, and the codebook beside it.
+
+    Parameters
+    ----------
+    state
+        What run.json says of it.
+    outputs
+        Names of the files.
+    record
+        Their record.
+    codebook
+        What they were made with.
+    own_codebook
+        True if the codebook is this raster's alone, and one of its files.
+    """
+
+    state: RasterState
+    outputs: Outputs
+    record: RasterRecord
+    codebook: Codebook
+    own_codebook: bool
+
+    @property
+    def labels(self) -> Path:
+        """The labels that are checked: of a Zarr store, the store itself."""
+        return self.outputs.out / self.outputs.sink.raster
+
+
+def file_problems(finished: Finished) -> Iterator[str]:
+    """Files that are missing, or not what was written, by their checksums."""
+    outputs, record = finished.outputs, finished.record
+    for path in outputs.all():
+        no_codebook = path == outputs.codebook and not finished.own_codebook
+        no_bad = path == outputs.bad and not record.bad_chunks
+        if path == outputs.json or no_codebook or no_bad:
+            continue
+        known = record.checksums.get(path.name)
+        try:
+            if not path.exists():
+                yield f"{path}: missing; {DAMAGED}"
+            elif known is None:
+                yield f"{outputs.json}: holds no checksum of {path.name}; {DAMAGED}"
+            elif checksum(path) != known:
+                yield f"{path}: not what was written (its checksum differs); {DAMAGED}"
+        except OSError as error:
+            yield f"{path}: cannot be read ({error.strerror}); {DAMAGED}"
+
+
+def check_labels(
+    finished: Finished, expected: Expected, verdict: Verdict, pool: Pool, advance: Callable[[int, int], None]
+) -> bool:
+    """True if all labels are as their record says; what is wrong is added to the verdict.
+
+    Parameters
+    ----------
+    finished
+        The raster.
+    expected
+        What its record says of the labels.
+    verdict
+        Its verdict, which gets the seams too.
+    pool
+        Reads.
+    advance
+        Hears how many of how many windows are done.
+    """
+    verdict.wrong += label_file.header_problems(finished.labels, expected)
+    if verdict.wrong:
+        return False
+    borders = Borders.of(*steps(finished.codebook))
+    wrong, verdict.seams = label_file.label_problems(finished.labels, expected, borders, pool, advance)
+    verdict.wrong += wrong or _score_problems(finished, verdict.seams)
+    verdict.notes += _seam_note(verdict.seams)
+    return not wrong
+
+
+def _score_problems(finished: Finished, seams: Seams) -> Iterator[str]:
+    record = finished.record
+    for key, recorded, counted in (
+        ("seam_score", record.seam_score, seams.score),
+        ("seam_score_error", record.seam_score_error, seams.error),
+    ):
+        alike = (
+            recorded is counted
+            if recorded is None or counted is None
+            else math.isclose(recorded, counted, rel_tol=_CLOSE)
+        )
+        if not alike:
+            said = printable(str(recorded))[:40]
+            yield f"{finished.outputs.json}: says {key} {said}, not {counted}; {DAMAGED}"
+
+
+def _seam_note(seams: Seams) -> list[str]:
+    score, error = seams.score, seams.error
+    if score is None or error is None or score < max(_PLAIN_SCORE, 1 + _SURE * error):
+        return []
+    return ["labels change more at cell borders than elsewhere; unless the input is tiled so, look at them"]

@@ -1,0 +1,69 @@
+"""The inputs of a finished run as they are now: opened as the run opened them, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pipeline.config import RunConfig
+from pipeline.errors import TilewrightError, one_line
+from pipeline.out.run_file import RunFile
+from pipeline.running.inputs import Input, open_inputs
+from pipeline.workers.pool import Pool
+
+
+@dataclass(frozen=True)
+class Openings:
+    """What came of opening the inputs of a run.
+
+    Parameters
+    ----------
+    inputs
+        Those that were opened, by source.
+    failures
+        Why others cannot be opened, by source.
+    reason
+        Why none can, or a source that neither has; "" where there is no such reason.
+    """
+
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+    def missing(self, source: str) -> str:
+        """Why a source was not opened."""
+        return self.failures.get(source) or self.reason or f"{source}: not among the sources any more"
+
+
+def openings(
+    config: RunConfig,
+    run: RunFile,
+    pool: Pool,
+    cell_px: int,
+    bands: tuple[int | str, ...] | None,
+    advance: Callable[[int, int], None],
+) -> Openings:
+    """The inputs of a finished run; an error that concerns all of them is in it.
+
+    Parameters
+    ----------
+    config, run
+        The run's configuration, and its run.json.
+    pool
+        Opens.
+    cell_px, bands
+        Side of a cell, and the bands that a codebook from elsewhere was fitted on.
+    advance
+        Hears how many of how many are opened.
+    """
+    try:
+        opened = open_inputs(config, pool, cell_px, bands, advance)
+    except TilewrightError as error:
+        return Openings(reason=one_line(error))
+    if run.area not in (None, opened.area):
+        return Openings(reason=f"{config.aoi}: its polygons have changed since")
+    failures = {source.path: one_line(error) for source, error in opened.failures}
+    # a mosaic is of all its tiles
+    reason = next(iter(failures.values())) if config.mosaic and failures else ""
+    inputs = {raster.source.path: raster for raster in opened.inputs}
+    return Openings(inputs, failures, reason)

@@ -1,0 +1,90 @@
+"""Whether a sample of a raster's labels is what its input gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.grid import Window
+from pipeline.check.recomputed import Recipe, differences
+from pipeline.commands.verify.labels import Finished
+from pipeline.commands.verify.openings import Openings
+from pipeline.commands.verify.verdict import Verdict
+from pipeline.config import RunConfig
+from pipeline.errors import TilewrightError, one_line
+from pipeline.kernels import kernel_for
+from pipeline.out.bad_map import bad_of
+from pipeline.out.outputs import Outputs
+from pipeline.running.inputs import Input
+from pipeline.versions import versions
+from pipeline.workers.pool import Pool
+
+
+def recompute(
+    finished: Finished,
+    region: Window,
+    openings: Openings,
+    verdict: Verdict,
+    config: RunConfig,
+    sample: int,
+    pool: Pool,
+) -> None:
+    """Label a sample again; an input that is gone or another one now proves nothing, and is noted.
+
+    Parameters
+    ----------
+    finished, region
+        The raster, and the part of it that has labels.
+    openings
+        The inputs.
+    verdict
+        What is wrong and what is to be noted is added to it.
+    config
+        The run's.
+    sample
+        Number of windows.
+    pool
+        Labels.
+    """
+    record = finished.record
+    opened = openings.inputs.get(finished.state.source)
+    if opened is None:
+        verdict.notes.append(
+            f"nothing recomputed, for the input is not there ({openings.missing(finished.state.source)})"
+        )
+    elif opened.fingerprint != record.input.fingerprint:
+        verdict.notes.append(f"nothing recomputed, for the input has changed since ({finished.state.source})")
+    elif opened.view.region != region:
+        verdict.wrong.append(f"{finished.outputs.json}: its region is not that of {finished.state.source}")
+    else:
+        try:
+            _compare(finished, opened, verdict, config, sample, pool)
+        except TilewrightError as error:
+            verdict.notes.append(f"nothing recomputed ({one_line(error)})")
+
+
+def _compare(
+    finished: Finished, opened: Input, verdict: Verdict, config: RunConfig, sample: int, pool: Pool
+) -> None:
+    record, codebook = finished.record, finished.codebook
+    recipe = Recipe(
+        finished.labels,
+        # as it was for these labels, whatever a later run was asked for
+        replace(opened.view, tolerant=record.parameters.get("on_bad_chunk") == "nodata"),
+        kernel_for(config, codebook),
+        codebook,
+        int(record.parameters["chunk_size"]),
+        _unlabelled(finished.outputs),
+    )
+    seed = f"{config.seed} {verdict.name} {opened.fingerprint}"
+    verdict.recomputed, wrong = differences(recipe, sample, seed, pool)
+    if wrong and record.versions != versions():
+        # labels are promised to be equal under one set of versions alone
+        verdict.notes.append(f"made with other versions of libraries, and differs: {wrong[0]}")
+    else:
+        verdict.wrong += wrong
+
+
+def _unlabelled(outputs: Outputs) -> tuple[Window, ...]:
+    """The chunks of a raster that killed their workers: nobody labels them again."""
+    bad = bad_of(outputs.bad) if outputs.bad.exists() else []
+    return tuple(block.window for block in bad if block.kind == "chunk")
