@@ -10,6 +10,9 @@ if __name__ == "__main__":
 
     signals.install()
     startup.claim()
+    from pipeline.source.gdal.setup import configure
+
+    configure()
     from pipeline.cli import main
 
     code = main()

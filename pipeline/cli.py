@@ -264,13 +264,14 @@ def _verify(arguments: argparse.Namespace) -> int:
     from pipeline.commands.verify.verdict import summary
     from pipeline.commands.verify.verify import Verification
     from pipeline.events import progress
+    from pipeline.source.gdal.setup import configure
     from pipeline.workers import pool as workers
 
     config = _config(arguments)
     display = progress.chosen(config.progress)
     verdicts = []
     try:
-        with workers.open_pool(workers.parse(config.workers)) as pool:
+        with workers.open_pool(workers.parse(config.workers), initializer=configure) as pool:
             for verdict in Verification(arguments.out, arguments.sample, pool, display).verdicts():
                 verdicts.append(verdict)
                 if not verdict.ok:

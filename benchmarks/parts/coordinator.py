@@ -33,6 +33,7 @@ from pipeline.running import raster_run, schedule
 from pipeline.running.tally import Tally
 from pipeline.sinks.sink import sink_of
 from pipeline.source.raster import SingleRaster, Stack
+from pipeline.source.reading import ReadContext
 from pipeline.source.view import View
 from pipeline.tasks import assembling, labelling, publishing
 from pipeline.tasks.assembling import Assembled
@@ -77,7 +78,7 @@ class _Endless(SingleRaster):
         """Itself: it has no file."""
         return self
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Nothing: no task reads it."""
         raise NotImplementedError
 

@@ -20,6 +20,7 @@ from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
 from pipeline.grid.georeference import Georeference
 from pipeline.sinks.pyramid import count_labels, halve, level_shapes
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles
 from pipeline.source.raster import described
 from pipeline.workers.pool import Pool
@@ -78,7 +79,13 @@ def header_problems(path: Path, expected: Expected) -> list[str]:
     problems = handles.opened(str(path), lambda dataset: list(_header(dataset, expected, len(shapes))))
     if not problems:
         for level, shape in enumerate(shapes):
-            actual = handles.read(str(path), lambda dataset: dataset.shape, f"level {level}", level=level)
+            actual = handles.read(
+                str(path),
+                lambda dataset: dataset.shape,
+                f"level {level}",
+                bad_blocks.RETRY_AFTER_S,
+                level=level,
+            )
             if actual != shape:
                 problems.append(
                     f"level {level} has {actual[1]} x {actual[0]} px, not {shape[1]} x {shape[0]}"

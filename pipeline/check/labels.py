@@ -19,6 +19,7 @@ from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.durable.ledger import Unit
 from pipeline.errors import RasterError
 from pipeline.sinks.pyramid import Stage
+from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles
 from pipeline.source.raster import described
 
@@ -56,9 +57,9 @@ def read_labels(path: str | Path, level: int, window: Window) -> Labels:
     name, position = str(path), f"level {level}, {described(window)}"
     file_window = FileWindow(window.col, window.row, window.width, window.height)
     # a VRT is not read again: asked twice for a source that it could not open, it returns zeros
-    again = not name.endswith(".vrt")
+    retry_s = () if name.endswith(".vrt") else bad_blocks.RETRY_AFTER_S
     labels: Labels = handles.read(
-        name, lambda d: d.read(1, window=file_window), position, again=again, level=level
+        name, lambda d: d.read(1, window=file_window), position, retry_s, level=level
     )
     if labels.shape != (window.height, window.width):
         raise RasterError(name, f"{position}: the file ends before; {_AGAIN}")

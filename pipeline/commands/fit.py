@@ -14,6 +14,7 @@ from pipeline.fitting.codebook import fit_as_asked
 from pipeline.kernels import kernel_for
 from pipeline.running.codebooks import chosen
 from pipeline.running.inputs import Opened, open_inputs, sampled
+from pipeline.source.gdal.setup import configure
 from pipeline.workers import pool as workers
 
 
@@ -35,7 +36,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     display = progress.chosen(config.progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with workers.open_pool(workers.parse(config.workers)) as pool:
+        with workers.open_pool(workers.parse(config.workers), initializer=configure) as pool:
             kernel = kernel_for(config)
             opened = open_inputs(config, pool, kernel.cell_px)
             for _, error in opened.failures:

@@ -9,13 +9,13 @@ import json
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pipeline.cost import timing
 from pipeline.errors import StorageError
+from pipeline.process.retry import retry
 
 _LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 # what network file systems say of a server that is away for a moment, and disks of a bad one
@@ -82,7 +82,12 @@ def storage_error(path: Path, error: OSError) -> StorageError | OSError:
     )
 
 
-def _is_passing(error: OSError) -> bool:
+def _is_passing(error: Exception) -> bool:
+    """Whether an error says that storage is away for a moment."""
+    if isinstance(error, StorageError):
+        return error.passing
+    if not isinstance(error, OSError):
+        return False
     return error.errno in _PASSING or getattr(error, "winerror", None) in _PASSING_WINDOWS
 
 
@@ -94,15 +99,7 @@ def patiently(function: Callable[..., T], *arguments: Any) -> T:
     StorageError
         If it fails each time, or for a reason that lasts.
     """
-    for delay in _PATIENCE_S:
-        try:
-            return function(*arguments)
-        except (StorageError, OSError) as error:
-            passing = error.passing if isinstance(error, StorageError) else _is_passing(error)
-            if not passing:
-                raise
-        time.sleep(delay)
-    return function(*arguments)
+    return retry(lambda: function(*arguments), _PATIENCE_S, _is_passing)
 
 
 def open_at_once(path: str | Path, flags: int = os.O_RDONLY) -> int:

@@ -1,7 +1,4 @@
-"""The lazy chunk graph: pixels with their validity in, labels out.
-
-This is the only module that calls `dask.array.map_overlap`, in one wrapper, `overlap`.
-"""
+"""The lazy chunk graph: pixels with their validity in, labels out."""
 
 from __future__ import annotations
 
@@ -19,13 +16,12 @@ from engine.grid import Window
 from engine.kernel import NODATA, Kernel, Labels, Patch
 from pipeline.cost import timing
 from pipeline.graph.overlap import Layout, overlap
-from pipeline.source import bad_blocks
-from pipeline.source.gdal import shared_blocks
+from pipeline.source.reading import ReadContext
 
 if TYPE_CHECKING:
     from pipeline.grid.area import Area
-    from pipeline.source.bad_blocks import BadBlock
     from pipeline.source.raster import Raster
+    from pipeline.source.reading import BadBlock
     from pipeline.source.view import View
 
 
@@ -60,7 +56,7 @@ def _label_block(
 
 
 def read_arrays(
-    raster: Raster, layout: Layout, found: list[BadBlock] | None = None, *, by_rows: bool = False
+    raster: Raster, layout: Layout, bad: list[BadBlock] | None = None, *, by_rows: bool = False
 ) -> tuple[da.Array, da.Array]:
     """Pixels (band, y, x) and validity (y, x) of a layout's outer window, read block by block.
 
@@ -74,7 +70,7 @@ def read_arrays(
         cols = (sum(cols),)
     bands = len(raster.bands)
     stack = da.map_blocks(
-        partial(_read_block, raster, found, layout, rows, cols),
+        partial(_read_block, raster, bad, layout, rows, cols),
         chunks=((bands + 1,), rows, cols),
         dtype=raster.dtype,
         meta=np.empty((0, 0, 0), raster.dtype),
@@ -85,7 +81,7 @@ def read_arrays(
 
 def _read_block(
     raster: Raster,
-    found: list[BadBlock] | None,
+    bad: list[BadBlock] | None,
     layout: Layout,
     rows: tuple[int, ...],
     cols: tuple[int, ...],
@@ -95,13 +91,13 @@ def _read_block(
     starts_y, starts_x = [0, *accumulate(rows)], [0, *accumulate(cols)]
     outer = layout.outer
     window = Window(outer.row + starts_y[i], outer.col + starts_x[j], rows[i], cols[j])
-    with timing.measure(timing.READ), shared_blocks.within_halo(layout.halo_px):
-        if found is None:
-            return raster.read_stack(window)
-        with bad_blocks.tolerating() as bad:
-            stack = raster.read_stack(window)
-        found += bad
-        return stack
+    # a list of its own: what a read notes that fails in the end does not count
+    noted: list[BadBlock] | None = None if bad is None else []
+    with timing.measure(timing.READ):
+        stack = raster.read_stack(window, ReadContext(layout.halo_px, noted))
+    if bad is not None and noted:
+        bad += noted
+    return stack
 
 
 def label_window(
@@ -110,7 +106,7 @@ def label_window(
     codebook: Codebook,
     window: Window,
     chunk_px: int,
-    found: list[BadBlock] | None = None,
+    bad: list[BadBlock] | None = None,
     *,
     by_rows: bool = False,
 ) -> da.Array:
@@ -126,12 +122,12 @@ def label_window(
         The window.
     chunk_px
         Side of the pieces.
-    found
+    bad
         A list for the bad blocks that a tolerant view meets when the labels are computed.
     by_rows
         Whether the pieces side by side are read at once, as strips are decoded.
     """
     layout = Layout.of(window, view.bounds, kernel.halo_px, chunk_px)
-    bad = ([] if found is None else found) if view.tolerant else None
-    pixels, valid = read_arrays(view.raster, layout, bad, by_rows=by_rows)
+    noted = ([] if bad is None else bad) if view.tolerant else None
+    pixels, valid = read_arrays(view.raster, layout, noted, by_rows=by_rows)
     return label_array(pixels, valid, layout, kernel, codebook, view.bounds, view.area)

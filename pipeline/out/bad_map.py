@@ -15,7 +15,8 @@ from engine.grid import Window
 from pipeline.durable.bounded_json import read_object
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference, on_ground
-from pipeline.source.bad_blocks import BadBlock, to_json
+from pipeline.source.bad_blocks import to_json
+from pipeline.source.reading import BadBlock
 
 # a CRS of its own, which is not reprojected, like a raster without one; none at all would be WGS 84
 _NO_CRS = 'LOCAL_CS["none of the raster",UNIT["unit",1]]'

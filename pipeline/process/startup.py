@@ -2,8 +2,10 @@
 
 Numba looks for SciPy's BLAS when it compiles or loads its first function; Dask for SciPy's transforms and
 sparse matrices, and for xarray, which brings pandas: half of all that a short run imports. A run uses none
-of it. A process that is somebody else's (a notebook, a test) gets everything, for what Numba and Dask did
-not find they never look for again.
+of it, so while Numba and Dask are imported it is hidden (`without`): `sys.modules` has None for it, which all
+threads see. What they did not find they never look for again. That is done in a process of our own alone,
+which `__main__` claims; in any other process (a notebook, a test, a worker) nothing is ever hidden and
+everything is imported, and neither the environment nor the garbage collector is changed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ importing = threading.RLock()  # modules of one package may be seen half made by
 
 
 def claim() -> None:
-    """Say that this process is there for one command and nothing else."""
+    """Say that this process is there for one command and nothing else; called by `__main__` alone."""
     global _ours  # noqa: PLW0603  (it is the process that has this state)
     _ours = True
     # what looks for plugins reads the metadata of every package that is installed
@@ -62,13 +64,16 @@ def load_compiled() -> None:
 
 
 def freeze_for_exit() -> None:
-    """Make the end of the process short: of what there is nothing is looked through for what is dead."""
+    """Freeze the garbage collector, so that the interpreter's shutdown does not scan every object."""
     gc.freeze()
 
 
 @contextlib.contextmanager
 def without(*modules: str) -> Iterator[None]:
-    """Hide modules from imports (of all threads) for a block, if the process is ours and has them not yet."""
+    """Hide modules from the imports of all threads for a block, if the process is claimed as ours.
+
+    A module that is imported already stays. Where the process is not ours, it does nothing.
+    """
     hidden = [name for name in modules if _ours and name not in sys.modules]
     # Python documents that None fails an import
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ from pipeline.running.relay import Relay
 from pipeline.running.report import Report
 from pipeline.running.spending import Spending
 from pipeline.source.gdal.remote import is_remote
+from pipeline.source.gdal.setup import configure
 from pipeline.tasks.job import Job, job_of
 from pipeline.tasks.redo import retry_of
 from pipeline.versions import versions
@@ -65,7 +66,9 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
         raise UsageError("no -o OUT given; name a folder for the outputs")
     observer = observer or Silent()
     spending = Spending()
-    with workers.open_pool(workers.parse(config.workers), dashboard=config.dashboard) as pool:
+    with workers.open_pool(
+        workers.parse(config.workers), dashboard=config.dashboard, initializer=configure
+    ) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
         kernel = kernel_for(config, named)
         bands = named.bands if named else None

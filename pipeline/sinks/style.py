@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import spacing
+from pipeline.process.warning_filters import ignored
 
 Colour = tuple[int, int, int]
 
@@ -134,8 +135,9 @@ def quicklook(labels: Path, style: LabelStyle, side: int = 1024) -> bytes:
     import rasterio
     from PIL import Image
     from rasterio.enums import Resampling
+    from rasterio.errors import NotGeoreferencedWarning
 
-    with rasterio.open(labels) as dataset:
+    with ignored(NotGeoreferencedWarning), rasterio.open(labels) as dataset:
         step = max(1, -(-max(dataset.shape) // side))
         shape = (max(1, dataset.height // step), max(1, dataset.width // step))
         small = dataset.read(1, out_shape=shape, resampling=Resampling.nearest)

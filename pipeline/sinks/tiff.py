@@ -6,11 +6,11 @@ Source: TIFF 6.0 (Adobe, 1992), BigTIFF as libtiff writes it, GeoTIFF 1.1 (OGC 1
 from __future__ import annotations
 
 import struct
-import warnings
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from pipeline.grid.georeference import Georeference
+from pipeline.process.warning_filters import ignored
 
 SHORT, LONG, LONG8, ASCII = 3, 4, 16, 2
 _SIZES = {
@@ -82,8 +82,7 @@ def geo_tags(georeference: Georeference) -> GeoTags:
     from rasterio.transform import Affine
 
     crs = CRS.from_wkt(georeference.crs_wkt) if georeference.crs_wkt else None
-    with warnings.catch_warnings(), MemoryFile() as memory:
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with ignored(NotGeoreferencedWarning), MemoryFile() as memory:
         profile = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
         if georeference.transform is not None:
             profile["transform"] = Affine(*georeference.transform)

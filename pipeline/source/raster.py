@@ -17,6 +17,7 @@ import numpy.typing as npt
 from engine.codebook import Band
 from engine.grid import Window
 from pipeline.grid.georeference import Georeference
+from pipeline.source.reading import STRICT, ReadContext
 
 Stack = npt.NDArray[Any]
 """Pixels with validity (1 or 0) as one more band: shape (band + 1, y, x)."""
@@ -96,26 +97,37 @@ class Raster(ABC):
         place = Georeference()
         return replace(self, path=path, height=height, width=width, block_shape=(1, 1), georeference=place)
 
-    def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def read(
+        self, window: Window, context: ReadContext = STRICT
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Pixels (band, y, x) and validity (y, x) of a window.
+
+        Parameters
+        ----------
+        window
+            Which pixels.
+        context
+            How they are read.
 
         Raises
         ------
         RasterError
             If the window cannot be read, after retries.
         """
-        stack = self.read_stack(window)
+        stack = self.read_stack(window, context)
         return stack[:-1], stack[-1] != 0
 
-    def read_stack(self, window: Window) -> Stack:
-        """Pixels with validity (1 or 0) as one more band: shape (band + 1, y, x)."""
-        stack = self.read_masked(window)
+    def read_stack(self, window: Window, context: ReadContext = STRICT) -> Stack:
+        """Pixels with validity (1 or 0) as one more band: shape (band + 1, y, x); see `read`."""
+        stack = self.read_masked(window, context)
         has_data(stack, self.nodata)
         return stack
 
     @abstractmethod
-    def read_masked(self, window: Window) -> Stack:
-        """As `read_stack`, but valid as far as masks say; nodata values and NaN are still to be told.
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
+        """As `read_stack`, but valid as far as masks say: nodata values and NaN are not looked for.
+
+        A raster that is made of others passes the context on to them.
 
         Raises
         ------

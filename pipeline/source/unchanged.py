@@ -7,13 +7,13 @@ modification times and sizes are enough; the content is fingerprinted again only
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import AlteredError, RasterError
+from pipeline.process.retry import retry
 from pipeline.source.fingerprint import combined, fingerprint
 from pipeline.source.gdal import remote
 from pipeline.source.raster import Raster, SingleRaster
@@ -101,17 +101,17 @@ def refuse(raster: Raster, mark: Mark, *, tolerant: bool) -> None:
         return
     # if failures are tolerated, or a remote server may have failed, a failed read is no evidence of a change
     may_fail = tolerant or any(remote.is_remote(member.path) for member in raster.members)
-    now = ""
-    for pause in (*_AGAIN_S, None):
-        try:
-            now = together(mark_of(member.reopened()) for member in raster.members).fingerprint
-            break
-        except (RasterError, OSError) as error:
-            if may_fail:
-                return
-            if pause is None:
-                raise AlteredError(raster.path, f"{_CHANGED} ({error}); {_ADVICE}") from error
-        time.sleep(pause)
+
+    def fingerprint_now() -> str:
+        return together(mark_of(member.reopened()) for member in raster.members).fingerprint
+
+    pauses_s = () if may_fail else _AGAIN_S
+    try:
+        now = retry(fingerprint_now, pauses_s, lambda error: isinstance(error, (RasterError, OSError)))
+    except (RasterError, OSError) as error:
+        if may_fail:
+            return
+        raise AlteredError(raster.path, f"{_CHANGED} ({error}); {_ADVICE}") from error
     if now not in ("", mark.fingerprint):
         raise AlteredError(raster.path, f"{_CHANGED}{_newest(raster)}; {_ADVICE}")
 

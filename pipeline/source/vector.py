@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.grid.area import Interest, Ring
 from pipeline.source.gdal import remote
 
 _LIMIT_BYTES = 256 << 20
+_REFERS = re.compile(rb"<ogr(vrt|wfs|csw)datasource\b|gdal_streamed_alg", re.IGNORECASE)
 _GML, _HEAD_BYTES = b"opengis.net/gml", 16 << 10
 
 
@@ -41,14 +43,14 @@ def _vector(path: str) -> Interest:
     from pyogrio.errors import DataLayerError, DataSourceError
     from shapely.errors import ShapelyError
 
-    remote.forbid_in_vectors()
     file = Path(path)
     if not file.exists():
         raise UsageError(f"{path}: no such vector file; check --aoi")
     if file.is_file() and file.stat().st_size > _LIMIT_BYTES:
         raise UsageError(f"{path}: a vector file of more than {_LIMIT_BYTES >> 20} MiB; simplify it")
     try:
-        meta, _, wkb, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
+        with remote.forbidden_in_vectors():
+            meta, _, wkb, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
         geometries = [] if wkb is None else shapely.from_wkb(wkb)
     except (DataSourceError, DataLayerError, ShapelyError, ValueError, IndexError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -61,11 +63,20 @@ def _vector(path: str) -> Interest:
 
 
 def _options(file: Path) -> dict[str, str]:
-    """Open options of OGR: without them it would write a summary beside a GML file."""
+    """Open options of OGR: without them it would write a summary beside a GML file.
+
+    Raises
+    ------
+    ValueError
+        If the file is a request to a service, or names what else OGR is to open.
+    """
     if not file.is_file():
         return {}
     with file.open("rb") as opened:
-        return {"WRITE_GFS": "NO"} if _GML in opened.read(_HEAD_BYTES) else {}
+        head = opened.read(_HEAD_BYTES)
+    if _REFERS.search(head.partition(b"\0")[0]):
+        raise ValueError("it refers to other files or to a service")
+    return {"WRITE_GFS": "NO"} if _GML in head else {}
 
 
 def _polygons(shape: Any) -> Iterable[tuple[Ring, ...]]:

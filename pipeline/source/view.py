@@ -6,7 +6,6 @@ raster; they only get no label, and no fit samples them.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +19,8 @@ from engine.grid import Window
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.area import Area, Interest, cells_around, reprojected, ring_in_pixels
 from pipeline.grid.georeference import Georeference
-from pipeline.source import bad_blocks
 from pipeline.source.raster import Raster
+from pipeline.source.reading import ReadContext
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ class View:
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Pixels (band, y, x) and validity (y, x) of a window."""
-        with bad_blocks.tolerating() if self.tolerant else nullcontext():
-            return self.raster.read(window)
+        return self.raster.read(window, ReadContext(bad=[] if self.tolerant else None))
 
     def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """True where labels are wanted, shape of the window; None for everywhere."""

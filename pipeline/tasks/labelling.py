@@ -21,7 +21,7 @@ from pipeline.durable.files import (
 from pipeline.durable.ledger import Unit
 from pipeline.graph.loading import load_graph
 from pipeline.source import bad_blocks
-from pipeline.source.bad_blocks import BadBlock
+from pipeline.source.reading import BadBlock
 from pipeline.tasks import redo, units
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone, intact, patient

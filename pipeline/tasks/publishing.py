@@ -23,7 +23,7 @@ from pipeline.sinks import style
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.sink import SUFFIXES, sink_of
 from pipeline.source import bad_blocks, unchanged
-from pipeline.source.bad_blocks import BadBlock
+from pipeline.source.reading import BadBlock
 from pipeline.tasks.assembling import Assembled
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import patient

@@ -15,9 +15,9 @@ from pipeline.errors import RasterError
 from pipeline.out.bad_map import bad_of
 from pipeline.out.outputs import Outputs
 from pipeline.out.record import RasterRecord
-from pipeline.source.bad_blocks import BadBlock
 from pipeline.source.opening import open_any
 from pipeline.source.raster import Raster
+from pipeline.source.reading import BadBlock
 from pipeline.tasks.job import Job, Redo
 from pipeline.workers.pool import Pool
 

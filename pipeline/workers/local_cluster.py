@@ -115,11 +115,14 @@ class _Serving(WorkerPlugin):
 
     name = "tilewright"
 
-    def __init__(self) -> None:
+    def __init__(self, initializer: Callable[[], None] | None) -> None:
         self._parent = os.getpid()
+        self._initializer = initializer
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002  (what Dask calls)
         """Leave interrupts to the parent, and do not outlive it."""
+        if self._initializer is not None:
+            self._initializer()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(
             target=_end_with, args=(self._parent,), name="tilewright-parent", daemon=True
@@ -170,8 +173,17 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
 
 
 @contextlib.contextmanager
-def local(processes: bool, count: int, *, dashboard: bool) -> Iterator[ClusterExecutor]:  # noqa: FBT001
-    """A cluster on this machine of so many processes or threads, which ends with the block."""
+def local(
+    processes: bool,  # noqa: FBT001
+    count: int,
+    *,
+    dashboard: bool,
+    initializer: Callable[[], None] | None = None,
+) -> Iterator[ClusterExecutor]:
+    """A cluster on this machine of `count` processes or threads, which ends with the block.
+
+    Each process calls the initializer first.
+    """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with (
         dask.config.set(_SETTINGS),
@@ -190,5 +202,5 @@ def local(processes: bool, count: int, *, dashboard: bool) -> Iterator[ClusterEx
         _begun(Client, cluster) as client,
     ):
         if processes:
-            client.register_plugin(_Serving())
+            client.register_plugin(_Serving(initializer))
         yield ClusterExecutor(cluster, client, count, cluster.dashboard_link if dashboard else None)

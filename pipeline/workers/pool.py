@@ -132,8 +132,20 @@ def finished(futures: Iterable[Future[Any]], timeout_s: float) -> set[Future[Any
 
 
 @contextlib.contextmanager
-def open_pool(workers: Workers, *, dashboard: bool = False) -> Iterator[Pool]:
-    """Start workers and end them with the block."""
+def open_pool(
+    workers: Workers, *, dashboard: bool = False, initializer: Callable[[], None] | None = None
+) -> Iterator[Pool]:
+    """Start workers and end them with the block.
+
+    Parameters
+    ----------
+    workers
+        Which, and how many.
+    dashboard
+        Whether Dask's dashboard is served.
+    initializer
+        Called first in each process that is started; not in this one.
+    """
     if workers.kind == "threads" and not dashboard:
         with ThreadPoolExecutor(workers.count, thread_name_prefix="tilewright") as executor:
             try:
@@ -146,6 +158,8 @@ def open_pool(workers: Workers, *, dashboard: bool = False) -> Iterator[Pool]:
         return
     from pipeline.workers import local_cluster
 
-    with local_cluster.local(workers.kind == "processes", workers.count, dashboard=dashboard) as executor:
+    with local_cluster.local(
+        workers.kind == "processes", workers.count, dashboard=dashboard, initializer=initializer
+    ) as executor:
         threads = 1 if workers.kind == "processes" else workers.count
         yield Pool(executor, workers.count, threads, executor.dashboard)

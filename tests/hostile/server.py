@@ -30,8 +30,10 @@ def warm_up(folder):
 
     from engine.networks.network import import_torch
     from pipeline.cli import main
+    from pipeline.source.gdal.setup import configure
     from tests.rasters import noise, write_geotiff
 
+    configure()  # as the command line does: before GDAL starts
     for name in (
         "engine.networks.kernel",
         "pipeline.graph.labels",

@@ -15,7 +15,7 @@ from rasterio.transform import GCPTransformer
 from engine.grid import Window
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.out.bad_map import geojson
-from pipeline.source.bad_blocks import BadBlock
+from pipeline.source.reading import BadBlock
 
 WINDOW = Window(20, 30, 40, 50)
 BLOCK = BadBlock(WINDOW, "r.tif", "why")

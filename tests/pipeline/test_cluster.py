@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from pipeline.errors import UsageError, WorkerLostError
+from pipeline.source.gdal.setup import configure
 from pipeline.workers import local_cluster
 from pipeline.workers.pool import Workers, open_pool
 from tests.waiting import HANG_S, waited_for
@@ -85,6 +86,13 @@ def _wait(path, begun):
     while not os.path.exists(path):  # noqa: PTH110
         time.sleep(0.05)
     return True
+
+
+def test_each_process_is_configured_first_and_this_one_is_not(monkeypatch):
+    monkeypatch.delenv("GDAL_SKIP", raising=False)
+    with open_pool(Workers("processes", 1), initializer=configure) as opened:
+        assert "WMS" in opened.submit(os.environ.get, "GDAL_SKIP").result(60).split(",")
+    assert "GDAL_SKIP" not in os.environ
 
 
 def test_interrupts_are_the_parent_s_business(pool):

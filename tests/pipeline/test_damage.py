@@ -22,13 +22,14 @@ from pipeline.fitting.codebook import fit_codebook
 from pipeline.fitting.gathering import count_colours
 from pipeline.graph.labels import label_window
 from pipeline.kernels import make_kernel
+from pipeline.process import retry
 from pipeline.running.run import run
 from pipeline.source import bad_blocks
-from pipeline.source import bad_blocks as source_bad_blocks
-from pipeline.source.bad_blocks import UNIT_PX, BadBlock
-from pipeline.source.gdal import handles
+from pipeline.source.bad_blocks import UNIT_PX
+from pipeline.source.gdal import handles, remote
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.opening import open_any, open_segmentable
+from pipeline.source.reading import BadBlock, ReadContext
 from pipeline.source.vector import interest
 from pipeline.source.view import View, crop
 from pipeline.workers.pool import Workers, open_pool
@@ -44,13 +45,12 @@ MIDDLE = Window(64, 64, 64, 64)
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
     monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0, 0.0))
-    monkeypatch.setattr(source_bad_blocks, "RETRY_AFTER_S", (0.0, 0.0))
 
 
 def tolerated(raster, window):
     """Pixels, validity and bad blocks of a window."""
-    with bad_blocks.tolerating() as bad:
-        pixels, valid = raster.read(window)
+    bad = []
+    pixels, valid = raster.read(window, ReadContext(bad=bad))
     return pixels, valid, bad
 
 
@@ -150,8 +150,7 @@ def test_without_tolerance_a_bad_block_fails_the_read(damaged):
     raster, _, holes = damaged
     with pytest.raises(DamageError, match="cannot read rows"):
         raster.read(holes[0])
-    with bad_blocks.tolerating():
-        pass
+    raster.read(holes[0], ReadContext(bad=[]))
     with pytest.raises(DamageError):
         raster.read(holes[0])
 
@@ -222,8 +221,9 @@ def test_a_vrt_whose_source_is_gone_fails_for_gdal_may_read_zeros_there(tmp_path
     write_geotiff(tmp_path / "r.tif", noise(1, 64, 64))
     raster = open_any(write_vrt(tmp_path / "r.vrt", (64, 64), ("Byte", from_file("r.tif"))))
     (tmp_path / "r.tif").unlink()
-    with bad_blocks.tolerating() as bad, pytest.raises(RasterError, match="No such file") as caught:
-        raster.read(raster.bounds)
+    bad = []
+    with pytest.raises(RasterError, match="No such file") as caught:
+        raster.read(raster.bounds, ReadContext(bad=bad))
     assert not isinstance(caught.value, DamageError)
     assert bad == []
 
@@ -386,8 +386,8 @@ class Failing:
 
 
 def fail(monkeypatch, errors):
-    real = rasterio.open
-    monkeypatch.setattr(handles.rasterio, "open", lambda path: Failing(real(path), errors))
+    real = remote.open_dataset
+    monkeypatch.setattr(remote, "open_dataset", lambda path: Failing(real(path), errors))
 
 
 @pytest.mark.parametrize("failures", range(1, 4))
@@ -416,18 +416,18 @@ def chained(error, because):
 def test_networks_and_lack_of_memory_are_no_damage(tmp_path, monkeypatch, error):
     raster = open_any(write_geotiff(tmp_path / "r.tif", noise(1, 64, 64)))
     fail(monkeypatch, [error] * 99)
-    with bad_blocks.tolerating(), pytest.raises(RasterError) as caught:
-        raster.read(raster.bounds)
+    with pytest.raises(RasterError) as caught:
+        raster.read(raster.bounds, ReadContext(bad=[]))
     assert not isinstance(caught.value, DamageError)
 
 
 def test_a_remote_raster_is_never_damaged(monkeypatch, tmp_path):
     raster = open_any(write_geotiff(tmp_path / "r.tif", noise(1, 64, 64)))
     monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.0,))
-    monkeypatch.setattr(handles.network, "is_remote", lambda _: True)
+    monkeypatch.setattr(remote, "is_remote", lambda _: True)
     fail(monkeypatch, [RasterioIOError("IReadBlock failed")] * 99)
-    with bad_blocks.tolerating(), pytest.raises(RasterError) as caught:
-        raster.read(raster.bounds)
+    with pytest.raises(RasterError) as caught:
+        raster.read(raster.bounds, ReadContext(bad=[]))
     assert not isinstance(caught.value, DamageError)
 
 
@@ -438,9 +438,10 @@ def test_a_file_that_is_gone_is_not_damaged(tmp_path, monkeypatch, when):
     if when == "before":
         path.unlink()
     else:
-        monkeypatch.setattr(bad_blocks.time, "sleep", lambda _: path.unlink(missing_ok=True))
-    with bad_blocks.tolerating() as bad, pytest.raises(LostError, match=str(path)):
-        raster.read(raster.bounds)
+        monkeypatch.setattr(retry.time, "sleep", lambda _: path.unlink(missing_ok=True))
+    bad = []
+    with pytest.raises(LostError, match=str(path)):
+        raster.read(raster.bounds, ReadContext(bad=bad))
     assert bad == []
 
 
@@ -456,8 +457,8 @@ def test_too_many_open_files_lose_no_file(tmp_path, monkeypatch):
         return real(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with bad_blocks.tolerating(), pytest.raises(RasterError, match="Too many open files"):
-        joined.read(joined.bounds)
+    with pytest.raises(RasterError, match="Too many open files"):
+        joined.read(joined.bounds, ReadContext(bad=[]))
 
 
 # Labels

@@ -18,6 +18,7 @@ from pipeline.api import arrays as array_module
 from pipeline.api.arrays import segment
 from pipeline.graph.labels import read_arrays
 from pipeline.graph.overlap import Layout, overlap
+from pipeline.source.reading import ReadContext
 from tests.rasters import noise, pixel_array
 from tests.strategies import codebook, windows, windows_in
 
@@ -171,13 +172,14 @@ class Counted:
 
     def __init__(self, height, width):
         self.pixels = noise(2, height, width)
-        self.read = []
+        self.read, self.contexts = [], []
 
     def __dask_tokenize__(self):
         return "counted"
 
-    def read_stack(self, window):
+    def read_stack(self, window, context):
         self.read.append(window)
+        self.contexts.append(context)
         rows, cols = window.slices()
         return np.concatenate([self.pixels[:, rows, cols], self.pixels[:1, rows, cols] % 2])
 
@@ -195,6 +197,7 @@ def test_each_block_is_read_once_and_its_pixels_and_validity_together(halo):
     np.testing.assert_array_equal(mask, raster.pixels[0, rows, cols] % 2 == 1)
     assert len(raster.read) == len(set(raster.read)) == len(layout.chunks[0]) * len(layout.chunks[1])
     assert sum(w.pixels for w in raster.read) == (788 + halo) * 1100
+    assert set(raster.contexts) == {ReadContext(halo)}
 
 
 def test_a_part_that_is_asked_for_reads_only_what_it_needs():

@@ -22,7 +22,9 @@ from pipeline.errors import RasterError
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source import bad_blocks
 from pipeline.source.gdal import handles as module
-from pipeline.source.gdal.raster import FileRaster, open_header
+from pipeline.source.gdal import remote
+from pipeline.source.gdal.planes import BandPlanes
+from pipeline.source.gdal.raster import open_header
 from pipeline.source.opening import open_segmentable
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 from tests.strategies import windows_in
@@ -454,13 +456,13 @@ def flaky(monkeypatch):
     opened = []
 
     def start(failures):
-        left, real = [None] * failures, rasterio.open
+        left, real = [None] * failures, remote.open_dataset
 
         def open_flaky(path):
             opened.append(path)
             return Flaky(real(path), left)
 
-        monkeypatch.setattr(module.rasterio, "open", open_flaky)
+        monkeypatch.setattr(remote, "open_dataset", open_flaky)
         return opened
 
     return start
@@ -492,7 +494,7 @@ def test_a_fault_of_ours_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyError("bug")
 
-    monkeypatch.setattr(FileRaster, "_read", fail)
+    monkeypatch.setattr(BandPlanes, "_decoded", fail)
     with pytest.raises(KeyError):
         header.read(header.bounds)
 

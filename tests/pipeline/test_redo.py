@@ -12,7 +12,7 @@ from engine.grid import Window, tiles
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError
 from pipeline.running.run import run
-from pipeline.source.bad_blocks import BadBlock
+from pipeline.source.reading import BadBlock
 from pipeline.tasks.redo import affected, labels_of, open_labels
 from tests.rasters import noise, write_geotiff
 from tests.strategies import windows

@@ -394,12 +394,22 @@ def test_an_s3_object_that_is_not_there_is_refused(served, bucket, tmp_path):
 
 @pytest.mark.parametrize(("given", "wanted"), [({}, "2"), ({"GDAL_HTTP_MAX_RETRY": "7"}, "7")])
 def test_settings_of_gdal_are_defaults_that_the_environment_overrides(given, wanted):
-    code = "import os, pipeline.handles; print(os.environ['GDAL_HTTP_MAX_RETRY'])"
+    code = (
+        "import os\n"
+        "from rasterio.env import get_gdal_config\n"
+        "from pipeline.source.gdal import remote, setup\n"
+        "before = dict(os.environ)\n"
+        "with remote.environment('a.tif'):\n"
+        "    print(get_gdal_config('GDAL_HTTP_MAX_RETRY'), get_gdal_config('VRT_NUM_THREADS'))\n"
+        "print(get_gdal_config('VRT_NUM_THREADS'), os.environ == before)\n"
+        "setup.configure()\n"
+        "print(os.environ['GDAL_HTTP_MAX_RETRY'], os.environ['VRT_NUM_THREADS'])\n"
+    )
     env = {k: v for k, v in os.environ.items() if not k.startswith("GDAL_")} | given
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )
-    assert said.stdout.strip() == wanted
+    assert said.stdout.split() == [wanted, "1", "None", "True", wanted, "1"]
 
 
 @pytest.mark.parametrize(

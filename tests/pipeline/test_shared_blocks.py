@@ -10,7 +10,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,10 +17,10 @@ from engine.grid import Window, tiles
 from pipeline.errors import DamageError
 from pipeline.graph import labels as graph_labels
 from pipeline.source import bad_blocks
-from pipeline.source import bad_blocks as source_bad_blocks
-from pipeline.source.gdal import handles, shared_blocks
+from pipeline.source.gdal import remote, shared_blocks
 from pipeline.source.gdal.raster import open_header
-from pipeline.source.gdal.shared_blocks import SharedBlocks, Source, UndecodableError, within_halo
+from pipeline.source.gdal.shared_blocks import SharedBlocks, Source, UndecodableError
+from pipeline.source.reading import ReadContext
 from pipeline.source.view import View
 from tests.pipeline.test_graph import Neighbours
 from tests.rasters import noise, spoil, write_geotiff
@@ -52,7 +51,7 @@ def source(pixels, tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """How often each block of a file was asked of GDAL, by all handles."""
-    count, lock, opened = Counter(), threading.Lock(), rasterio.open
+    count, lock, opened = Counter(), threading.Lock(), remote.open_dataset
 
     class Counting:
         def __init__(self, *arguments, **options):
@@ -78,7 +77,7 @@ def decoded(monkeypatch):
                 count.update(product(rows, cols))
             return self._dataset.read(*arguments, window=window, **options)
 
-    monkeypatch.setattr(handles.rasterio, "open", Counting)
+    monkeypatch.setattr(remote, "open_dataset", Counting)
     return count
 
 
@@ -87,8 +86,7 @@ def read_all(raster, halo, chunk=CHUNK, threads=2):
 
     def read(core):
         window = core.grow(halo, raster.bounds)
-        with within_halo(halo):
-            return window, raster.read_masked(window)
+        return window, raster.read_masked(window, ReadContext(halo))
 
     with ThreadPoolExecutor(threads) as executor:
         return list(executor.map(read, tiles(raster.bounds, chunk)))
@@ -134,8 +132,8 @@ def test_blocks_in_the_way_of_no_one_are_read_in_one_go(source, kept, monkeypatc
 def test_blocks_that_are_not_worth_it_are_not_kept(pixels, tmp_path, kept, profile):
     raster = open_header(write_geotiff(tmp_path / "scene.tif", pixels, **profile))
     window = Window(0, 0, 1024, 1024).grow(16, raster.bounds)
-    with within_halo(16):
-        np.testing.assert_array_equal(raster.read_masked(window)[:3], pixels[:, *window.slices()])
+    stack = raster.read_masked(window, ReadContext(16))
+    np.testing.assert_array_equal(stack[:3], pixels[:, *window.slices()])
     assert kept.kept_bytes == 0
 
 
@@ -167,7 +165,7 @@ def test_labels_are_those_without_it(data, tmp_path_factory):
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared_blocks, "halo", lambda: 0)
+        patch.setattr(Source, "shares", lambda *_: False)
         plain = [labels(core) for core in cores]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared_blocks, "of_process", SharedBlocks(limit))
@@ -228,19 +226,17 @@ def test_no_pixel_of_a_block_is_kept_twice_where_halos_are_as_large(source, kept
 
 def test_a_file_that_was_replaced_is_read_anew(source, pixels):
     raster, core = open_header(source), Window(0, 0, 256, 256)
-    with within_halo(16):
-        raster.read_masked(core.grow(16, raster.bounds))
-        stat = source.stat()
-        write_geotiff(source, 255 - pixels, **TILED)
-        os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
-        window = Window(0, 256, 256, 256).grow(16, raster.bounds)
-        found = raster.read_masked(window)
+    raster.read_masked(core.grow(16, raster.bounds), ReadContext(16))
+    stat = source.stat()
+    write_geotiff(source, 255 - pixels, **TILED)
+    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    window = Window(0, 256, 256, 256).grow(16, raster.bounds)
+    found = raster.read_masked(window, ReadContext(16))
     np.testing.assert_array_equal(found[:3], (255 - pixels)[:, *window.slices()])
 
 
 @pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 2), (2, 0)], ids=str)
 def test_a_block_that_cannot_be_decoded_fails_as_without_it(source, monkeypatch, place):
-    monkeypatch.setattr(source_bad_blocks, "RETRY_AFTER_S", ())
     monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", ())
     spoil(source, *place)
     raster = open_header(source)
@@ -249,14 +245,12 @@ def test_a_block_that_cannot_be_decoded_fails_as_without_it(source, monkeypatch,
         found[halo] = []
         for core in tiles(raster.bounds, CHUNK):
             window = core.grow(16, raster.bounds)
-            with within_halo(halo), bad_blocks.tolerating() as bad:
-                stack = raster.read_masked(window)
-            said = None
-            with within_halo(halo):
-                try:
-                    raster.read_masked(window)
-                except DamageError as error:
-                    said = str(error)
+            bad, said = [], None
+            stack = raster.read_masked(window, ReadContext(halo, bad))
+            try:
+                raster.read_masked(window, ReadContext(halo))
+            except DamageError as error:
+                said = str(error)
             found[halo].append((stack.tobytes(), bad, said))
     assert found[0] == found[16]
     assert any(said for _, _, said in found[0])

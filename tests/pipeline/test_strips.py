@@ -54,9 +54,9 @@ def test_a_row_of_chunks_is_one_read(striped, tmp_path, monkeypatch):
     reads = Counter()
     real = FileRaster.read_masked
 
-    def counted(raster, window):
+    def counted(raster, window, context):
         reads[window.width > 2048] += 1
-        return real(raster, window)
+        return real(raster, window, context)
 
     monkeypatch.setattr(FileRaster, "read_masked", counted)
     again = {"codebook": str(tmp_path / "a" / "codebook.npz"), "chunk_size": 512, "workers": "1"}

@@ -14,8 +14,8 @@ from engine.grid import Window
 from pipeline.config import RunConfig
 from pipeline.out.bad_map import geojson
 from pipeline.running.run import run
-from pipeline.source.bad_blocks import BadBlock
 from pipeline.source.opening import open_any
+from pipeline.source.reading import BadBlock
 from tests.rasters import noise, spoil, write_geotiff
 
 pytestmark = pytest.mark.qgis

@@ -28,6 +28,7 @@ from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, Opened, open_inputs
 from pipeline.running.task import TaskKind
 from pipeline.source.gdal.remote import is_remote
+from pipeline.source.gdal.setup import configure
 from pipeline.tasks.job import Job, job_of
 from pipeline.workers import pool as workers
 
@@ -158,7 +159,7 @@ def _measure(config: RunConfig) -> _Measured:
     clock = _Clock()
     staff = workers.parse(config.workers)
     with Footprint() as footprint, scratch(config.out) as folder:
-        with workers.open_pool(staff, dashboard=config.dashboard) as pool:
+        with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
             saved = load_codebook(config.codebook) if config.codebook else None
             kernel = kernel_for(config, saved)
             opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)

@@ -15,6 +15,7 @@ from pipeline.errors import RasterError
 from pipeline.source.bands import expression
 from pipeline.source.bands.expression import Name, Node
 from pipeline.source.raster import Raster, SingleRaster, Stack
+from pipeline.source.reading import ReadContext
 
 _STRIP_ROWS = 256
 
@@ -56,9 +57,9 @@ class Computed(Raster):
         """Whether the base covers the window."""
         return self.base.covers(window)
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Values of the expressions, valid where the base is valid."""
-        pixels = self.base.read_stack(window)
+        pixels = self.base.read_stack(window, context)
         stack = np.empty((len(self.nodes) + 1, *pixels.shape[1:]), self.dtype)
         stack[-1] = pixels[-1]
         # in strips, so that float64 intermediates stay small

@@ -16,6 +16,7 @@ from pipeline.errors import RasterError
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster, check_readable, header_of
 from pipeline.source.raster import SingleRaster, Stack
+from pipeline.source.reading import ReadContext
 
 COLOURS = ("red", "green", "blue")
 
@@ -53,9 +54,9 @@ class PaletteRaster(SingleRaster):
         """It as it is now."""
         return open_intensities(self.path)
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Colours, valid where the number is and its colour is not transparent."""
-        numbers, valid = self.coded.read_stack(window)
+        numbers, valid = self.coded.read_stack(window, context)
         table = np.frombuffer(self.table, np.uint8).reshape(-1, 4)
         index = np.clip(numbers, 0, len(table) - 1).astype(np.intp)
         stack = np.empty((4, *numbers.shape), np.uint8)

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.windows import Window as FileWindow
 
 from engine.grid import Window
-from pipeline.errors import ContainerError, DamageError, RasterError
+from pipeline.errors import ContainerError, RasterError
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source import bad_blocks
 from pipeline.source.fingerprint import combined
-from pipeline.source.gdal import handles, shared_blocks
+from pipeline.source.gdal import handles
 from pipeline.source.gdal.dataset import files_of, reading_digest
+from pipeline.source.gdal.planes import BandPlanes, MaskPlanes
 from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
-from pipeline.source.gdal.shared_blocks import UndecodableError
 from pipeline.source.limits import refuse_block, refuse_claim
-from pipeline.source.raster import SingleRaster, Stack, described
+from pipeline.source.raster import SingleRaster, Stack
+from pipeline.source.reading import ReadContext
 
 _HDF4 = b"\x0e\x03\x13\x01"
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come
 _OWN_MASK = (MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha, MaskFlags.per_dataset)
-_STREAMS = frozenset({"PNG", "JPEG", "GIF", "BIGGIF", "WEBP"})
-_UNDECODABLE = "IReadBlock failed"  # GDAL's words for a block that a source was opened for in vain
-
-_Reader = Callable[[Any, Window], Stack]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,90 +62,29 @@ class FileRaster(SingleRaster):
         """It as it is now."""
         return open_header(self.path, self.numbers)
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels, valid as far as alpha and masks say."""
-        count = len(self.numbers) + 1
-        planes = self._planes(self._read, count, self.dtype, exact=self.driver == "GTiff")
-        stack = bad_blocks.read(planes, window)
+        bands = BandPlanes(
+            path=self.path,
+            driver=self.driver,
+            bounds=self.bounds,
+            dtype=self.dtype,
+            numbers=self.numbers,
+            alpha_band=self.alpha_band,
+            one_dtype=len(set(self.dtypes)) == 1,
+            halo_px=context.halo_px,
+        )
+        stack = bad_blocks.read(bands, window, context)
         if self.mask_bands:
-            # a mask has blocks of its own, which GDAL does not tell
-            stack[-1] *= bad_blocks.read(self._planes(self._read_mask, 1, "uint8", exact=False), window)[0]
+            masks = MaskPlanes(
+                path=self.path,
+                driver=self.driver,
+                bounds=self.bounds,
+                dtype="uint8",
+                numbers=self.mask_bands,
+            )
+            stack[-1] *= bad_blocks.read(masks, window, context)[0]
         return stack
-
-    def _planes(self, function: _Reader, count: int, dtype: str, *, exact: bool) -> bad_blocks.Planes:
-        """What a function reads from the open file."""
-
-        def read(window: Window, *, again: bool) -> Stack:
-            # GDAL gives zeros and no error when a VRT is asked again for a source that it could not open
-            vrt = self.driver == "VRT"
-            try:
-                return handles.read(
-                    self.path,
-                    lambda d: function(d, window),
-                    described(window),
-                    again=again and not vrt,
-                )
-            except DamageError as error:
-                if vrt and _UNDECODABLE not in str(error):
-                    raise RasterError(error.path, error.reason) from error
-                raise
-
-        def block_shape() -> tuple[int, int]:
-            shape: tuple[int, int] = handles.read(self.path, lambda d: d.block_shapes[0], "its header")
-            return shape
-
-        stream = self.driver in _STREAMS
-        return bad_blocks.Planes(self.path, self.bounds, count, dtype, read, block_shape, exact, stream)
-
-    def _read(self, dataset: Any, window: Window) -> Stack:
-        stack = np.empty((len(self.numbers) + 1, window.height, window.width), self.dtype)
-        numbers = [*self.numbers] if self.alpha_band is None else [*self.numbers, self.alpha_band]
-        if len(set(self.dtypes)) == 1:
-            self._read_planes(dataset, numbers, window, stack[: len(numbers)])
-        else:
-            for number, band in zip(numbers, stack, strict=False):
-                dataset.read(number, window=_in_file(window), out=band)
-        if self.alpha_band is None:
-            stack[-1] = 1
-        else:
-            stack[-1] = stack[-1] != 0
-        return stack
-
-    def _read_planes(self, dataset: Any, numbers: list[int], window: Window, out: Stack) -> None:
-        """Bands of one dtype; what a window shares with its neighbours is decoded once for all of them."""
-
-        def decode(part: Window, into: Stack) -> None:
-            try:
-                dataset.read(numbers, window=_in_file(part), out=into)
-            except handles.READ_ERRORS as error:
-                raise UndecodableError from error
-
-        halo_px = shared_blocks.halo()
-        if (
-            halo_px
-            and self.driver == "GTiff"
-            and (state := handles.handle_key(self.path, dataset)) is not None
-        ):
-            shape, key = dataset.block_shapes[0], (state, *numbers)
-            source = shared_blocks.Source(key, self.bounds, shape, len(numbers), self.dtype, decode)
-            if source.shares(window):
-                # what fails is read as any window is, and fails as that does
-                with contextlib.suppress(UndecodableError):
-                    shared_blocks.of_process.read(source, window, halo_px, out)
-                    return
-        dataset.read(numbers, window=_in_file(window), out=out)
-
-    def _read_mask(self, dataset: Any, window: Window) -> Stack:
-        """1 where all masks are valid, as one plane."""
-        mask = np.ones((1, window.height, window.width), np.uint8)
-        for number in self.mask_bands:
-            mask[0] *= dataset.read_masks(number, window=_in_file(window)) != 0
-        return mask
-
-
-def _in_file(window: Window) -> FileWindow:
-    """A window as rasterio names it."""
-    return FileWindow(window.col, window.row, window.width, window.height)
 
 
 def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRaster:
@@ -175,7 +109,7 @@ def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRas
 
 
 def check_readable(path: str) -> str:
-    """Say plainly what GDAL words badly, and refuse what it would follow; gives `refuse_strange`'s digest.
+    """Say plainly what GDAL words badly, and refuse what it would follow; returns `refuse_strange`'s digest.
 
     Raises
     ------
@@ -210,11 +144,11 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None, beneath: st
     wanted
         1-based band numbers to use, or None.
     beneath
-        Digest of what it refers to, as `check_readable` gives it.
+        Digest of what it refers to, as `check_readable` returns it.
     """
     if dataset.count == 0:
         raise ContainerError(path, tuple(dataset.subdatasets))
-    # asked for once: rasterio collects each anew from all bands, of which there may be thousands
+    # asked for once: rasterio collects each again from all bands, of which there may be thousands
     colours, dtypes, nodata = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
     shapes, names = dataset.block_shapes, dataset.descriptions
     alpha = next((i for i, c in enumerate(colours, 1) if c == ColorInterp.alpha), None)
@@ -253,9 +187,9 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None, beneath: st
 def _mask_bands(dataset: Any, numbers: Sequence[int]) -> tuple[int, ...]:
     """The bands whose masks have to be read: one of the dataset, or those of single bands.
 
-    GDAL's own masks tell nodata too where a value is too large for the float64 in which it comes.
+    GDAL's own masks are needed for nodata too where a value is too large for the float64 in which it comes.
     """
-    found = []
+    masked = []
     all_flags, all_nodata, dtypes = dataset.mask_flag_enums, dataset.nodatavals, dataset.dtypes
     for number in dict.fromkeys(numbers):
         flags, nodata = all_flags[number - 1], all_nodata[number - 1]
@@ -263,8 +197,8 @@ def _mask_bands(dataset: Any, numbers: Sequence[int]) -> tuple[int, ...]:
             return (number,)
         large = dtypes[number - 1] in ("int64", "uint64") and MaskFlags.nodata in flags
         if not set(flags) & set(_OWN_MASK) or (large and (nodata is None or abs(nodata) >= _EXACT)):
-            found.append(number)
-    return tuple(found)
+            masked.append(number)
+    return tuple(masked)
 
 
 def _refuse_sizes(path: str, dataset: Any, number: int) -> None:

@@ -28,6 +28,17 @@ _DEPTH = 8
 _DESCRIBED = (b"<vrtdataset", b"<mrf_meta")
 _INLINE = re.compile(r"\s*<|.*<(VRTDataset|MRF_META|GDAL_WMS|WMTS|OGRVRT)", re.IGNORECASE | re.DOTALL)
 _VIRTUAL = re.compile(r"/vsi(zip|tar|gzip|7z|rar|cached|sparse|crypt)/\{?|/vsisubfile/\d+(_-?\d+)?,")
+_REQUEST_NAME = re.compile(
+    r"(AGS|DAAS|DERIVED_SUBDATASET|EEDAI?|GTI|IIP|NGW|OGCAPI|PLMOSAIC|PLSCENES|STACIT|STACTA|WCS|WMS|WMTS):"
+    r"|.*[?&]SERVICE=W(CS|FS|MS|MTS)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_REQUEST = re.compile(
+    rb"<(gdal_wmt?s|wcs_gdal|wms_tile_service|wms_capabilities|wmt_ms_capabilities|wmtms|tilemap|tiledgroup"
+    rb"|services|gdaltileindexdataset)\b"
+    rb"|opengis\.net/wmts|\"stac_(version|extensions)\"|\"tileinfo\"|gdal_streamed_alg",
+    re.IGNORECASE,
+)
 _FROM_STDIN = re.compile(r"/vsistdin", re.IGNORECASE)
 
 # products of several files, of which a metadata file in one folder names rasters in others
@@ -130,6 +141,8 @@ class _Walk:
                 f"its source {name} lies on a network, and nobody named it; "
                 "name it as a SOURCE of its own, or fetch it first",
             )
+        if _REQUEST_NAME.match(name) and not os.path.lexists(folder / name):
+            self._refuse(f"its source {name} is a request to a service; convert what it gives to GeoTIFF")
         if name.startswith("/vsi") or (":" in name and not os.path.lexists(folder / name)):
             self._elsewhere(name, folder, above)
             return
@@ -171,6 +184,8 @@ class _Walk:
 
     def _plain(self, file: str) -> None:
         """A source that is a raster itself: its blocks, and the files that belong to it."""
+        if _is_request(self._path, file):
+            self._refuse(f"its source {file} is a request to a service; convert what it gives to GeoTIFF")
         try:
             self.marks.append(handles.opened(file, lambda dataset: _plain_mark(file, dataset)))
         except RasterError as error:
@@ -251,6 +266,20 @@ def _description(path: str, file: str) -> Description | None:
             if os.fstat(opened.fileno()).st_size > _TEXT_BYTES:
                 raise RasterError(path, f"{file} is a VRT of more than {_TEXT_BYTES >> 20} MiB; split it")
             return _parsed(path, file, iter([head, *iter(lambda: opened.read(1 << 20), b"")]))
+    except OSError as error:
+        raise RasterError(path, f"cannot read {file} ({error.strerror})") from None
+
+
+def _is_request(path: str, file: str) -> bool:
+    """Whether a local file is a request to a service, or names what else GDAL is to open.
+
+    As GDAL does, the text that it begins with is searched, up to the first NUL.
+    """
+    if not _is_file(file):
+        return False
+    try:
+        with Path(file).open("rb") as opened:
+            return _REQUEST.search(opened.read(_HEAD_BYTES).partition(b"\0")[0]) is not None
     except OSError as error:
         raise RasterError(path, f"cannot read {file} ({error.strerror})") from None
 

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import rasterio
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.session import DummySession
 
 from pipeline.errors import RasterError, one_line
+from pipeline.process.warning_filters import ignored
+from pipeline.source.gdal import setup
 
 _SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/"}
 _CURL_SCHEMES = ("http://", "https://", "ftp://")
-_SERVICES = (
-    "ADBC AmigoCloud CSW Carto DAAS DERIVED EEDA EEDAI Elasticsearch GDALG GTI HTTP NGW OAPIF OGCAPI "
-    "OGR_VRT PLMOSAIC PLSCENES STACIT STACTA WCS WFS WMS WMTS"
-)
-"""GDAL's drivers whose files are requests to a service, or tell GDAL what else to open and to run."""
-
 _NOWHERE = "/vsicurl/nowhere"
 _ADDRESS = re.compile(r"(?<![a-z0-9+.-])(?!(?:vrt|file)://)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SYSTEMS = ("curl", "s3", "gs", "az", "adls", "oss", "swift", "webhdfs")
 _NETWORK = re.compile(rf"/vsi({'|'.join(_SYSTEMS)})(_streaming)?/")
 _UNCACHED = ":".join(["/vsicurl/http", *(f"/vsi{system}/" for system in _SYSTEMS[1:])])
+
+_VECTORS = threading.Lock()
 
 _SAID = re.compile(r"CPLE_\w+(?::| in )(.*)")
 _FAILED_REQUEST = re.compile(
@@ -70,12 +70,12 @@ def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
         Forget what is remembered of it. GDAL 3.10 takes the first half of an answer that broke off
         for all of it, a file that it could not reach for one that is not there, and remembers both.
     """
+    options = setup.missing_options(rasterio.env.getenv() if rasterio.env.hasenv() else ())
     if not is_remote(path):
         # what a local file names is not followed to a network
-        with rasterio.Env(DummySession(), CPL_VSIL_CURL_ALLOWED_FILENAME=_NOWHERE):
+        with rasterio.Env(DummySession(), CPL_VSIL_CURL_ALLOWED_FILENAME=_NOWHERE, **options):
             yield
         return
-    options = {}
     if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE"
     if afresh:
@@ -84,8 +84,36 @@ def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
         if afresh:
             # what was remembered goes when a handle that was opened under this setting is closed
             with contextlib.suppress(RasterioError):
-                rasterio.open(gdal_path(path)).close()
+                open_dataset(path).close()
         yield
+
+
+def open_dataset(path: str, **options: Any) -> Any:
+    """Open what a path names for reading, within `environment`; no driver of a service may open it.
+
+    Parameters
+    ----------
+    path
+        A raster, local or not.
+    options
+        Open options of GDAL's.
+
+    Raises
+    ------
+    RasterioError
+        If none of the drivers that may takes it.
+    """
+    with ignored(NotGeoreferencedWarning):  # a raster without georeference is as good as any other
+        return rasterio.DatasetReader(gdal_path(path), driver=_drivers(), **options)
+
+
+@functools.cache
+def _drivers() -> list[str] | None:
+    """The drivers that may open a file; None for all, where GDAL was started without those of services."""
+    with rasterio.Env(DummySession()) as gdal:
+        registered = list(gdal.drivers())
+    harmless = [name for name in registered if name not in setup.SERVICES]
+    return None if harmless == registered else harmless
 
 
 def refuse(path: str) -> None:
@@ -100,20 +128,34 @@ def refuse(path: str) -> None:
         raise RasterError(path, "lies on a network, which --no-network forbids; fetch it first")
 
 
-def forbid_in_vectors() -> None:
-    """Keep the vector library, which has a GDAL of its own, from any network."""
+@contextlib.contextmanager
+def forbidden_in_vectors() -> Iterator[None]:
+    """Keep the vector library, which has a GDAL of its own, from any network while the block runs."""
     import pyogrio
 
-    pyogrio.set_gdal_config_options({"CPL_VSIL_CURL_ALLOWED_FILENAME": _NOWHERE})
+    name = "CPL_VSIL_CURL_ALLOWED_FILENAME"
+    with _VECTORS:  # its options are the process's: two blocks side by side would put back each other's
+        before = pyogrio.get_gdal_config_option(name)
+        pyogrio.set_gdal_config_options({name: _NOWHERE})
+        try:
+            yield
+        finally:
+            pyogrio.set_gdal_config_options({name: before})
 
 
-def listen() -> None:
-    """Begin to note what GDAL says about failed requests in this thread."""
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """While the block runs, note what GDAL says about failed requests in this thread, for `failure`."""
     _EAR.local.lines = []
+    _EAR.attach()
+    try:
+        yield
+    finally:
+        _EAR.detach()
 
 
 def failure(error: BaseException, *, remote: bool) -> str:
-    """What went wrong on the network since `listen`, or "" if it was something else.
+    """What went wrong on the network within `listening`, or "" if it was something else.
 
     Parameters
     ----------
@@ -151,9 +193,33 @@ class _Ear(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.local = threading.local()
+        self._listeners = 0
+        self._loggers = [logging.getLogger(name) for name in ("rasterio._err", "rasterio._env")]
+
+    def attach(self) -> None:
+        """Listen to rasterio's loggers, for one more block."""
+        self.acquire()
+        try:
+            self._listeners += 1
+            if self._listeners == 1:
+                for logger in self._loggers:
+                    logger.addHandler(self)
+        finally:
+            self.release()
+
+    def detach(self) -> None:
+        """Listen for one block less."""
+        self.acquire()
+        try:
+            self._listeners -= 1
+            if not self._listeners:
+                for logger in self._loggers:
+                    logger.removeHandler(self)
+        finally:
+            self.release()
 
     def heard(self) -> list[str]:
-        """The failed requests of this thread since `listen`."""
+        """The failed requests of this thread since it began to listen."""
         lines: list[str] = getattr(self.local, "lines", [])
         return lines
 
@@ -166,9 +232,4 @@ class _Ear(logging.Handler):
             self.heard().append(re.sub(r" on \S+:", ":", text))
 
 
-# GDAL reads it when it registers its drivers, in the raster library and in the vector library
-os.environ["GDAL_SKIP"] = f"{_SERVICES} {os.environ.get('GDAL_SKIP', '')}".replace(" ", ",").rstrip(",")
-
 _EAR = _Ear()
-for _name in ("rasterio._err", "rasterio._env"):
-    logging.getLogger(_name).addHandler(_EAR)

@@ -3,19 +3,17 @@
 GDAL keeps decoded blocks for each handle, and each thread has handles of its own; what two windows share
 is decoded by both threads, and again when the window below comes. Here a block that a window uses in
 part is decoded whole and kept for the windows beside it, and of the blocks that a window uses up, the
-pixels are kept that are in its neighbours' halos. What is kept is bounded in bytes, the longest unused
-goes first, and what is gone is decoded again.
+pixels are kept that are in its neighbours' halos. The cache is bounded in bytes; blocks that were not used
+for longest are evicted first, and evicted blocks are decoded again.
 
-Only reads that say so (`within_halo`) have to do with it.
+Only reads of windows that overlap (`ReadContext.halo_px`) use the cache.
 """
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 
@@ -39,24 +37,6 @@ class UndecodableError(Exception):
     """A block that cannot be decoded; the window has to be read without what is kept."""
 
 
-_halo: contextvars.ContextVar[int] = contextvars.ContextVar("tilewright_halo", default=0)
-
-
-@contextmanager
-def within_halo(halo_px: int) -> Iterator[None]:
-    """Windows that are read in the block overlap with their neighbours, by this much on each side of both."""
-    token = _halo.set(halo_px)
-    try:
-        yield
-    finally:
-        _halo.reset(token)
-
-
-def halo() -> int:
-    """How far windows that are read now reach beyond what they are read for; 0 for no overlap."""
-    return _halo.get()
-
-
 @dataclass(frozen=True)
 class Source:
     """Planes of one state of a file, cut into blocks.
@@ -64,7 +44,7 @@ class Source:
     Parameters
     ----------
     key
-        What tells them apart from other planes and from those of the file before it was changed.
+        Distinguishes them from other planes, and from those of the file before it was changed.
     bounds
         All pixels.
     shape
@@ -95,8 +75,8 @@ class Source:
         cols = range(window.col // width, -(-window.col_end // width))
         return [*product(rows, cols)]
 
-    def place(self, blocks: Sequence[Block]) -> Window:
-        """Where a rectangle of blocks lies, by its first block and its last."""
+    def window(self, blocks: Sequence[Block]) -> Window:
+        """The pixels of a rectangle of blocks, by its first block and its last."""
         (top, left), (bottom, right) = blocks[0], blocks[-1]
         height, width = self.shape
         row_end = min((bottom + 1) * height, self.bounds.row_end)
@@ -135,69 +115,72 @@ class SharedBlocks:
         UndecodableError
             If a block cannot be decoded.
         """
-        parts = {block: source.place([block]).shared(window) for block in source.touched(window)}
-        whole = [block for block, part in parts.items() if part == source.place([block])]
+        wanted = {block: source.window([block]).shared(window) for block in source.touched(window)}
+        whole = [block for block, pixels in wanted.items() if pixels == source.window([block])]
         mine = self._claimed(source, whole)
         try:
             for rectangle in _rectangles(mine):
-                place = source.place(rectangle)
-                source.decode(place, out[:, *place.slices(window)])
+                decoded = source.window(rectangle)
+                source.decode(decoded, out[:, *decoded.slices(window)])
             self._keep_edges(source, mine, window, halo_px, out)
         finally:
             self._release(source, mine)
-        others, done = parts.keys() - set(mine), set[Block]()
+        others, done = wanted.keys() - set(mine), set[Block]()
         # what other threads are at comes last: they may be done with it by then
         for wait in (False, True):
             for block in sorted(others - done):
-                part = parts[block]
-                if (pixels := self._pixels(source, block, part, wait=wait)) is not None:
-                    out[:, *part.slices(window)] = pixels
+                piece = wanted[block]
+                if (pixels := self._pixels(source, block, piece, wait=wait)) is not None:
+                    out[:, *piece.slices(window)] = pixels
                     done.add(block)
         self._keep_edges(source, others.intersection(whole), window, halo_px, out)
 
     def _claimed(self, source: Source, blocks: Iterable[Block]) -> list[Block]:
-        """Those of some blocks that are not at hand nor being decoded; this thread has to decode them."""
+        """Those of some blocks that are neither cached nor being decoded; this thread has to decode them."""
         with self._changed:
             mine = [
                 block
                 for block in blocks
                 if (source.key, block) not in self._busy
-                and self._found(source, block, source.place([block])) is None
+                and self._cached(source, block, source.window([block])) is None
             ]
             self._busy.update((source.key, block) for block in mine)
         return mine
 
     def _release(self, source: Source, blocks: Iterable[Block]) -> None:
-        """Tell who waits for blocks that this thread is done with them."""
+        """Wake the threads that wait for blocks which this thread has decoded, or failed to."""
         with self._changed:
             self._busy.difference_update((source.key, block) for block in blocks)
             self._changed.notify_all()
 
-    def _pixels(self, source: Source, block: Block, part: Window, *, wait: bool) -> Stack | None:
-        """A part of a block, which is decoded whole if it is not kept; None for what others are at."""
+    def _pixels(self, source: Source, block: Block, piece: Window, *, wait: bool) -> Stack | None:
+        """A piece of a block, which is decoded whole if it is not cached; None for what others decode."""
         with self._changed:
-            while (found := self._found(source, block, part)) is None and (source.key, block) in self._busy:
+            while (cached := self._cached(source, block, piece)) is None and (
+                source.key,
+                block,
+            ) in self._busy:
                 if not wait:
                     return None
                 self._changed.wait()
-            if found is not None:
-                return found
+            if cached is not None:
+                return cached
             self._busy.add((source.key, block))
         try:
-            place = source.place([block])
-            pixels = np.empty((source.count, place.height, place.width), source.dtype)
-            source.decode(place, pixels)
-            self._keep(source, block, [(place, pixels)])
+            whole = source.window([block])
+            pixels = np.empty((source.count, whole.height, whole.width), source.dtype)
+            source.decode(whole, pixels)
+            self._keep(source, block, [(whole, pixels)])
         finally:
             self._release(source, [block])
-        return pixels[:, *part.slices(place)]
+        return pixels[:, *piece.slices(whole)]
 
-    def _found(self, source: Source, block: Block, part: Window) -> Stack | None:
-        """A part of a block from what is kept."""
-        for place, pixels in self._kept.get((source.key, block), ()):
-            if place.holds(part):
+    def _cached(self, source: Source, block: Block, piece: Window) -> Stack | None:
+        """A piece of a block from the cache."""
+        for kept, pixels in self._kept.get((source.key, block), ()):
+            if kept.holds(piece):
                 self._kept.move_to_end((source.key, block))
-                return pixels[:, *part.slices(place)]
+                return pixels[:, *piece.slices(kept)]
         return None
 
     def _keep_edges(
@@ -206,11 +189,11 @@ class SharedBlocks:
         """Keep nothing of blocks that a window used up, but for what its neighbours read too."""
         edges = [*_edges(window, halo_px)]
         for block in blocks:
-            place = source.place([block])
-            parts = {place.shared(edge) for edge in edges if place.overlaps(edge)}
-            if place in parts:
-                parts = {place}
-            self._keep(source, block, [(part, out[:, *part.slices(window)].copy()) for part in parts])
+            whole = source.window([block])
+            pieces = {whole.shared(edge) for edge in edges if whole.overlaps(edge)}
+            if whole in pieces:
+                pieces = {whole}
+            self._keep(source, block, [(piece, out[:, *piece.slices(window)].copy()) for piece in pieces])
 
     def _keep(self, source: Source, block: Block, pieces: list[_Piece]) -> None:
         """Keep pieces of a block instead of those there are."""
@@ -250,13 +233,13 @@ def _rectangles(blocks: Iterable[Block]) -> list[list[Block]]:
             runs[-1][1] = row, col
         else:
             runs.append([(row, col), (row, col)])
-    found: list[list[Block]] = []
+    rectangles: list[list[Block]] = []
     for first, last in runs:
         above = [(first[0] - 1, first[1]), (last[0] - 1, last[1])]
-        for one in found:
-            if [(one[1][0], one[0][1]), one[1]] == above:
-                one[1] = last
+        for rectangle in rectangles:
+            if [(rectangle[1][0], rectangle[0][1]), rectangle[1]] == above:
+                rectangle[1] = last
                 break
         else:
-            found.append([first, last])
-    return found
+            rectangles.append([first, last])
+    return rectangles

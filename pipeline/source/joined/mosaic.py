@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from pipeline.errors import RasterError
-from pipeline.source import bad_blocks
+from pipeline.source.bad_blocks import note_lost
 from pipeline.source.raster import Raster, SingleRaster, Stack
+from pipeline.source.reading import ReadContext
 
 OVERLAPS = ("first", "nearest-centre")
 """Rules for the tile that a pixel is taken from, where it is valid in several."""
@@ -115,33 +116,33 @@ class Mosaic(Raster):
         """Whether any tile overlaps a window."""
         return len(self.tiles.touching(window)) > 0
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels of the tiles, valid where any tile is."""
         stack = np.zeros((len(self.bands) + 1, window.height, window.width), self.dtype)
         touching = self.tiles.touching(window)
         if self.overlap == "nearest-centre" and len(touching) > 1:
-            self._nearest(stack, window, touching)
+            self._nearest(stack, window, touching, context)
         else:
-            self._first(stack, window, touching)
+            self._first(stack, window, touching, context)
         return stack
 
-    def _first(self, stack: Stack, window: Window, touching: Iterable[int]) -> None:
+    def _first(self, stack: Stack, window: Window, touching: Iterable[int], context: ReadContext) -> None:
         for index in touching:
             shared = self.tiles.window(index).shared(window)
             target = stack[:, *shared.slices(window)]
             if not target[-1].any():
-                target[...] = self._read(index, shared)
+                target[...] = self._read(index, shared, context)
             elif not target[-1].all():
-                pixels = self._read(index, shared)
+                pixels = self._read(index, shared, context)
                 np.copyto(target, pixels, where=(target[-1] == 0) & (pixels[-1] != 0))
 
-    def _nearest(self, stack: Stack, window: Window, touching: Iterable[int]) -> None:
+    def _nearest(self, stack: Stack, window: Window, touching: Iterable[int], context: ReadContext) -> None:
         best = np.full(stack.shape[1:], np.iinfo(np.int64).max)
         for index in touching:
             tile = self.tiles.window(index)
             shared = tile.shared(window)
             target = shared.slices(window)
-            pixels = self._read(index, shared)
+            pixels = self._read(index, shared, context)
             # twice the distance to the centre, so that it is an integer
             down = 2 * np.arange(shared.row, shared.row_end) + 1 - (tile.row + tile.row_end)
             across = 2 * np.arange(shared.col, shared.col_end) + 1 - (tile.col + tile.col_end)
@@ -150,16 +151,15 @@ class Mosaic(Raster):
             np.copyto(stack[:, *target], pixels, where=nearer)
             np.copyto(best[target], distance, where=nearer)
 
-    def _read(self, index: int, shared: Window) -> Stack:
+    def _read(self, index: int, shared: Window, context: ReadContext) -> Stack:
         """Pixels of a tile in a window of the mosaic."""
         tile = self.tiles.window(index)
-        raster = self._tile(index)
         window = Window(shared.row - tile.row, shared.col - tile.col, shared.height, shared.width)
         try:
-            with bad_blocks.placed(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)):
-                return raster.read_stack(window)
+            with context.of_part(lambda w: replace(w, row=w.row + tile.row, col=w.col + tile.col)) as inner:
+                return self._tile(index).read_stack(window, inner)
         except RasterError as error:
-            if bad_blocks.lost(error, tile):
+            if note_lost(error, tile, context):
                 return np.zeros((len(self.bands) + 1, shared.height, shared.width), self.dtype)
             raise RasterError(self.path, f"tile {error}") from error
 

@@ -12,8 +12,8 @@ import numpy as np
 from engine.grid import Window
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
-from pipeline.source import bad_blocks
 from pipeline.source.raster import Raster, SingleRaster, Stack
+from pipeline.source.reading import ReadContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Layer:
     height: int = 1
     width: int = 1
 
-    def read(self, window: Window) -> tuple[Window, Stack] | None:
+    def read(self, window: Window, context: ReadContext) -> tuple[Window, Stack] | None:
         """The covered window of a window of the stack, and the layer's pixels there, repeated to fit."""
         covered = self.covered(window)
         if covered is None:
@@ -47,7 +47,7 @@ class Layer:
         top, left, bottom, right = covered.row, covered.col, covered.row_end, covered.col_end
         row, col = (top - self.row) // self.height, (left - self.col) // self.width
         row_end, col_end = -(-(bottom - self.row) // self.height), -(-(right - self.col) // self.width)
-        pixels = self.raster.read_masked(Window(row, col, row_end - row, col_end - col))
+        pixels = self.raster.read_masked(Window(row, col, row_end - row, col_end - col), context)
         down = slice(top - self.row - row * self.height, bottom - self.row - row * self.height)
         across = slice(left - self.col - col * self.width, right - self.col - col * self.width)
         fine = pixels.repeat(self.height, axis=1).repeat(self.width, axis=2)[:, down, across]
@@ -99,13 +99,13 @@ class BandStack(Raster):
         """Bytes of a pixel in memory: its bands, and one layer while it is copied into them."""
         return super().pixel_bytes + 2 * max(layer.raster.pixel_bytes for layer in self.layers)
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels, valid where all layers have pixels and none is masked."""
         stack = np.zeros((len(self.layers) + 1, window.height, window.width), self.dtype)
         stack[-1] = 1
         for band, layer in zip(stack, self.layers, strict=False):
-            with bad_blocks.placed(partial(layer.spread, bounds=self.bounds)):
-                covered_pixels = layer.read(window)
+            with context.of_part(partial(layer.spread, bounds=self.bounds)) as inner:
+                covered_pixels = layer.read(window, inner)
             if covered_pixels is None:
                 stack[-1] = 0
                 continue

@@ -24,6 +24,7 @@ from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterEr
 from pipeline.source import bad_blocks
 from pipeline.source.limits import refuse_block, refuse_claim
 from pipeline.source.raster import SingleRaster, Stack, described
+from pipeline.source.reading import ReadContext
 from pipeline.source.zarr.conventions import (
     DAMAGE_ERRORS,
     axes_of,
@@ -71,21 +72,31 @@ class ZarrRaster(SingleRaster):
         """The raster, opened again."""
         return open_store(self.path, self.numbers)
 
-    def read_masked(self, window: Window) -> Stack:
+    def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels with validity; all are valid, because a store has no masks."""
-        count = len(self.numbers) + 1
-        planes = bad_blocks.Planes(
-            self.path, self.bounds, count, self.dtype, self._attempt, self._block_shape, exact=True
-        )
-        return bad_blocks.read(planes, window)
+        return bad_blocks.read(_StoreReader(self), window, context)
 
-    def _attempt(self, window: Window, *, again: bool) -> Stack:  # noqa: ARG002  (retries do not differ)
+    def decoded(self, window: Window) -> Stack:
+        """All bands of a window, valid everywhere.
+
+        Raises
+        ------
+        RasterError
+            If a chunk cannot be decoded.
+        """
         stack = np.ones((len(self.numbers) + 1, window.height, window.width), self.dtype)
         with self._damage(f"cannot read {described(window)}"):
             self._read(window, stack)
         return stack
 
-    def _block_shape(self) -> tuple[int, int]:
+    def chunk_shape(self) -> tuple[int, int]:
+        """(height, width) of the store's chunks, read again from its metadata.
+
+        Raises
+        ------
+        RasterError
+            If it cannot be opened.
+        """
         with self._damage("cannot be opened"):
             chunks = _array(self.store, self.array).chunks
             return chunks[self.axes[1]], chunks[self.axes[2]]
@@ -111,6 +122,43 @@ class ZarrRaster(SingleRaster):
                 index[band_axis] = number - 1
             pixels = np.asarray(array[tuple(index)])
             plane[...] = pixels.T if row_axis > column_axis else pixels
+
+
+@dataclass(frozen=True)
+class _StoreReader:
+    """Reads windows of a store: a `bad_blocks.WindowReader` that does not retry by itself."""
+
+    raster: ZarrRaster
+    exact: bool = True
+    stream: bool = False
+
+    @property
+    def path(self) -> str:
+        """The store's array."""
+        return self.raster.path
+
+    @property
+    def bounds(self) -> Window:
+        """All pixels."""
+        return self.raster.bounds
+
+    @property
+    def count(self) -> int:
+        """The bands and their validity."""
+        return len(self.raster.numbers) + 1
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the bands."""
+        return self.raster.dtype
+
+    def read(self, window: Window, retry_s: Sequence[float]) -> Stack:  # noqa: ARG002
+        """Bands and validity of a window."""
+        return self.raster.decoded(window)
+
+    def block_shape(self, retry_s: Sequence[float]) -> tuple[int, int]:  # noqa: ARG002
+        """(height, width) of the store's chunks."""
+        return self.raster.chunk_shape()
 
 
 def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:
