@@ -15,6 +15,7 @@ import zarr
 from rasterio.enums import Resampling
 
 from pipeline.config import RunConfig
+from pipeline.process import retry
 from pipeline.running.inputs import open_inputs
 from pipeline.running.run import run
 from pipeline.source import unchanged
@@ -322,6 +323,6 @@ def test_a_server_that_is_away_at_the_end_spoils_nothing(tmp_path, monkeypatch):
     # it is asked again as often as any server, and not again after that
     monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.01, 0.01))
     paused = []
-    monkeypatch.setattr(unchanged.time, "sleep", paused.append)
+    monkeypatch.setattr(retry.time, "sleep", paused.append)
     unchanged.refuse(gone, unchanged.Mark("0" * 64), tolerant=False)
     assert not set(paused) & {*unchanged._AGAIN_S}
