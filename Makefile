@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -rs --durations=10 -n logical --maxprocesses 8
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint types bench bench-peers bench-check bench-record lock \
+.PHONY: help setup demo test test-all lint types map bench bench-peers bench-check bench-record lock \
     qgis-setup peers-setup clean
 
 help: ## Say what the targets do
@@ -62,6 +62,9 @@ lint: $(STAMP) ## Check style, format and who imports whom
 
 types: $(STAMP) ## Check types
 	$(BIN)/mypy
+
+map: $(STAMP) ## Draw the rooms of ARCHITECTURE.md again, from the imports
+	$(BIN)/python -m tests.rooms ARCHITECTURE.md
 
 bench: $(STAMP) ## Run a sitting of the benchmarks into RESULTS.md: an hour (BENCH_ARGS=... adds options)
 	$(BIN)/python -m benchmarks --save $(BENCH_ARGS)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grimp
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- rooms: begin (make map) -->", "<!-- rooms: end -->"
 PACKAGES = ("engine", "pipeline")
 

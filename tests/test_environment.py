@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 
 # PyPI's name: conda-forge's. conda-forge's own "dask" is a bundle of much more.
 CONDA_NAMES = {"dask": "dask-core", "torch": "pytorch"}

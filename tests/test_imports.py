@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ["engine", "pipeline", "shards", "training", "qgis_bridge", "benchmarks"]
 
 # Makes packages look as if they were not installed.

@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(f"{ROOT / package}{os.sep}" for package in ("engine", "pipeline"))
 MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty"}
 MISSING = {

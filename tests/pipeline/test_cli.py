@@ -23,7 +23,7 @@ from pipeline.source import bad_blocks
 from tests.disk import files_no_larger_than
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SIDECARS = (".tif", ".tif.aux.xml", ".qml", ".png", ".json")
 BATCH = {"codebook.npz", "run.json", "run.log.jsonl"}
 

@@ -23,7 +23,7 @@ from pipeline.workers import local_cluster
 from pipeline.workers import pool as workers
 from tests.rasters import noise, write_geotiff
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def without_posix(*arguments, stop=False):

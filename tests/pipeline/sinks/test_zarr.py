@@ -40,7 +40,7 @@ from tests.rasters import label_array, level_arrays, noise, patchy_labels, write
 from tests.strategies import codebook
 from tests.survive.commands import Command, HeldCommand
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CODES = {"multiscales": "d35379db", "proj": "f17cb550", "spatial": "689b58e2"}
 
 

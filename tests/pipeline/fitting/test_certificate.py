@@ -20,8 +20,8 @@ from pipeline.fitting.gathering import Sample
 from pipeline.fitting.sampling import Cell, CellSample
 from pipeline.kernels import as_fitted, faster, kernel_of, make_kernel
 from pipeline.running.run import run
-from tests.engine import networks
-from tests.engine.test_network import Valid
+from tests import networks
+from tests.engine.networks.test_network import Valid
 from tests.rasters import noise, write_geotiff
 
 

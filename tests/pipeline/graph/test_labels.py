@@ -22,7 +22,7 @@ from pipeline.source.reading import ReadContext
 from tests.rasters import noise, pixel_array
 from tests.strategies import codebook, windows, windows_in
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("engine", "pipeline", "shards", "training", "qgis_bridge")
 
 

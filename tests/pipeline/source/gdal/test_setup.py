@@ -20,7 +20,7 @@ from pipeline.source.opening import open_segmentable
 from pipeline.source.vector import interest
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 STATE = """
 import gc, json, logging, os, signal, sys, threading, warnings

@@ -14,8 +14,8 @@ from engine.networks.loading import choose_device, geometry
 from engine.networks.network import Network, digest
 from pipeline.errors import UsageError
 from pipeline.kernels import make_kernel
+from tests import networks
 from tests.conftest import DATA
-from tests.engine import networks
 
 
 class Valid(networks.Valid):

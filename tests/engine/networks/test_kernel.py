@@ -13,10 +13,10 @@ from engine.networks.kernel import CnnKernel
 from engine.networks.loading import geometry, network
 from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest
 from engine.networks.surroundings import _reflected, image
+from tests import networks
 from tests.conftest import DATA
-from tests.engine import networks
-from tests.engine.test_network import Valid
-from tests.engine.test_straight import Line, saved
+from tests.engine.networks.test_network import Valid
+from tests.engine.networks.test_straight import Line, saved
 
 
 @pytest.fixture(scope="module")

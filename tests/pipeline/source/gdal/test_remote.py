@@ -28,7 +28,7 @@ from pipeline.source.opening import open_segmentable
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt
 from tests.serving import S3_KEYS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 _keys = itertools.count()
 
 

@@ -17,8 +17,8 @@ from engine.networks import simd, straight
 from engine.networks.distances import squared_distances
 from engine.networks.geometry import Geometry, probe
 from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network
+from tests import networks
 from tests.conftest import DATA
-from tests.engine import networks
 
 SIZES = st.integers(30, 75)
 

@@ -30,7 +30,7 @@ from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
 from tests.waiting import HANG_S
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 PIXELS = 1_000_000
 
 
