@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import dask
 import psutil
 from distributed import Client, LocalCluster
+from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.scheduler import KilledWorker
 
@@ -26,7 +27,10 @@ from pipeline.process import signals
 T = TypeVar("T")
 
 _START_AGAIN_S = (0.5, 2.0)
+_LOOK_EVERY_S = 1.0
 _SETTINGS = {
+    # a process that starts slowly on a busy machine is not lost; those that are, `look_after` sees
+    "distributed.deploy.lost-worker-timeout": "1 day",
     # windows are bounded by us; Dask's own spilling and pausing would only slow them
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -73,12 +77,31 @@ class ClusterExecutor(Executor):
     def _fill(self) -> None:
         """Give tasks to workers that have none."""
         with self._lock:
-            while self._waiting and len(self._tasks) < self._count:
+            while self._waiting and len(self._tasks) < self._places():
                 future, function, arguments = self._waiting.popleft()
                 if future.set_running_or_notify_cancel():
                     task = self._client.submit(_sendable, function, *arguments, pure=False)
                     self._tasks[future] = task
                     asyncio.run_coroutine_threadsafe(self._pass_on(task, future), self._loop)
+
+    def _places(self) -> int:
+        """Tasks that living workers can be at; where none lives, one waits for the first that does."""
+        scheduler: Any = self._cluster.scheduler
+        return max(1, min(self._count, sum(int(w.nthreads) for w in list(scheduler.workers.values()))))
+
+    async def look_after(self) -> None:
+        """Start workers that Dask has given up, and give tasks to those that are back, until cancelled.
+
+        It gives up one whose process dies before it has said that it is at work, as of a task that kills.
+        """
+        count = len(self._cluster.workers)
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            for name, nanny in list(self._cluster.workers.items()):
+                if nanny.status in (Status.closed, Status.failed):
+                    del self._cluster.workers[name]
+            self._cluster.scale(count)
+            self._fill()
 
     async def _pass_on(self, task: Any, future: Future[Any]) -> None:
         """Give a task's outcome to its future."""
@@ -203,4 +226,9 @@ def local(
     ):
         if processes:
             client.register_plugin(_Serving(initializer))
-        yield ClusterExecutor(cluster, client, count, cluster.dashboard_link if dashboard else None)
+        executor = ClusterExecutor(cluster, client, count, cluster.dashboard_link if dashboard else None)
+        looking = asyncio.run_coroutine_threadsafe(executor.look_after(), client.loop.asyncio_loop)
+        try:
+            yield executor
+        finally:
+            looking.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -93,6 +94,27 @@ def test_each_process_is_configured_first_and_this_one_is_not(monkeypatch):
     with open_pool(Workers("processes", 1), initializer=configure) as opened:
         assert "WMS" in opened.submit(os.environ.get, "GDAL_SKIP").result(60).split(",")
     assert "GDAL_SKIP" not in os.environ
+
+
+def test_workers_that_dask_has_given_up_are_started_again(pool):
+    # as it does where a process dies before it has said that it is at work
+    executor = pool.executor
+    for nanny in list(executor._cluster.workers.values()):
+        asyncio.run_coroutine_threadsafe(nanny.close(), executor._loop).result(HANG_S)
+    assert pool.submit(pid, 0).result(HANG_S)
+    waited_for(lambda: executor._places() == 2)
+
+
+def test_where_one_worker_lives_it_has_one_task_and_takes_no_other_with_it(pool, tmp_path, monkeypatch):
+    executor, release = pool.executor, tmp_path / "release"
+    victim, _ = waited_for(lambda: len(both := [*executor._cluster.workers.values()]) == 2 and both)
+    # the other one does not come back meanwhile
+    monkeypatch.setattr(executor._cluster, "scale", lambda _: None)
+    asyncio.run_coroutine_threadsafe(victim.close(), executor._loop).result(HANG_S)
+    held = [pool.submit(_wait, str(release), str(tmp_path / f"begun{i}")) for i in range(4)]
+    assert len(executor._tasks) == 1
+    release.touch()
+    assert [f.result(HANG_S) for f in held] == [True] * 4
 
 
 def test_interrupts_are_the_parent_s_business(pool):
