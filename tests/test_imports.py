@@ -35,9 +35,9 @@ def python(code):
     return run.stdout
 
 
-def lint_imports(folder):
+def lint_imports(folder, *options):
     # Without the cache: it would be left behind in the folder, and the check takes a second.
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"]
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -69,9 +69,26 @@ def test_a_broken_import_rule_is_noticed(tmp_path, importer, imported):
         (tmp_path / package / "__init__.py").touch()
     # Inside a function, as imports that shall not cost start-up time are: these count too.
     (tmp_path / importer / "late.py").write_text(f"def late():\n    import {imported}\n")
-    run = lint_imports(tmp_path)
+    # those of whole packages; the contracts of rooms need the rooms
+    run = lint_imports(tmp_path, *(option for name in PACKAGES for option in ("--contract", name)))
     assert run.returncode == 1, run.stdout + run.stderr
     assert f"{importer} is not allowed to import {imported.partition('.')[0]}" in run.stdout
+
+
+def test_a_module_without_a_room_and_an_import_upwards_are_noticed(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in PACKAGES:
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("work", "__pycache__")
+        )
+    (tmp_path / "pipeline" / "stray.py").touch()
+    with (tmp_path / "pipeline" / "durable" / "lock.py").open("a") as file:
+        file.write("\n\ndef late():\n    import pipeline.running.run\n")
+    run = lint_imports(tmp_path, "--contract", "rooms")
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "pipeline.stray" in run.stdout
+    (tmp_path / "pipeline" / "stray.py").unlink()
+    assert "pipeline.durable is not allowed to import pipeline.running" in lint_imports(tmp_path).stdout
 
 
 def test_engine_works_where_the_pipeline_s_libraries_are_absent():

@@ -17,7 +17,7 @@ from PIL import Image
 
 from engine.codebook import Codebook
 from pipeline import cli
-from pipeline.events import progress
+from pipeline.events import kinds, progress
 from pipeline.running import run as run_module
 from pipeline.source import bad_blocks
 from tests.disk import files_no_larger_than
@@ -686,13 +686,13 @@ def test_one_codebook_for_a_batch_or_one_for_each_raster(run, tmp_path):
 
 
 def documented():
-    """Fields of each event, as the table in the module's documentation has them."""
-    table = progress.__doc__.split("event       fields")[1].split("=\n", 1)[1].split("==========")[0]
+    """Fields of each event, as the docstrings of the event classes have them."""
+    events = [c for c in vars(kinds).values() if isinstance(c, type) and issubclass(c, kinds.Event)]
     fields = {}
-    # a line that begins with blanks goes on with the one before
-    for line in re.sub(r"\n +", " ", table.strip()).splitlines():
-        name, _, rest = line.partition(" ")
-        fields[name] = {f.strip() for f in re.sub(r"\([^)]*\)", "", rest).split(",")}
+    for event in (e for e in events if hasattr(e, "name")):
+        sections = [(c.__doc__ or "").partition("Parameters\n    ----------\n")[2] for c in event.__mro__]
+        named = [re.findall(r"^    (\w[\w, ]*)$", s.partition("\n\n")[0], re.MULTILINE) for s in sections]
+        fields[event.name] = {name for lines in named for line in lines for name in line.split(", ")}
     return fields
 
 
@@ -729,10 +729,10 @@ def test_progress_for_programs_is_a_json_object_a_line_with_the_documented_field
     assert ended.code == 1
     found = events(ended)
     assert_documented(found)
-    kinds = [e["event"] for e in found]
-    assert kinds[0] == "start"
-    assert kinds[-1] == "end"
-    assert {"failed", "fit", "warning", "codebook", "raster", "progress", "done"} <= set(kinds)
+    order = [e["event"] for e in found]
+    assert order[0] == "start"
+    assert order[-1] == "end"
+    assert {"failed", "fit", "warning", "codebook", "raster", "progress", "done"} <= set(order)
     by_kind = {e["event"]: e for e in found}
     assert by_kind["start"]["rasters"] == 2
     assert by_kind["raster"] == {**by_kind["raster"], "raster": "r", "chunks": 6, "pixels": 600 * 1200}

@@ -285,7 +285,7 @@ def test_what_ends_a_run_early_is_logged(out):
     assert status_of(out)["last_error"] == "/disk: cannot write (no space left)"
     with pytest.raises(ZeroDivisionError), Journal(Silent(), out):
         1 / 0  # noqa: B018
-    assert "test_log.py" in lines(out)[-1]["traceback"]
+    assert "test_run_log.py" in lines(out)[-1]["traceback"]
     assert status_of(out)["last_error"] == "ZeroDivisionError: division by zero"
 
 

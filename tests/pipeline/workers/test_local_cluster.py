@@ -20,6 +20,10 @@ from tests.waiting import HANG_S, waited_for
 TWO = Workers("processes", 2)
 
 
+def variable(name):
+    return os.environ.get(name)
+
+
 def pid(_):
     return os.getpid()
 
@@ -92,7 +96,7 @@ def _wait(path, begun):
 def test_each_process_is_configured_first_and_this_one_is_not(monkeypatch):
     monkeypatch.delenv("GDAL_SKIP", raising=False)
     with open_pool(Workers("processes", 1), initializer=configure) as opened:
-        assert "WMS" in opened.submit(os.environ.get, "GDAL_SKIP").result(60).split(",")
+        assert "WMS" in opened.submit(variable, "GDAL_SKIP").result(HANG_S).split(",")
     assert "GDAL_SKIP" not in os.environ
 
 
