@@ -149,7 +149,7 @@ def _mapped_by(model: object, workers: int) -> Contender:
         f"map-{workers}-worker{'s' if workers > 1 else ''}",
         f"the map by a network with `--workers {workers}` (`benchmarks/parts/mapping.py`)",
         lambda source, out: module(
-            "benchmarks.parts.parts.mapping", source, out, "--model", model, "--workers", workers
+            "benchmarks.parts.mapping", source, out, "--model", model, "--workers", workers
         ),
     )
 
@@ -189,7 +189,7 @@ def mapped(halo_px: int) -> Contender:
         f"map-halo-{halo_px}",
         f"the map by K-Means, R = 1, told to need a halo of {halo_px} px (`benchmarks/parts/mapping.py`)",
         lambda source, out: module(
-            "benchmarks.parts.parts.mapping", source, out, "--halo", halo_px, "--workers", THREADS
+            "benchmarks.parts.mapping", source, out, "--halo", halo_px, "--workers", THREADS
         ),
     )
 
