@@ -14,9 +14,9 @@ PYTHONS := $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14)
 # ensurepip is asked for too: Debian's python3 comes without it until python3-venv is installed.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-# -rs lists every skipped test with its reason at the end, so that none is skipped silently. Each core has
+# -rfEs lists what failed, and every skipped test with its reason, so that none is skipped silently. Each core has
 # a process of its own (PYTEST_ARGS="-n 0" for one alone); one that has no tests left takes over some of another.
-PYTEST := $(BIN)/python -m pytest -rs --durations=10 -n logical --maxprocesses 8 --dist worksteal
+PYTEST := $(BIN)/python -m pytest -rfEs --durations=10 -n logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
