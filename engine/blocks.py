@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.codebook import Scaling
+from engine.jit import compiled
 
 _RUN = 512  # pixels per pass: their distances fit into the first-level cache
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _nearest(  # noqa: C901, PLR0912  (numba vectorises loops only within one function)
     values: Any, low: Any, gain: Any, centres: Any, valid: Any, out: Any
 ) -> None:
@@ -66,7 +66,7 @@ def _nearest(  # noqa: C901, PLR0912  (numba vectorises loops only within one fu
             out[start + i] = label[i] if valid[start + i] else np.uint8(255)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _block_sums(pixels: Any, valid: Any, row: int, col: int, block: int, sums: Any, counts: Any) -> None:
     """Add the valid pixels of each block into `sums` (band, by, bx) and `counts` (by, bx).
 
@@ -98,7 +98,7 @@ def _block_sums(pixels: Any, valid: Any, row: int, col: int, block: int, sums: A
             seen[:] = 0
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _spread(blocks: Any, valid: Any, row: int, col: int, block: int, out: Any) -> None:
     """Write its block's label to each valid pixel of `out`, 255 to the others."""
     height, width = out.shape

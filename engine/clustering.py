@@ -13,10 +13,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
 from engine.arrays import F32, F64
+from engine.jit import compiled
 
 STARTS = 8
 _RUN = 256  # vectors per pass: their distances to a group of centres fit into the first-level cache
@@ -50,7 +50,7 @@ class Clustering:
     share: F64
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
     """Nearest centre (K, D) of each column of `x` (D, n), and its squared distance."""
     dims, n = x.shape
@@ -81,7 +81,7 @@ def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
                     label[i] = first + k if closer else label[i]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _means(rows: Any, weights: Any, labels: Any, distances: Any, centres: Any) -> None:
     """Move each centre to the mean of its vectors, the rows of (n, D), in place."""
     n, dims = rows.shape
@@ -103,7 +103,7 @@ def _means(rows: Any, weights: Any, labels: Any, distances: Any, centres: Any) -
             distances[worst] = 0.0
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _lloyd(
     x: Any, rows: Any, weights: Any, centres: Any, iterations: int, labels: Any, distances: Any
 ) -> tuple[float, int]:
@@ -127,7 +127,7 @@ def _lloyd(
     return inertia, done
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _reached(x: Any, weights: Any, closest: Any, index: int, reached: Any) -> float:
     """Fill `reached` with squared distances to the nearest centre if vector `index` became one.
 

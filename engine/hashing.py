@@ -12,14 +12,15 @@ import hashlib
 import math
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from engine.jit import compiled
 
 U64 = npt.NDArray[np.uint64]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _mix(x: Any) -> Any:
     x = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -27,19 +28,19 @@ def _mix(x: Any) -> Any:
     return x ^ (x >> np.uint64(31))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _mix_each(x: Any, out: Any) -> None:
     for i in range(x.size):
         out[i] = _mix(x[i])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _hash_each(seed: Any, rows: Any, cols: Any, out: Any) -> None:
     for i in range(rows.size):
         out[i] = _mix(_mix(rows[i] ^ seed) + _mix(cols[i]))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _hash_mask(seed: Any, mask: Any, row: Any, col: Any, limit: Any, hashes: Any, indices: Any) -> int:
     """Write hashes up to `limit` and their flat indices, as many as fit; return how many there are."""
     height, width = mask.shape

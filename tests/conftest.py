@@ -19,12 +19,6 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-# Processes that compile at the same time would give each other wrong code: Numba numbers the files of a
-# function by a list of its types, of which the last writer's counts. So each worker has a cache of its own.
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    cache = Path(__file__).resolve().parent.parent / ".pytest_cache" / "numba" / worker
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache))
-
 # A suite begun by nohup, or in the background of a script, is deaf to these, and so are the runs it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from engine.arrays import F32
+from engine.jit import compiled
 from engine.networks import simd
 
 
@@ -23,7 +23,7 @@ def squared_distances(features: F32, centres: F32) -> F32:
     return np.ascontiguousarray(out[:, : len(centres)].T).reshape(-1, height, width)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def nearest_interpolated(distances: Any, stride: int, row: int, col: int, height: int, width: int) -> Any:
     """Label of the smallest interpolated distance at each pixel centre, shape (height, width).
 

@@ -15,11 +15,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from engine.jit import compiled
 
 LANES = 16
 """Channels of a vector; processors with narrower registers split it."""
@@ -346,7 +347,7 @@ _comes_out = _instruction("comes_out", "pippii", _emit_out)
 _softmax = _instruction("softmax", "pip", _emit_softmax)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def few_channels(
     x: Any, x_width: int, channels: int, layer: Any, y: Any, y_width: int, rows: int, cols: int
 ) -> None:
@@ -368,7 +369,7 @@ def few_channels(
                 )
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def many_channels(
     x: Any, x_width: int, channels: int, layer: Any, y: Any, y_width: int, down: int, across: int, room: Any
 ) -> None:
@@ -403,7 +404,7 @@ def many_channels(
                     )
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _linear(x: Any, start: int, count: int, channels: int, layer: Any, y: Any) -> None:
     """1 x 1 convolution of `count` pixels from pixel `start`; reads and writes up to 7 pixels beyond."""
     weights, bias, out = layer
@@ -416,7 +417,7 @@ def _linear(x: Any, start: int, count: int, channels: int, layer: Any, y: Any) -
                 )
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def head(
     x: Any,
     x_width: int,
@@ -446,7 +447,7 @@ def head(
                 y[to : to + dims] = source[begin : begin + dims]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def distances(x: Any, count: int, dims: int, centres: Any, panels: int, y: Any) -> None:
     """Squared distances (count, panels * LANES) of vectors to centres (panels, dims, LANES)."""
     eights = count - count % 8

@@ -14,11 +14,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
+from engine.jit import compiled
 from engine.kernel import NODATA, Labels
 
 _JPEG_PX = 16
@@ -131,7 +131,7 @@ def count_seams(labels: Labels, window: Window, borders: Borders) -> Seams:
     return _compared(pairs, changes)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _count(labels: Any, above: int, left: int, side: int, step: int, counts: Any) -> None:
     height, width = labels.shape[0] - above, labels.shape[1] - left
     for y in range(height):

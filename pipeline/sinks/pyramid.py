@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
+from engine.jit import compiled
 
 TILE_PX = 512
 """Side of a tile."""
@@ -101,7 +101,7 @@ def stages(height: int, width: int, chunk_px: int) -> tuple[Stage, ...]:
     return tuple(result)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _halve(a: Any, out: Any) -> None:
     height, width = a.shape
     for y in range(out.shape[0]):
@@ -138,7 +138,7 @@ def halve(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _count(labels: Any, counts: Any) -> None:
     # neighbours are often equal: with one counter per value, each increment would wait for the one before
     counters = np.zeros((4, 256), np.int64)

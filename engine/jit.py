@@ -1,0 +1,110 @@
+"""Compilation of loops by Numba, with files of compiled code that any number of processes may share.
+
+Numba numbers the files of a function's compiled code, and keeps the numbers in an index that it reads and
+writes without a lock. So of two processes that compile a function for different types at the same time, each
+can load the code of the other later, and compute something else. Here a file's name says what its code was
+compiled for, and so do its first bytes; there is no index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import caching, serialize
+
+_FunctionCache: Any = caching.FunctionCache  # it has no types
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DIGEST_BYTES = 32
+
+
+def compiled(function: F) -> F:
+    """Compile `function` when it is called, once for each combination of types, without Python's global lock.
+
+    Parameters
+    ----------
+    function
+        A loop over arrays and numbers, in the part of Python that Numba compiles.
+
+    Returns
+    -------
+    function
+        What calls the compiled code. The code is kept in Numba's folder for it (beside the source, or what
+        NUMBA_CACHE_DIR says), and is compiled by each process again where no folder can be written.
+    """
+    dispatcher: Any = numba.njit(nogil=True)(function)
+    # Numba says by a RuntimeError that it found no folder that can be written
+    with contextlib.suppress(RuntimeError):
+        dispatcher._cache = _Cache(function)  # noqa: SLF001  (as Numba's own `enable_caching` does)
+    return cast(F, dispatcher)
+
+
+class _Cache(_FunctionCache):  # type: ignore[misc]
+    """Numba's cache of one function with other files."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        locator = self._impl.locator
+        self._cache_file = _Files(Path(self.cache_path), self._impl.filename_base, locator.get_source_stamp())
+
+    def save_overload(self, signature: object, result: object) -> None:
+        # a full disk, or on Windows a file that is being read: the next process compiles again
+        with contextlib.suppress(OSError):
+            super().save_overload(signature, result)
+
+
+class _Files:
+    """Files of one function's compiled code, one for each key: types, processor and bytecode.
+
+    Parameters
+    ----------
+    folder
+        Where they are. It exists when `save` is called.
+    name
+        How their names begin.
+    source
+        What tells this state of the function's source file from others.
+    """
+
+    def __init__(self, folder: Path, name: str, source: object) -> None:
+        self._folder = folder
+        self._name = name
+        self._source = source
+
+    def save(self, key: object, data: object) -> None:
+        content = serialize.dumps(data)
+        head = self._made_for(key) + _digest(content)
+        path = self._path(key)
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+        try:
+            temporary.write_bytes(head + content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load(self, key: object) -> Any:
+        """What was saved under `key`, None if nothing was or if it is of other sources or damaged."""
+        try:
+            found = self._path(key).read_bytes()
+        except OSError:
+            return None
+        head, content = found[: 2 * _DIGEST_BYTES], found[2 * _DIGEST_BYTES :]
+        return pickle.loads(content) if head == self._made_for(key) + _digest(content) else None  # noqa: S301
+
+    def _path(self, key: object) -> Path:
+        # without the source's state, so that new code takes the place of old
+        return self._folder / f"{self._name}-{_digest(repr(key).encode()).hex()[:16]}.nbc"
+
+    def _made_for(self, key: object) -> bytes:
+        return _digest(repr((numba.__version__, self._source, key)).encode())
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
