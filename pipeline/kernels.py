@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, CodebookError
 from engine.kernel import Kernel
-from engine.kmeans import BlockKMeans
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.process import startup

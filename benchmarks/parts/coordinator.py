@@ -22,9 +22,9 @@ import psutil
 
 from benchmarks import data
 from benchmarks.parts.mapping import drive
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
-from engine.kmeans import BlockKMeans
 from pipeline.check.seams import Seams
 from pipeline.durable.checksums import DIGEST_BYTES, Written
 from pipeline.durable.ledger import Unit

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import clock
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
-from engine.kmeans import BlockKMeans
 from pipeline.config import RunConfig
 from pipeline.running import schedule
 from pipeline.running.record import provenance

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import blocks
+from engine import block_loops
 from engine.arrays import F32
 from engine.codebook import Codebook
 from engine.errors import NetworkError
@@ -163,7 +163,7 @@ class CnnKernel:
         top, left = (core.row - row) // stride + ring, (core.col - col) // stride + ring
         features = features[top : features.shape[0] - ring, left : features.shape[1] - ring]
         valid, inside = (
-            blocks.block_means(
+            block_loops.block_means(
                 mask[None],
                 np.ones(mask.shape, bool),
                 patch.outer.row % stride,
@@ -195,7 +195,7 @@ class CnnKernel:
                 )
             else:
                 block_labels = distances.argmin(axis=0).astype(np.uint8)
-                nearest = blocks.spread(block_labels, valid[inside], *offset, self.stride_px)
+                nearest = block_loops.spread(block_labels, valid[inside], *offset, self.stride_px)
             out[inside] = np.where(valid[inside], nearest, np.uint8(255))
         return out
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from engine import blocks
-from engine.clustering import Clustering
+from engine import block_loops
 from engine.kernel import Kernel, Vectors
+from engine.kmeans_fit import Clustering
 from pipeline.fitting.gathering import Sample
 from pipeline.kernels import faster
 
@@ -89,4 +89,4 @@ def fitted(
 
 
 def _labels(vectors: Vectors, centres: Any) -> Any:
-    return blocks.nearest(vectors.T, centres, np.ones(len(vectors), bool))
+    return block_loops.nearest(vectors.T, centres, np.ones(len(vectors), bool))

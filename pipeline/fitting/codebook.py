@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.arrays import F64
-from engine.clustering import Clustering, cluster
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, Scaling
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
-from engine.kmeans import BlockKMeans
+from engine.kmeans_fit import Clustering, cluster
 from pipeline.errors import NoValidPixelError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import gathering, sampling

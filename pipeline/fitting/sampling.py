@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import hashing
-from engine.blocks import block_means
+from engine.block_loops import block_means
 from engine.codebook import Band
 from engine.grid import Window
 from engine.kernel import BandStatistics, Kernel, Mask, Patch, Places, Vectors

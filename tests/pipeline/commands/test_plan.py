@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.block_kmeans import BlockKMeans
 from engine.grid import Window
-from engine.kmeans import BlockKMeans
 from pipeline.api.fitting import fit
 from pipeline.commands.plan import calibration, plan, scratch, trial_fit
 from pipeline.commands.plan.measured_parts import Grid, Samples

@@ -12,8 +12,8 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.block_kmeans import BlockKMeans
 from engine.grid import Window
-from engine.kmeans import BlockKMeans
 from pipeline import cli
 from pipeline.check import recomputed
 from pipeline.check.recomputed import Recipe

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from engine.clustering import Clustering
 from engine.codebook import Codebook
+from engine.kmeans_fit import Clustering
 from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from pipeline.api.arrays import open_raster, segment
 from pipeline.api.fitting import fit

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.block_kmeans import BlockKMeans
 from engine.grid import Window
-from engine.kmeans import BlockKMeans
 from pipeline.api import arrays as array_module
 from pipeline.api.arrays import segment
 from pipeline.graph.labels import read_arrays

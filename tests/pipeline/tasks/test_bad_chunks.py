@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from engine.kmeans import BlockKMeans
+from engine.block_kmeans import BlockKMeans
 from pipeline import cli
 from pipeline.config import RunConfig
 from pipeline.durable import files
