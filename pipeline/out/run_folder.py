@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 from pipeline import out_names
 from pipeline.config import RunConfig
-from pipeline.durable.files import patiently, remove, write_json
+from pipeline.durable.files import patiently, remove
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
 from pipeline.out.former import Request, take_up
 from pipeline.out.outputs import Outputs
-from pipeline.out.run_file import FORMAT, RasterState
+from pipeline.out.run_file import FORMAT, RasterState, RunFile
 from pipeline.source.arguments import Source
 
 _SAVE_EVERY_S = 15.0
@@ -107,11 +107,8 @@ class RunFolder:
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         if not (self._config.mosaic or self._config.stack):
             config["sources"] = [s.path for s in sources]
-        area = {"area": self._request.area} if self._request.area else {}
-        rasters = [state.as_json() for state in states]
-        value = {"format": FORMAT, "config": config, **area, "rasters": rasters, **summary}
-        # by way of the work in progress: a process that is killed leaves nothing beside the outputs
-        patiently(write_json, self.path / out_names.RUN, value, self.partial)
+        run = RunFile(format=FORMAT, config=config, area=self._request.area, rasters=tuple(states))
+        patiently(run.write, self.path / out_names.RUN, summary, self.partial)
         self._saved = time.monotonic()
 
     def close(self) -> None:
