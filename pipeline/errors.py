@@ -100,20 +100,20 @@ class StorageError(TilewrightError):
     ----------
     message
         What cannot be written, and what to do.
-    passing
-        True for what a moment's patience may mend: a network's file system that stumbles.
+    transient
+        True if trying again may mend it: a network's file system that stumbles.
     """
 
-    def __init__(self, message: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
-        self.passing = passing
+        self.transient = transient
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _storage_error, (str(self), self.passing)
+        return _storage_error, (str(self), self.transient)
 
 
-def _storage_error(message: str, passing: bool) -> StorageError:  # noqa: FBT001  (what pickle calls)
-    return StorageError(message, passing=passing)
+def _storage_error(message: str, transient: bool) -> StorageError:  # noqa: FBT001  (what pickle calls)
+    return StorageError(message, transient=transient)
 
 
 def cause(error: BaseException) -> BaseException:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pipeline import out_names
 from pipeline.config import RunConfig
-from pipeline.durable.files import patiently, remove
+from pipeline.durable.files import remove, with_retries
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
 from pipeline.out.former import Request, take_up
@@ -108,7 +108,7 @@ class RunFolder:
         if not (self._config.mosaic or self._config.stack):
             config["sources"] = [s.path for s in sources]
         run = RunFile(format=FORMAT, config=config, area=self._request.area, rasters=tuple(states))
-        patiently(run.write, self.path / out_names.RUN, summary, self.partial)
+        with_retries(run.write, self.path / out_names.RUN, summary, self.partial)
         self._saved = time.monotonic()
 
     def close(self) -> None:
@@ -116,14 +116,14 @@ class RunFolder:
         failed = {name for name, state in self.states.items() if state.state == "failed"}
         # while the lock is held: a run that comes then may begin at once
         with contextlib.suppress(OSError):  # it is in nobody's way, and the next run deletes it
-            patiently(self._clear_partial, failed)
+            with_retries(self._clear_partial, failed)
         self.release()
 
     def release(self) -> None:
         """Let other runs work here; work in progress stays."""
         self.lock.release()
         with contextlib.suppress(OSError):  # it is empty where nothing was begun
-            patiently(self.partial.rmdir)
+            with_retries(self.partial.rmdir)
 
     def _clear_partial(self, kept: Collection[str] = ()) -> None:
         """Delete the work in progress but that of some rasters."""

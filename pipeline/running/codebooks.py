@@ -10,7 +10,7 @@ from engine.errors import NetworkError
 from engine.kernel import Kernel
 from pipeline import out_names
 from pipeline.config import RunConfig
-from pipeline.durable.files import patiently, write_bytes
+from pipeline.durable.files import with_retries, write_bytes
 from pipeline.errors import RasterError, one_line
 from pipeline.events.kinds import CodebookChosen, FitAdvanced, Warned
 from pipeline.events.observer import Observer
@@ -149,4 +149,4 @@ class Codebooks:
 
 
 def _write(folder: RunFolder, path: Path, codebook: Codebook) -> None:
-    patiently(write_bytes, path, codebook.to_bytes(), folder.partial)
+    with_retries(write_bytes, path, codebook.to_bytes(), folder.partial)

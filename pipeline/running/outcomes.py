@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from pipeline.config import RunConfig
-from pipeline.durable.files import patiently, remove
+from pipeline.durable.files import remove, with_retries
 from pipeline.errors import (
     AlteredError,
     DamageError,
@@ -97,7 +97,7 @@ class Outcomes:
             self.altered = self.altered or isinstance(outcome.error, AlteredError)
             self.fail(raster.source, outcome.error)
             if not self._folder.outputs(raster.source).json.exists():  # what was done before keeps it
-                patiently(remove, self._folder.outputs(raster.source).codebook)
+                with_retries(remove, self._folder.outputs(raster.source).codebook)
 
     def fail(self, source: Source, error: BaseException) -> None:
         """A raster failed, or is skipped if it is damaged and `--on-bad-chunk skip-raster` is given.

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.grid import Window
 from pipeline.check.seams import Seams
-from pipeline.durable.files import patiently
+from pipeline.durable.files import with_retries
 from pipeline.errors import DamageError, WorkerLostError
 from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import startup
@@ -53,7 +53,7 @@ class RasterRun:
         self.under_way = 0
         self.error: BaseException | None = None
         self.record: RasterRecord | None = None
-        self.workspace = patiently(Workspace, job)
+        self.workspace = with_retries(Workspace, job)
         self._job = job
         self._make_record = record
         self._again: list[Task] = []
@@ -192,11 +192,11 @@ class RasterRun:
 
     def _keep_assembled(self, assembled: assembling.Assembled) -> None:
         self._assembled = assembled
-        patiently(self.workspace.assembly.begin, assembled)
+        with_retries(self.workspace.assembly.begin, assembled)
 
     def _keep_sound(self, number: int, seams: Seams) -> None:
         self._seams += seams
-        patiently(self.workspace.assembly.add, number, seams)
+        with_retries(self.workspace.assembly.add, number, seams)
 
     def _keep_record(self, record: RasterRecord) -> None:
         self.record = record

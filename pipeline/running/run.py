@@ -12,7 +12,7 @@ from engine.kernel import Kernel
 from pipeline.config import RunConfig
 from pipeline.cost import disk
 from pipeline.cost.budget import Setting
-from pipeline.durable.files import patiently, remove
+from pipeline.durable.files import remove, with_retries
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.journal import Journal
 from pipeline.events.kinds import FilesOpened, RunEnded, RunStarted
@@ -152,7 +152,7 @@ class _Run:
             self._drive(todo, self._jobs(todo, rasters))
             if self._outcomes.altered and not any(s.state == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
-                patiently(remove, self._folder.codebook)
+                with_retries(remove, self._folder.codebook)
         finally:
             report.seconds = self._spending.seconds
             self._folder.save(self._summary())

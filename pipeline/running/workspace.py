@@ -94,9 +94,9 @@ class Workspace:
             If that cannot be written.
         """
         if written:
-            durable.patiently(self.assembly.forget)
+            durable.with_retries(self.assembly.forget)
         for unit, what in written.items():
-            durable.patiently(self.ledger.add, stage, unit, what)
+            durable.with_retries(self.ledger.add, stage, unit, what)
 
     def close(self) -> None:
         """End work here; what is done stays for another run."""
@@ -107,4 +107,4 @@ class Workspace:
         self.close()
         # what cannot be deleted goes with all work in progress when the run ends, and hurts nobody till then
         with contextlib.suppress(OSError):
-            durable.patiently(durable.remove, self._job.folder)
+            durable.with_retries(durable.remove, self._job.folder)

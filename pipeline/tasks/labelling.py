@@ -24,7 +24,7 @@ from pipeline.source import bad_blocks
 from pipeline.source.reading import BadBlock
 from pipeline.tasks import redo, units
 from pipeline.tasks.job import Job
-from pipeline.tasks.units import UnitsDone, intact, patient
+from pipeline.tasks.units import UnitsDone, intact, retried
 from pipeline.workers.threads import cell_threads
 
 _BLOCK_BYTES = 64 << 20
@@ -33,7 +33,7 @@ _BLOCK_BYTES = 64 << 20
 _BLOCKS_A_THREAD = 16
 
 
-@patient
+@retried
 def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> UnitsDone:
     """Label a window and make each of its chunks durable, but for those that are so already."""
     chunks = list(tiles(window, job.chunk_px))
@@ -66,7 +66,7 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
     )
 
 
-@patient
+@retried
 def blank_window(job: Job, window: Window, reason: str) -> UnitsDone:
     """Make the chunks of a window durable as nodata: they could not be labelled."""
     written: dict[Unit, Written] = {}

@@ -11,7 +11,7 @@ from engine.grid import Window
 from engine.kernel import Labels
 from pipeline.cost.timing import Effort
 from pipeline.durable.checksums import Beside, Written
-from pipeline.durable.files import patiently, storage_error
+from pipeline.durable.files import storage_error, with_retries
 from pipeline.durable.ledger import Unit
 from pipeline.sinks import parts
 from pipeline.tasks.job import Job
@@ -52,20 +52,20 @@ class UnitsDone:
         return 0 if self.window is None else self.window.pixels
 
 
-def patient(task: Callable[..., T]) -> Callable[..., T]:
+def retried(task: Callable[..., T]) -> Callable[..., T]:
     """A task that is done again if storage stumbles: its work is the same the second time.
 
     What still fails then is the workspace, for errors of an input come as its own.
     """
 
     @functools.wraps(task)
-    def patient(job: Job, *arguments: Any) -> T:
+    def retried(job: Job, *arguments: Any) -> T:
         try:
-            return patiently(task, job, *arguments)
+            return with_retries(task, job, *arguments)
         except OSError as error:
             raise storage_error(job.folder, error) from error
 
-    return patient
+    return retried
 
 
 def write_unit(job: Job, index: int, unit: Unit, labels: Labels, beside: Sequence[Beside] = ()) -> Written:

@@ -26,7 +26,7 @@ from pipeline.process import retry
 from pipeline.running.run import run
 from pipeline.source import bad_blocks
 from pipeline.source.bad_blocks import UNIT_PX
-from pipeline.source.gdal import handles, remote
+from pipeline.source.gdal import dataset_opening, handles, transient
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.opening import open_any, open_segmentable
 from pipeline.source.reading import BadBlock, ReadContext
@@ -386,8 +386,8 @@ class Failing:
 
 
 def fail(monkeypatch, errors):
-    real = remote.open_dataset
-    monkeypatch.setattr(remote, "open_dataset", lambda path: Failing(real(path), errors))
+    real = dataset_opening.open_dataset
+    monkeypatch.setattr(dataset_opening, "open_dataset", lambda path: Failing(real(path), errors))
 
 
 @pytest.mark.parametrize("failures", range(1, 4))
@@ -423,8 +423,8 @@ def test_networks_and_lack_of_memory_are_no_damage(tmp_path, monkeypatch, error)
 
 def test_a_remote_raster_is_never_damaged(monkeypatch, tmp_path):
     raster = open_any(write_geotiff(tmp_path / "r.tif", noise(1, 64, 64)))
-    monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.0,))
-    monkeypatch.setattr(remote, "is_remote", lambda _: True)
+    monkeypatch.setattr(transient, "REMOTE_PAUSES_S", (0.0,))
+    monkeypatch.setattr(handles, "is_remote", lambda _: True)
     fail(monkeypatch, [RasterioIOError("IReadBlock failed")] * 99)
     with pytest.raises(RasterError) as caught:
         raster.read(raster.bounds, ReadContext(bad=[]))
