@@ -129,8 +129,8 @@ def faster(kernel: Kernel) -> Kernel | None:
     """The kernel in a form that is faster on its device, or None if there is none."""
     if isinstance(kernel, BlockKMeans):
         return None
+    from engine.networks.cache import network
     from engine.networks.kernel import CnnKernel
-    from engine.networks.loading import network
     from engine.networks.network import STRAIGHT
 
     if not isinstance(kernel, CnnKernel) or kernel.device != "cpu" or kernel.form == STRAIGHT:
@@ -140,10 +140,11 @@ def faster(kernel: Kernel) -> Kernel | None:
 
 
 def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Kernel:
+    from engine.networks.cache import geometry, network
     from engine.networks.geometry import verify
     from engine.networks.kernel import CnnKernel
-    from engine.networks.loading import choose_device, geometry, network
-    from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest
+    from engine.networks.loading import choose_device, digest
+    from engine.networks.network import STRAIGHT, TORCHSCRIPT
 
     if form not in (None, TORCHSCRIPT, STRAIGHT):
         raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")

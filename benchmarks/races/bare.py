@@ -64,7 +64,7 @@ def kernel_of(model: str) -> Any:
 
 def _rate(model: str, seconds: float, threads: int) -> float:
     """Pixels a second of one process."""
-    from engine.networks.loading import network
+    from engine.networks.cache import network
 
     kernel = kernel_of(model)
     run = network(kernel.model, kernel.digest, kernel.device)

@@ -27,9 +27,9 @@ from engine.codebook import Codebook
 from engine.errors import NetworkError
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
+from engine.networks.cache import network
 from engine.networks.distances import nearest_interpolated, squared_distances
 from engine.networks.geometry import Geometry
-from engine.networks.loading import network
 from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from engine.networks.surroundings import image
 

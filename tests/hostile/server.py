@@ -28,7 +28,7 @@ def warm_up(folder):
     import numpy as np
     import torch
 
-    from engine.networks.network import import_torch
+    from engine.networks.loading import import_torch
     from pipeline.cli import main
     from pipeline.source.gdal.setup import configure
     from tests.rasters import noise, write_geotiff

@@ -9,9 +9,10 @@ from engine.codebook import Codebook, Scaling
 from engine.grid import Window, tiles
 from engine.kernel import BandStatistics, Patch
 from engine.networks import straight
+from engine.networks.cache import geometry, network
 from engine.networks.kernel import CnnKernel
-from engine.networks.loading import geometry, network
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest
+from engine.networks.loading import digest
+from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from engine.networks.surroundings import _reflected, image
 from tests import networks
 from tests.conftest import DATA

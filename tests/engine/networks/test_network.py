@@ -9,9 +9,10 @@ import torch
 
 from engine.errors import NetworkError
 from engine.networks import filters
+from engine.networks.cache import geometry
 from engine.networks.geometry import Geometry, probe
-from engine.networks.loading import choose_device, geometry
-from engine.networks.network import Network, digest
+from engine.networks.loading import choose_device, digest
+from engine.networks.network import Network
 from pipeline.errors import UsageError
 from pipeline.kernels import make_kernel
 from tests import networks
