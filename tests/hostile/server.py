@@ -38,7 +38,7 @@ def warm_up(folder):
         "engine.networks.kernel",
         "pipeline.graph.labels",
         "pipeline.running.run",
-        "pipeline.source.vector",
+        "pipeline.source.aoi",
         "zarr",
         "pyogrio.raw",
     ):

@@ -25,12 +25,12 @@ from pipeline.kernels import make_kernel
 from pipeline.process import retry
 from pipeline.running.run import run
 from pipeline.source import bad_blocks
+from pipeline.source.aoi import interest
 from pipeline.source.bad_blocks import UNIT_PX
 from pipeline.source.gdal import dataset_opening, handles, transient
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.opening import open_any, open_segmentable
 from pipeline.source.reading import BadBlock, ReadContext
-from pipeline.source.vector import interest
 from pipeline.source.view import View, crop
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import PLACE, from_file, noise, spoil, write_geotiff, write_vrt

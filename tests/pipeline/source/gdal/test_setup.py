@@ -15,9 +15,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from pipeline.errors import RasterError, UsageError
 from pipeline.process.warning_filters import ignored
+from pipeline.source.aoi import interest
 from pipeline.source.gdal import setup, transient
 from pipeline.source.opening import open_segmentable
-from pipeline.source.vector import interest
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
 ROOT = Path(__file__).resolve().parents[4]
