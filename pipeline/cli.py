@@ -261,7 +261,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pipeline.commands.verify.verdict import summary
+    from pipeline.commands.verify.raster_report import summary
     from pipeline.commands.verify.verify import Verification
     from pipeline.events import progress
     from pipeline.source.gdal.setup import configure
@@ -269,18 +269,18 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     display = progress.chosen(config.progress)
-    verdicts = []
+    reports = []
     try:
         with workers.open_pool(workers.parse(config.workers), initializer=configure) as pool:
-            for verdict in Verification(arguments.out, arguments.sample, pool, display).verdicts():
-                verdicts.append(verdict)
-                if not verdict.ok:
-                    print(verdict.text(), file=sys.stderr, flush=True)
+            for report in Verification(arguments.out, arguments.sample, pool, display).reports():
+                reports.append(report)
+                if not report.ok:
+                    print(report.text(), file=sys.stderr, flush=True)
                 elif not arguments.json:
-                    print(verdict.text(), flush=True)
+                    print(report.text(), flush=True)
     finally:
         display.close()
-    found = summary(arguments.out, verdicts)
+    found = summary(arguments.out, reports)
     print(json.dumps(found) if arguments.json else found["text"])
     return 0 if found["ok"] else 1
 
