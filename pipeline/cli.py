@@ -242,7 +242,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from itertools import islice
 
     from pipeline.commands.status.status import watch
-    from pipeline.commands.status.text import status_text
+    from pipeline.commands.status.status_text import status_text
 
     count = None if arguments.watch else 1
     try:

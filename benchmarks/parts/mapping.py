@@ -21,7 +21,7 @@ from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
 from pipeline.config import RunConfig
 from pipeline.running import schedule
-from pipeline.running.record import provenance
+from pipeline.running.provenance import provenance
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
 from pipeline.tasks.job import Job

@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from engine.codebook import Codebook
 from engine.grid import Window, chunk_side, split
 from pipeline.errors import UsageError
-from pipeline.graph.labels import label_array, read_arrays
+from pipeline.graph.label_graph import label_array, read_arrays
 from pipeline.graph.overlap import DEFAULT_CHUNK_PX, Layout
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.kernels import kernel_of, mismatch

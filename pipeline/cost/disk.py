@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import out_names
-from pipeline.cost.text import bytes_text
+from pipeline.cost.readable import bytes_text
 from pipeline.errors import UsageError
 
 # style, record, quicklook and sidecar of a raster

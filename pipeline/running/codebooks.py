@@ -16,7 +16,7 @@ from pipeline.events.kinds import CodebookChosen, FitAdvanced, Warned
 from pipeline.events.observer import Observer
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
-from pipeline.graph.loading import graph_beside
+from pipeline.graph.preloading import graph_beside
 from pipeline.kernels import load_codebook, on_cpu
 from pipeline.out.run_folder import RunFolder
 from pipeline.running.inputs import Input, sampled

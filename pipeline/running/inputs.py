@@ -13,7 +13,7 @@ from engine.grid import tiles
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
-from pipeline.running.opening import Bands, SourceRaster, open_source, open_tile
+from pipeline.running.opening_tasks import Bands, SourceRaster, open_source, open_tile
 from pipeline.source import unchanged
 from pipeline.source.aoi import interest
 from pipeline.source.arguments import Source, numbered, resolve

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA
-from pipeline.check.labels import check_window
+from pipeline.check.read_back import check_window
 from pipeline.check.seams import Borders, Seams
 from pipeline.durable import checksums
 from pipeline.durable.checksums import Written

@@ -19,7 +19,7 @@ from pipeline.durable.files import (
     write_bytes,
 )
 from pipeline.durable.ledger import Unit
-from pipeline.graph.loading import load_graph
+from pipeline.graph.preloading import load_graph
 from pipeline.source import bad_blocks
 from pipeline.source.reading import BadBlock
 from pipeline.tasks import redo, units
@@ -110,7 +110,7 @@ def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     from dask.local import get_sync
     from dask.threaded import get as get_threaded
 
-    from pipeline.graph import labels as graph
+    from pipeline.graph import label_graph as graph
 
     shared = job.kernel.costly and job.threads > 1
     side = _block_px(job, shared=shared)

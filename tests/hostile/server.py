@@ -36,7 +36,7 @@ def warm_up(folder):
     configure()  # as the command line does: before GDAL starts
     for name in (
         "engine.networks.kernel",
-        "pipeline.graph.labels",
+        "pipeline.graph.label_graph",
         "pipeline.running.run",
         "pipeline.source.aoi",
         "zarr",

@@ -18,10 +18,10 @@ from pipeline.commands.plan.trial_fit import Fits, trial_fits
 from pipeline.config import RunConfig
 from pipeline.cost import disk
 from pipeline.cost.budget import Setting, Spent, budget
-from pipeline.cost.text import bytes_text
+from pipeline.cost.readable import bytes_text
 from pipeline.cost.timing import Effort
 from pipeline.fitting.codebook import check_alike
-from pipeline.graph.loading import graph_beside
+from pipeline.graph.preloading import graph_beside
 from pipeline.kernels import as_fitted, kernel_for, load_codebook
 from pipeline.process import startup
 from pipeline.process.memory import Footprint

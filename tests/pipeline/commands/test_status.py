@@ -16,9 +16,9 @@ import pytest
 
 from pipeline import cli
 from pipeline.commands.status.status import status, watch
-from pipeline.commands.status.text import status_text
+from pipeline.commands.status.status_text import status_text
 from pipeline.config import build
-from pipeline.cost.text import bytes_text, seconds_text
+from pipeline.cost.readable import bytes_text, seconds_text
 from pipeline.durable.checksums import Written
 from pipeline.durable.ledger import Ledger
 from pipeline.durable.lock import FolderLock

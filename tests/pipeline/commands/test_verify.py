@@ -25,7 +25,7 @@ from pipeline.durable.checksums import checksum
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
-from pipeline.graph import labels as graph_labels
+from pipeline.graph import label_graph as graph_labels
 from pipeline.running.run import run
 from pipeline.source import bad_blocks
 from pipeline.source.gdal.raster import open_header

@@ -20,7 +20,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import DamageError, LostError, RasterError
 from pipeline.fitting.codebook import fit_codebook
 from pipeline.fitting.gathering import count_colours
-from pipeline.graph.labels import label_window
+from pipeline.graph.label_graph import label_window
 from pipeline.kernels import make_kernel
 from pipeline.process import retry
 from pipeline.running.run import run

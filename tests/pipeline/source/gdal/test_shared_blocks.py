@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engine.grid import Window, tiles
 from pipeline.errors import DamageError
-from pipeline.graph import labels as graph_labels
+from pipeline.graph import label_graph as graph_labels
 from pipeline.source import bad_blocks
 from pipeline.source.gdal import dataset_opening, shared_blocks
 from pipeline.source.gdal.raster import open_header

@@ -16,7 +16,7 @@ from engine.block_kmeans import BlockKMeans
 from engine.grid import Window
 from pipeline.api import arrays as array_module
 from pipeline.api.arrays import segment
-from pipeline.graph.labels import read_arrays
+from pipeline.graph.label_graph import read_arrays
 from pipeline.graph.overlap import Layout, overlap
 from pipeline.source.reading import ReadContext
 from tests.rasters import noise, pixel_array
