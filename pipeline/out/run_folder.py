@@ -13,8 +13,8 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import remove, with_retries
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
-from pipeline.out.former import Request, take_up
 from pipeline.out.outputs import Outputs
+from pipeline.out.previous_run import Request, take_up
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
 from pipeline.source.arguments import Source
 
@@ -53,13 +53,13 @@ class RunFolder:
             self.lock = FolderLock(self.partial)
         try:
             with self._writable():
-                self.former = take_up(self._request)
-                if not (self.former.taken_up and config.resume):
+                self.previous_run = take_up(self._request)
+                if not (self.previous_run.taken_up and config.resume):
                     self._clear_partial()
         except BaseException:
             self.release()
             raise
-        self.states = dict(self.former.states)
+        self.states = dict(self.previous_run.states)
 
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:
@@ -90,7 +90,7 @@ class RunFolder:
 
     def keep_choices(self) -> None:
         """Have run.json go on to say how all was done, for this run does nothing."""
-        if (choice := self.former.on_bad_chunk) in get_args(
+        if (choice := self.previous_run.on_bad_chunk) in get_args(
             RunConfig.model_fields["on_bad_chunk"].annotation
         ):
             self._config = self._config.model_copy(update={"on_bad_chunk": choice})

@@ -45,7 +45,7 @@ def codebook_to_use(folder: RunFolder, named: Codebook | None) -> Codebook | Non
     if named is not None:
         _write(folder, folder.codebook, named)
         return named
-    if folder.former.taken_up and folder.codebook.exists():
+    if folder.previous_run.taken_up and folder.codebook.exists():
         return load_codebook(folder.codebook)
     return None
 
@@ -97,7 +97,7 @@ class Codebooks:
     def of_raster(self, one: Input, kernel: Kernel) -> Codebook | None:
         """A raster's own codebook, or None if it fails in the fit."""
         path = self._folder.outputs(one.source).codebook
-        if self._folder.former.taken_up and path.exists():
+        if self._folder.previous_run.taken_up and path.exists():
             saved = load_codebook(path)
             self.announce(saved, one.source.name)
             return saved

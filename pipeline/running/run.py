@@ -170,7 +170,7 @@ class _Run:
         """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
         for source, error in self._opened.failures:
             self._outcomes.unopened(
-                source, error, self._folder.former.done_with(source, None, self._wanted_hash)
+                source, error, self._folder.previous_run.done_with(source, None, self._wanted_hash)
             )
         rasters = []
         for raster in self._opened.inputs:
@@ -190,9 +190,9 @@ class _Run:
         """Whether a raster was done by an earlier run, and is skipped for that."""
         # what is to be made good may have been fetched again
         fingerprint = None if self._retry_bad else raster.fingerprint
-        used = self._folder.former.done_with(raster.source, fingerprint, self._wanted_hash)
+        used = self._folder.previous_run.done_with(raster.source, fingerprint, self._wanted_hash)
         if used is None and not self._retry_bad:
-            self._folder.former.refuse_changed(raster.source, raster.fingerprint)
+            self._folder.previous_run.refuse_changed(raster.source, raster.fingerprint)
         if used is None or (self._retry_bad and self._folder.outputs(raster.source).bad.exists()):
             return False
         self._outcomes.skip_done(raster, used)
