@@ -22,7 +22,7 @@ from pipeline.source.gdal.raster import open_header
 from pipeline.source.gdal.shared_blocks import SharedBlocks, Source, UndecodableError
 from pipeline.source.reading import ReadContext
 from pipeline.source.view import View
-from tests.pipeline.graph.test_labels import Neighbours
+from tests.pipeline.graph.test_label_graph import Neighbours
 from tests.rasters import noise, spoil, write_geotiff
 from tests.strategies import codebook
 from tests.waiting import HANG_S, waited_for
