@@ -11,7 +11,7 @@ from engine.grid import chunk_side
 from engine.kernel import Kernel
 from pipeline.config import RunConfig
 from pipeline.cost import disk
-from pipeline.cost.budget import Setting
+from pipeline.cost.time_shares import Setting
 from pipeline.durable.files import remove, with_retries
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.journal import Journal
@@ -161,7 +161,7 @@ class _Run:
                 **report.counts,
                 seconds=report.seconds,
                 mpx_per_s=report.mpx_per_s,
-                budget=self._budget(),
+                budget=self._time_shares(),
             )
         )
         return report
@@ -261,13 +261,13 @@ class _Run:
             "counts": report.counts,
             "seconds": round(report.seconds, 3),
             "mpx_per_s": report.mpx_per_s,
-            "budget": self._budget(),
+            "budget": self._time_shares(),
             "versions": versions(),
         }
 
-    def _budget(self) -> dict[str, Any]:
+    def _time_shares(self) -> dict[str, Any]:
         config, report = self._config, self._outcomes.report
-        return self._spending.budget(
+        return self._spending.time_shares(
             report.seconds,
             Setting(
                 workers=self._pool.count,

@@ -12,13 +12,13 @@ from engine.codebook import Codebook
 from engine.kernel import Kernel
 from pipeline.commands.plan.calibration import Calibration, calibrate, work_of
 from pipeline.commands.plan.forecast import Forecast, Times, Work, forecast
-from pipeline.commands.plan.measured_parts import Grid
+from pipeline.commands.plan.memory import peak_bytes
 from pipeline.commands.plan.scratch import scratch
 from pipeline.commands.plan.trial_fit import Fits, trial_fits
 from pipeline.config import RunConfig
 from pipeline.cost import disk
-from pipeline.cost.budget import Setting, Spent, budget
 from pipeline.cost.readable import bytes_text
+from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.cost.timing import Effort
 from pipeline.fitting.codebook import check_alike
 from pipeline.graph.preloading import graph_beside
@@ -31,9 +31,6 @@ from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
 from pipeline.tasks.job import Job, job_of
 from pipeline.workers import pool as workers
-
-# bytes per pixel that a window's task holds beside the pixels: labels, their tiles, encoded tiles
-_LABEL_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -131,10 +128,10 @@ def plan(config: RunConfig) -> Plan:
         seconds=duration.seconds,
         seconds_low=duration.low,
         seconds_high=duration.high,
-        peak_bytes=measured.footprint.peak_bytes + _larger_windows(jobs, measured.calibration, staff.count),
+        peak_bytes=peak_bytes(measured.footprint, jobs, measured.calibration, staff.count),
         output_bytes=need.output_bytes,
         working_bytes=need.working_bytes,
-        budget=budget(_spent(duration, work, measured, times), _setting(config, measured, work)),
+        budget=time_shares(_spent(duration, work, measured, times), _setting(config, measured, work)),
     )
 
 
@@ -258,17 +255,6 @@ def _job(
 ) -> Job:
     kernel = as_fitted(kernel, codebook)
     return job_of(config, raster.source.name, raster.view, kernel, codebook, folder, threads=pool.threads)
-
-
-def _larger_windows(jobs: Sequence[Job], calibration: Calibration, count: int) -> int:
-    """Bytes that `count` concurrent windows of the run need beyond the largest ones that were measured."""
-    grids = ((Grid.of(job), job) for job in jobs)
-    return max(
-        max(0, min(grid.pixels, job.view.region.pixels) - calibration.largest_px)
-        * (2 * job.view.raster.pixel_bytes + _LABEL_BYTES)
-        * min(count, grid.count)
-        for grid, job in grids
-    )
 
 
 def _spent(duration: Forecast, work: Work, measured: _Measured, times: Times) -> Spent:
