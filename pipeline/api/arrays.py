@@ -17,10 +17,10 @@ from rasterio.control import GroundControlPoint as RasterioGcp
 from rasterio.transform import Affine
 
 from engine.codebook import Codebook
-from engine.grid import Window, chunk_side, split
+from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from pipeline.errors import UsageError
 from pipeline.graph.label_graph import label_array, read_arrays
-from pipeline.graph.overlap import DEFAULT_CHUNK_PX, Layout
+from pipeline.graph.overlap import Layout
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.kernels import kernel_of, mismatch
 from pipeline.source.opening import open_any
