@@ -24,9 +24,8 @@ from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks, codebook_to_use
 from pipeline.running.inputs import Input, Opened, open_inputs
-from pipeline.running.outcomes import Outcomes
+from pipeline.running.outcomes import Outcomes, Report
 from pipeline.running.relay import Relay
-from pipeline.running.report import Report
 from pipeline.running.spending import Spending
 from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
