@@ -90,8 +90,8 @@ class RasterRun:
         startup.load_compiled()  # for the checks, while that is under way
         for stage in self._job.stages[1:]:
             for unit in stage.units():
-                written = self.workspace.ledger.done(stage.index, unit)
-                arguments = (self._job, stage.index, unit, written)
+                digest = self.workspace.ledger.done(stage.index, unit)
+                arguments = (self._job, stage.index, unit, digest)
                 yield Task(TaskKind.VERIFY, assembling.is_intact, arguments, self._keep_known)
 
     def _label(self, windows: Iterable[Window]) -> Phase:
@@ -185,7 +185,7 @@ class RasterRun:
         return done
 
     def _keep_units(self, done: UnitsDone) -> None:
-        self.workspace.add(done.stage, done.written)
+        self.workspace.add(done.stage, done.digests)
 
     def _keep_known(self, as_recorded: bool) -> None:  # noqa: FBT001  (a task's result)
         self._as_known = self._as_known and as_recorded

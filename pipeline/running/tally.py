@@ -40,7 +40,7 @@ class Tally:
         """Count a window."""
         self.chunks_done += done.chunks
         self.pixels_done += done.pixels
-        self.pixels_made += done.pixels if done.written else 0
+        self.pixels_made += done.pixels if done.digests else 0
         self.windows += 1
         self.effort += done.effort
 

@@ -11,7 +11,7 @@ from engine.kernel import NODATA
 from pipeline.check.read_back import check_window
 from pipeline.check.seams import Borders, Seams
 from pipeline.durable import checksums
-from pipeline.durable.checksums import Written
+from pipeline.durable.checksums import FileDigest
 from pipeline.durable.files import MOVES_OPEN_FILES
 from pipeline.durable.ledger import Unit
 from pipeline.errors import NoValidPixelError
@@ -47,7 +47,7 @@ class Assembled:
 
 
 @retried
-def merge_unit(job: Job, index: int, unit: Unit, recorded: Written | None) -> UnitsDone:
+def merge_unit(job: Job, index: int, unit: Unit, recorded: FileDigest | None) -> UnitsDone:
     """Make a unit of a later stage durable, from the remnants of the stage below, unless it is so already."""
     if intact(job, index, unit, recorded):
         return UnitsDone(index, {})
@@ -83,7 +83,7 @@ def is_there(job: Job, known: Assembled) -> bool:
 
 
 @retried
-def is_intact(job: Job, index: int, unit: Unit, recorded: Written | None) -> bool:
+def is_intact(job: Job, index: int, unit: Unit, recorded: FileDigest | None) -> bool:
     """Whether a unit of a stage is still what was recorded of it."""
     return intact(job, index, unit, recorded)
 

@@ -14,7 +14,7 @@ from engine.kernel import NODATA, Labels
 from pipeline import out_names
 from pipeline.cost import timing
 from pipeline.cost.timing import Effort
-from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.durable.files import (
     write_bytes,
 )
@@ -34,11 +34,11 @@ _BLOCKS_A_THREAD = 16
 
 
 @retried
-def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> UnitsDone:
+def label_window(job: Job, window: Window, recorded: Mapping[Unit, FileDigest]) -> UnitsDone:
     """Label a window and make each of its chunks durable, but for those that are so already."""
     chunks = list(tiles(window, job.chunk_px))
     todo = [c for c in chunks if not intact(job, 0, job.unit(c), recorded.get(job.unit(c)))]
-    written: dict[Unit, Written] = {}
+    digests: dict[Unit, FileDigest] = {}
     encode_s, bad_chunks = 0.0, 0
     with timing.task() as watch:
         # a window's chunks were done together or not at all, except where a file was altered since
@@ -49,11 +49,11 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
                 notes = _note_bad(job, chunk, bad)
                 bad_chunks += bool(notes)
                 mine = np.ascontiguousarray(labels[chunk.slices(part)])
-                written[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), mine, notes)
+                digests[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), mine, notes)
             encode_s += time.perf_counter() - labelled
     return UnitsDone(
         0,
-        written,
+        digests,
         chunks=len(chunks),
         window=window,
         bad_chunks=bad_chunks,
@@ -69,12 +69,12 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
 @retried
 def blank_window(job: Job, window: Window, reason: str) -> UnitsDone:
     """Make the chunks of a window durable as nodata: they could not be labelled."""
-    written: dict[Unit, Written] = {}
+    digests: dict[Unit, FileDigest] = {}
     for chunk in tiles(window, job.chunk_px):
         notes = _note_bad(job, chunk, [BadBlock(in_raster(job, chunk), job.view.path, reason, "chunk")])
         nothing = np.full((chunk.height, chunk.width), NODATA, np.uint8)
-        written[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), nothing, notes)
-    return UnitsDone(0, written, len(written), window, len(written))
+        digests[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), nothing, notes)
+    return UnitsDone(0, digests, len(digests), window, len(digests))
 
 
 def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
