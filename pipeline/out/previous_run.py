@@ -169,13 +169,13 @@ def take_up(request: Request) -> PreviousRun:
     return PreviousRun(request, run)
 
 
-def _made(out: Path, raster: RasterState, form: str) -> Iterable[Path]:
+def _made(out: Path, raster: RasterState, format_: str) -> Iterable[Path]:
     """Files of a raster that an earlier run made or was to make, the labels in another format too."""
-    outputs = Outputs.named(out, raster.name, form)
+    outputs = Outputs.named(out, raster.name, format_)
     yield from outputs.all()
     try:
         record = RasterRecord.read(outputs.json)
-        if (other := record.parameters["format"]) != form:
+        if (other := record.parameters["format"]) != format_:
             yield from Outputs.named(out, raster.name, other).all()
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing was made, or nothing says how
