@@ -57,7 +57,7 @@ class BlockKMeans:
         return CELL_PX
 
     @property
-    def block_px(self) -> int:
+    def window_px(self) -> int:
         """Side of a cell."""
         return CELL_PX
 

@@ -134,7 +134,7 @@ class Kernel(Protocol):
         ...
 
     @property
-    def block_px(self) -> int:
+    def window_px(self) -> int:
         """Side of the windows that a costly kernel labels in one thread: a multiple of `cell_px`."""
         ...
 

@@ -68,7 +68,7 @@ def _rate(model: str, seconds: float, threads: int) -> float:
 
     kernel = kernel_of(model)
     run = network(kernel.model, kernel.digest, kernel.device)
-    side = kernel.block_px + 2 * kernel.halo_px
+    side = kernel.window_px + 2 * kernel.halo_px
     image = np.random.default_rng(0).random((kernel.bands, side, side), np.float32)
     _features(run, image, kernel.form)
     _START.wait()

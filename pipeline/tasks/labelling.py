@@ -113,7 +113,7 @@ def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     from pipeline.graph import label_graph as graph
 
     shared = job.kernel.costly and job.threads > 1
-    side = _block_px(job, shared=shared)
+    side = _dask_block_px(job, shared=shared)
     bad: list[BadBlock] = []
     raster = job.view.raster
     by_rows = raster.block_shape[1] > side and side * window.width * raster.pixel_bytes <= _BLOCK_BYTES
@@ -136,12 +136,12 @@ def smaller(job: Job, *what: Any) -> list[tuple[Any, ...]]:
     return [(job, *what)]
 
 
-def _block_px(job: Job, *, shared: bool) -> int:
+def _dask_block_px(job: Job, *, shared: bool) -> int:
     """Side of the pieces that a window is labelled in: smaller for many bands or wide dtypes.
 
     Those that threads share are so many that all threads end at about the same time.
     """
-    side, cell = (job.kernel.block_px if shared else job.chunk_px), job.kernel.cell_px
+    side, cell = (job.kernel.window_px if shared else job.chunk_px), job.kernel.cell_px
     fewest = _BLOCKS_A_THREAD * job.threads if shared else 0
     while side % (2 * cell) == 0 and (
         side * side * job.view.raster.pixel_bytes > _BLOCK_BYTES

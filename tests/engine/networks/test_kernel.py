@@ -139,11 +139,11 @@ def test_what_is_held_of_distances_is_no_more_than_a_cell_or_eight_mib(lines):
     for model in lines:
         kernel = kernel_of(model, form=STRAIGHT)
         for segments in (2, 8, 64, 254):
-            side = kernel._window_px(segments)
+            side = kernel._held_px(segments)
             of_cell, held = (segments * (s // kernel.stride_px) ** 2 * 4 for s in (kernel.cell_px, side))
             assert held <= max(of_cell, 8 << 20)
-            assert side == kernel.cell_px or side <= kernel.block_px
-        assert kernel._window_px(8) > kernel.cell_px  # or a halo costs more than it has to
+            assert side == kernel.cell_px or side <= kernel.window_px
+        assert kernel._held_px(8) > kernel.cell_px  # or a halo costs more than it has to
 
 
 @pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
