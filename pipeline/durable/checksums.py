@@ -1,7 +1,7 @@
 """Checksums of files and of records in files, so that what is torn or altered is recognised.
 
-`FileDigest` is what the ledger keeps of a part; fixed records are sealed by their last field; a whole file can
-have its checksum beside it; `checksum` is the SHA-256 that a raster's record keeps of its outputs.
+`FileDigest` is what the ledger keeps of a part; fixed records are sealed by their last field; a whole file
+can have its checksum beside it; `checksum` is the SHA-256 that a raster's record keeps of its outputs.
 """
 
 from __future__ import annotations
