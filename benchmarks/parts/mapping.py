@@ -81,10 +81,10 @@ def with_halo(source: Path, segments: int, halo_px: int) -> tuple[Kernel, Codebo
 def with_network(source: Path, segments: int, model: str) -> tuple[Kernel, Codebook]:
     """The kernel of a network in the form of a run, and its codebook of a raster."""
     from pipeline.api.fitting import fit
-    from pipeline.kernels import kernel_of
+    from pipeline.kernels import kernel_from_codebook
 
     codebook = fit([str(source)], segments=segments, method="cnn", model=model, device="cpu")
-    return kernel_of(codebook, device="cpu"), codebook
+    return kernel_from_codebook(codebook, device="cpu"), codebook
 
 
 def measure(source: Path, out: Path, kernel: Kernel, codebook: Codebook, workers: int) -> clock.Work:

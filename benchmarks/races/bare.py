@@ -56,10 +56,10 @@ def _share(start: Any) -> None:
 
 def kernel_of(model: str) -> Any:
     """The kernel of a network in the form that a run gives it, if that is certified there."""
-    from pipeline.kernels import faster, make_kernel
+    from pipeline.kernels import faster_form, kernel_from_options
 
-    first = make_kernel("cnn", 4, model=model, device="cpu")
-    return faster(first) or first
+    first = kernel_from_options("cnn", 4, model=model, device="cpu")
+    return faster_form(first) or first
 
 
 def _rate(model: str, seconds: float, threads: int) -> float:

@@ -18,7 +18,7 @@ from engine import block_loops
 from engine.kernel import Kernel, Vectors
 from engine.kmeans_fit import Clustering
 from pipeline.fitting.gathering import Sample
-from pipeline.kernels import faster
+from pipeline.kernels import faster_form
 
 ENOUGH = 0.999
 """Share of the compared labels that have to be equal."""
@@ -68,7 +68,7 @@ def fitted(
     find_clusters
         Clusters a sample.
     """
-    fast_kernel = faster(kernel)
+    fast_kernel = faster_form(kernel)
     if fast_kernel is None:
         sample = take_sample(kernel)
         return Fitted(kernel, sample, find_clusters(sample), {})

@@ -18,7 +18,7 @@ from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
-from pipeline.kernels import provenance
+from pipeline.kernels import model_and_device
 from pipeline.workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def fit_codebook(
             "method": method,
             "seed": seed,
             **_outcome(result.clustering, segments),
-            **provenance(result.kernel),
+            **model_and_device(result.kernel),
             **result.precision,
         },
     )

@@ -19,7 +19,7 @@ from pipeline.events.kinds import FilesOpened, RunEnded, RunStarted
 from pipeline.events.observer import Observer
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
-from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
+from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook, mismatch, on_cpu
 from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks, codebook_to_use
@@ -69,7 +69,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
         workers.parse(config.workers), dashboard=config.dashboard, initializer=configure
     ) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
-        kernel = kernel_for(config, named)
+        kernel = kernel_for_run(config, named)
         bands = named.bands if named else None
         opened = open_inputs(config, pool, kernel.cell_px, bands, _Opening(observer))
         # the folder comes last: with --overwrite it deletes, which has to be right by then
@@ -80,7 +80,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
                 journal.event(RunStarted(len(opened.sources), pool.count, pool.dashboard))
                 saved = codebook_to_use(folder, named)
                 if saved is not named:  # a network takes a while to load and to try
-                    kernel = kernel_for(config, saved)
+                    kernel = kernel_for_run(config, saved)
                 begun = _Run(
                     config, opened, saved, kernel, folder, pool, journal, spending, retry_bad=retry_bad
                 )
@@ -220,7 +220,7 @@ class _Run:
                 yield self._job(raster, own)
 
     def _job(self, raster: Input, codebook: Codebook) -> Job:
-        kernel = as_fitted(self._kernel, codebook)
+        kernel = in_fitted_form(self._kernel, codebook)
         return job_of(
             self._config,
             raster.source.name,

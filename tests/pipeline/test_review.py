@@ -10,7 +10,7 @@ import pipeline
 from pipeline.cli import main
 from pipeline.config import RunConfig, build
 from pipeline.errors import UsageError
-from pipeline.kernels import kernel_for
+from pipeline.kernels import kernel_for_run
 from pipeline.tasks.job import job_of
 from pipeline.tasks.labelling import _dask_block_px
 from tests.rasters import noise, write_geotiff
@@ -79,7 +79,7 @@ def test_windows_of_many_bands_are_labelled_in_smaller_pieces(tmp_path):
 
     config = RunConfig(out=str(tmp_path))
     view = View.whole(open_any(str(source)))
-    job = job_of(config, "many", view, kernel_for(config), codebook(np.zeros((2, 40))), tmp_path)
+    job = job_of(config, "many", view, kernel_for_run(config), codebook(np.zeros((2, 40))), tmp_path)
     assert job.chunk_px == 2048
     assert _dask_block_px(job, shared=False) == 512
 

@@ -22,7 +22,7 @@ from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.cost.timing import Effort
 from pipeline.fitting.codebook import check_alike
 from pipeline.graph.preloading import graph_beside
-from pipeline.kernels import as_fitted, kernel_for, load_codebook
+from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook
 from pipeline.process import startup
 from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, Opened, open_inputs
@@ -158,7 +158,7 @@ def _measure(config: RunConfig) -> _Measured:
     with Footprint() as footprint, scratch(config.out) as folder:
         with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
             saved = load_codebook(config.codebook) if config.codebook else None
-            kernel = kernel_for(config, saved)
+            kernel = kernel_for_run(config, saved)
             opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)
             if not opened.inputs:
                 raise opened.failures[0][1]
@@ -253,7 +253,7 @@ def _fits(
 def _job(
     config: RunConfig, raster: Input, kernel: Kernel, codebook: Codebook, folder: Path, pool: workers.Pool
 ) -> Job:
-    kernel = as_fitted(kernel, codebook)
+    kernel = in_fitted_form(kernel, codebook)
     return job_of(config, raster.source.name, raster.view, kernel, codebook, folder, threads=pool.threads)
 
 

@@ -11,7 +11,7 @@ from pipeline.commands.verify.raster_report import RasterReport
 from pipeline.commands.verify.reopened import Reopened
 from pipeline.config import RunConfig
 from pipeline.errors import TilewrightError, one_line
-from pipeline.kernels import kernel_for
+from pipeline.kernels import kernel_for_run
 from pipeline.out.bad_map import bad_of
 from pipeline.out.outputs import Outputs
 from pipeline.running.inputs import Input
@@ -70,7 +70,7 @@ def _compare(
         finished.labels,
         # as it was for these labels, whatever a later run was asked for
         replace(opened.view, tolerant=record.parameters.get("on_bad_chunk") == "nodata"),
-        kernel_for(config, codebook),
+        kernel_for_run(config, codebook),
         codebook,
         int(record.parameters["chunk_size"]),
         _unlabelled(finished.outputs),

@@ -27,7 +27,7 @@ from pipeline.durable import lock
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
 from pipeline.events.kinds import FilesOpened, RasterAdvanced, RasterVerified
 from pipeline.events.observer import Observer
-from pipeline.kernels import kernel_for
+from pipeline.kernels import kernel_for_run
 from pipeline.out.outputs import Outputs
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
 from pipeline.workers.pool import Pool
@@ -118,7 +118,7 @@ class Verification:
         try:
             codebook = self._batch_codebook if config.codebook else None
             bands = codebook.bands if codebook else None
-            cell_px = steps(codebook)[0] if codebook else kernel_for(config).cell_px
+            cell_px = steps(codebook)[0] if codebook else kernel_for_run(config).cell_px
         except TilewrightError as error:
             return Reopened(reason=one_line(error))
         return reopen(config, self._run, self._pool, cell_px, bands, advance)

@@ -21,7 +21,7 @@ from pipeline.errors import DamageError, LostError, RasterError
 from pipeline.fitting.codebook import fit_codebook
 from pipeline.fitting.gathering import count_colours
 from pipeline.graph.label_graph import label_window
-from pipeline.kernels import make_kernel
+from pipeline.kernels import kernel_from_options
 from pipeline.process import retry
 from pipeline.running.run import run
 from pipeline.source import bad_blocks
@@ -510,7 +510,7 @@ def labelled(view, kernel, codebook, side, chunk_px):
 def test_labels_of_a_damaged_raster_are_those_of_any_chunking(scene, name):
     sound, damaged = scene
     method, resolution, reach = KERNELS[name]
-    kernel = make_kernel(method, resolution)
+    kernel = kernel_from_options(method, resolution)
     codebook = fitted(View.whole(sound), kernel)
     good, _ = labelled(View.whole(sound), kernel, codebook, 2048, 2048)
     view = replace(View.whole(damaged), tolerant=True)
@@ -529,7 +529,7 @@ def test_labels_of_a_damaged_raster_are_those_of_any_chunking(scene, name):
 
 def test_labels_of_a_damaged_raster_computed_by_threads(scene):
     _, damaged = scene
-    kernel = make_kernel("kmeans", 4)
+    kernel = kernel_from_options("kmeans", 4)
     view = replace(View.whole(damaged), tolerant=True)
     codebook = fitted(view, kernel)
     found = []
@@ -543,10 +543,10 @@ def test_labels_of_a_damaged_raster_computed_by_threads(scene):
 def test_a_fit_does_not_see_bad_blocks(scene):
     _, damaged = scene
     view = replace(View.whole(damaged), tolerant=True)
-    assert fitted(view, make_kernel("kmeans", 4)).fit["pixels_seen"] == SIDE.pixels - BAD.pixels
+    assert fitted(view, kernel_from_options("kmeans", 4)).fit["pixels_seen"] == SIDE.pixels - BAD.pixels
     assert count_colours(view, SIDE)[1].sum() == SIDE.pixels - BAD.pixels
     with pytest.raises(RasterError):
-        fitted(View.whole(damaged), make_kernel("kmeans", 4))
+        fitted(View.whole(damaged), kernel_from_options("kmeans", 4))
     with pytest.raises(RasterError):
         count_colours(View.whole(damaged), SIDE)
 
