@@ -21,6 +21,7 @@ import numpy as np
 
 from engine.grid import Window
 from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
+from pipeline.process.retry import retry
 from pipeline.source import bad_blocks
 from pipeline.source.limits import refuse_block, refuse_claim
 from pipeline.source.raster import SingleRaster, Stack, described
@@ -126,7 +127,7 @@ class ZarrRaster(SingleRaster):
 
 @dataclass(frozen=True)
 class _StoreReader:
-    """Reads windows of a store: a `bad_blocks.WindowReader` that does not retry by itself."""
+    """Reads windows of a store: a `bad_blocks.WindowReader`."""
 
     raster: ZarrRaster
     exact: bool = True
@@ -152,13 +153,17 @@ class _StoreReader:
         """Dtype of the bands."""
         return self.raster.dtype
 
-    def read(self, window: Window, retry_s: Sequence[float]) -> Stack:  # noqa: ARG002
+    def read(self, window: Window, retry_s: Sequence[float]) -> Stack:
         """Bands and validity of a window."""
-        return self.raster.decoded(window)
+        return retry(lambda: self.raster.decoded(window), retry_s, _is_damage)
 
-    def block_shape(self, retry_s: Sequence[float]) -> tuple[int, int]:  # noqa: ARG002
+    def block_shape(self, retry_s: Sequence[float]) -> tuple[int, int]:
         """(height, width) of the store's chunks."""
-        return self.raster.chunk_shape()
+        return retry(self.raster.chunk_shape, retry_s, _is_damage)
+
+
+def _is_damage(error: Exception) -> bool:
+    return isinstance(error, DamageError)
 
 
 def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:
