@@ -83,30 +83,25 @@ class _Ear(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.local = threading.local()
+        self._counting = threading.Lock()
         self._listeners = 0
         self._loggers = [logging.getLogger(name) for name in ("rasterio._err", "rasterio._env")]
 
     def attach(self) -> None:
         """Listen to rasterio's loggers, for one more block."""
-        self.acquire()
-        try:
+        with self._counting:
             self._listeners += 1
             if self._listeners == 1:
                 for logger in self._loggers:
                     logger.addHandler(self)
-        finally:
-            self.release()
 
     def detach(self) -> None:
         """Listen for one block less."""
-        self.acquire()
-        try:
+        with self._counting:
             self._listeners -= 1
             if not self._listeners:
                 for logger in self._loggers:
                     logger.removeHandler(self)
-        finally:
-            self.release()
 
     def heard(self) -> list[str]:
         """The failed requests of this thread since it began to listen."""
