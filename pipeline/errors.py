@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 
@@ -109,11 +110,7 @@ class StorageError(TilewrightError):
         self.transient = transient
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _storage_error, (str(self), self.transient)
-
-
-def _storage_error(message: str, transient: bool) -> StorageError:  # noqa: FBT001  (what pickle calls)
-    return StorageError(message, transient=transient)
+        return partial(StorageError, transient=self.transient), (str(self),)
 
 
 def cause(error: BaseException) -> BaseException:

@@ -77,10 +77,7 @@ class Emit:
         return vector
 
     def loop(
-        self,
-        count: Value,
-        start: list[Value],
-        body: Callable[[Value, list[Value]], list[Value]],
+        self, count: Value, start: list[Value], body: Callable[[Value, list[Value]], list[Value]]
     ) -> list[Value]:
         """`body(i, carried)` for i from 0 to count - 1, at least once; returns the last carried values."""
         entry, head = self.b.block, self.b.append_basic_block("loop")
