@@ -114,7 +114,8 @@ class _Files:
 @functools.cache
 def _sources(folder: Path) -> bytes:
     """A digest of the source files in a folder, once for each process."""
-    return _digest(b"".join(_digest(path.read_bytes()) for path in sorted(folder.glob("*.py"))))
+    files = (path for path in sorted(folder.glob("*.py")) if path.is_file())  # an editor's lock is none
+    return _digest(b"".join(_digest(path.read_bytes()) for path in files))
 
 
 def _digest(data: bytes) -> bytes:
