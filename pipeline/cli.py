@@ -1,4 +1,4 @@
-"""The command line: parse, call, map to an exit code. No logic lives here.
+"""The command line: parses options, calls one function for each command, prints, and maps to an exit code.
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 all done, 1 some rasters failed,
 2 usage, 130 interrupted.
