@@ -15,8 +15,10 @@ PYTHONS := $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14)
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 # -rfEs lists what failed, and every skipped test with its reason, so that none is skipped silently. Each core has
-# a process of its own (PYTEST_ARGS="-n 0" for one alone); one that has no tests left takes over some of another.
-PYTEST := $(BIN)/python -m pytest -rfEs --durations=10 -n logical --maxprocesses 8 --dist worksteal
+# two processes, for many tests wait for others (PYTEST_ARGS="-n 0" for one alone); one that has no tests left takes
+# over some of another.
+PYTEST = $(BIN)/python -m pytest -rfEs --durations=10 --dist worksteal \
+    -n $$($(BIN)/python -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
