@@ -76,6 +76,9 @@ class Codebook:
         Identity of the kernel: name and parameters.
     bands
         Bands that it was fitted on: 1-based numbers, names or expressions.
+    band_names
+        What the rasters of the fit call these bands; "" where they do not say, and () in a codebook of
+        before. Other rasters' bands are found by them. Not part of the hash.
     dtype
         Dtype of the pixels that it was fitted on.
     band_mean
@@ -93,6 +96,7 @@ class Codebook:
     band_mean: npt.NDArray[np.float64]
     scaling: Scaling | None = None
     fit: dict[str, Any] = field(default_factory=dict)
+    band_names: tuple[str, ...] = ()
 
     @property
     def segments(self) -> int:
@@ -121,6 +125,8 @@ class Codebook:
         numbers = [*(self.fit.get(key, 0) for key in _COUNTS), *(share if isinstance(share, list) else "?")]
         if not all(isinstance(n, (int, float)) for n in numbers) or len(share) not in (0, self.segments):
             raise CodebookError("its record of the fit holds values that are not numbers; fit it again")
+        if len(self.band_names) not in (0, bands):
+            raise CodebookError(f"{len(self.band_names)} names of {bands} bands; fit it again")
         if not 1 <= self.segments <= _MAX_SEGMENTS:
             raise CodebookError(f"{self.segments} centres, not 1 to {_MAX_SEGMENTS}; fit it again")
 
@@ -143,6 +149,8 @@ class Codebook:
     def to_bytes(self) -> bytes:
         """The .npz file; equal codebooks have equal bytes (the archive holds no times)."""
         meta = {**self._header(), "fit": self.fit, "codebook_hash": self.content_hash}
+        if self.band_names:
+            meta["band_names"] = list(self.band_names)
         text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -187,6 +195,7 @@ class Codebook:
             band_mean=_numbers(members["band_mean"]),
             scaling=None if low is None or high is None else Scaling(_numbers(low), _numbers(high)),
             fit=dict(meta["fit"]),
+            band_names=tuple(map(str, meta.get("band_names", ()))),
         )
         if codebook.content_hash != meta["codebook_hash"]:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")

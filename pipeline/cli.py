@@ -32,6 +32,7 @@ _ABOUT = {
     "verify": "check all that a run left: files, records, labels, a sample made anew from the inputs, seams",
     "demo": "make the built-in scene, segment it, and compare with its known truth",
 }
+_ONCE = {"stack", "bands", "scale", "extent", "aoi"}  # a second value would silently replace the first
 _FIT_OPTIONS = (
     "method",
     "segments",
@@ -156,6 +157,7 @@ def _add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> Non
             parser.add_argument(
                 *flags,
                 dest=name,
+                action=_Once if name in _ONCE else "store",
                 default=argparse.SUPPRESS,
                 metavar=_metavar(name, field.annotation),
                 help=text + default,
@@ -165,6 +167,17 @@ def _add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> Non
             "--config", metavar="FILE", help="YAML file of these options, or a former run.json"
         )
     parser.set_defaults(fields=names)
+
+
+class _Once(argparse.Action):
+    """Stores a value, and refuses a second one, which others take to be joined with the first."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        if hasattr(namespace, self.dest):
+            parser.error(f"{option} is given twice; give it once, with all its values")
+        setattr(namespace, self.dest, values)
 
 
 def _count(text: str) -> int:
@@ -185,11 +198,12 @@ def _metavar(name: str, annotation: Any) -> str:
 def _config(arguments: argparse.Namespace) -> RunConfig:
     """The configuration: defaults, then the file, then the command line."""
     values: dict[str, Any] = {}
+    recorded = False
     if path := getattr(arguments, "config", None):
-        values |= load_file(path)
+        values, recorded = load_file(path)
         build(values, path)
     given = {k: v for k, v in vars(arguments).items() if k in arguments.fields and v not in (None, [])}
-    return build({**values, **given})
+    return build({**values, **given}, recorded=values.keys() - given.keys() if recorded else ())
 
 
 def _run(arguments: argparse.Namespace) -> int:

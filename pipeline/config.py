@@ -6,11 +6,20 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from engine.codebook import Band
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
@@ -21,6 +30,7 @@ from pipeline.workers.pool import parse as parse_workers
 _CONFIG_LIMIT_BYTES = 4 << 20
 _RECORD_LIMIT_BYTES = 256 << 20
 _DEPTH_LIMIT = 16
+_LATER = ("codebook_bands",)  # options of labels that records of the first versions lack
 
 
 def _numbers(kind: type[int | float]) -> BeforeValidator:
@@ -118,6 +128,11 @@ class RunConfig(BaseModel):
         "sample", description="fit on a sample of fixed size, or on every pixel (1 to 3 bands of uint8)"
     )
     codebook: str | None = Field(None, description="use this saved codebook; no fit")
+    codebook_bands: Literal["match", "any"] = Field(
+        "match",
+        description="bands for a saved codebook: those of the same names, where both have names; "
+        "or any, in their order",
+    )
     codebook_scope: Literal["batch", "raster"] = Field(
         "batch", description="one codebook for all rasters, or one for each"
     )
@@ -158,6 +173,8 @@ class RunConfig(BaseModel):
     )
     debug: bool = Field(default=False, description="show tracebacks")
 
+    _recorded: frozenset[str] = PrivateAttr(frozenset())
+
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         parse_workers(self.workers)
@@ -181,11 +198,22 @@ class RunConfig(BaseModel):
         return self
 
     @property
+    def asked(self) -> frozenset[str]:
+        """The options that somebody set, and that no run.json brought along."""
+        return frozenset(self.model_fields_set) - self._recorded
+
+    @property
     def meaning(self) -> dict[str, Any]:
         """The options that determine the labels: a run with other values is another run."""
         names = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
         names |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
+        names |= {"codebook_bands"}
         return self.model_dump(mode="json", include=names)
+
+    @classmethod
+    def meaning_of(cls, recorded: dict[str, Any]) -> dict[str, Any]:
+        """Options as `meaning` was recorded by a run, also by a version that lacked some of them."""
+        return {name: cls.model_fields[name].default for name in _LATER} | recorded
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -194,8 +222,17 @@ class RunConfig(BaseModel):
         return self.model_dump(mode="json", include=names)
 
 
-def build(values: dict[str, Any], origin: str = "") -> RunConfig:
-    """A configuration from raw values of the command line or YAML.
+def build(values: dict[str, Any], origin: str = "", recorded: Collection[str] = ()) -> RunConfig:
+    """A configuration from raw values of the command line, of YAML, or of a run.json.
+
+    Parameters
+    ----------
+    values
+        By the names of options.
+    origin
+        The file that they are from, for messages.
+    recorded
+        The names of those that are from a run.json.
 
     Raises
     ------
@@ -203,7 +240,9 @@ def build(values: dict[str, Any], origin: str = "") -> RunConfig:
         On the first invalid value; names its option.
     """
     try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
+        config._recorded = frozenset(recorded)  # noqa: SLF001  (only this function knows)
+        return config  # noqa: TRY300
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]) if first["loc"] else "configuration"
@@ -220,8 +259,8 @@ def unknown(key: str) -> str:
     return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "; see `run --help`")
 
 
-def load_file(path: str) -> dict[str, Any]:
-    """Raw values of a YAML file, or of the `run.json` of an earlier run.
+def load_file(path: str) -> tuple[dict[str, Any], bool]:
+    """Raw values of a YAML file, or of the `run.json` of an earlier run, and whether they are of the latter.
 
     Raises
     ------
@@ -241,7 +280,8 @@ def load_file(path: str) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot read this configuration ({error.strerror})") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(f"{path}: not valid YAML or JSON ({' '.join(str(error).split())[:160]})") from None
-    if isinstance(values, dict) and isinstance(values.get("config"), dict) and "rasters" in values:
+    recorded = isinstance(values, dict) and isinstance(values.get("config"), dict) and "rasters" in values
+    if recorded:
         values = values["config"]
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
         raise UsageError(f"{path}: a configuration is a mapping of option names to values")
@@ -249,7 +289,7 @@ def load_file(path: str) -> dict[str, Any]:
     for key in values:
         if key not in RunConfig.model_fields:
             raise UsageError(f"{path}: {unknown(key)}")
-    return values
+    return values, recorded
 
 
 class _PlainLoader(yaml.SafeLoader):

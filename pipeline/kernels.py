@@ -170,9 +170,10 @@ def kernel_for(config: RunConfig, saved: Codebook | None = None) -> Kernel:
     Raises
     ------
     UsageError
-        As `kernel_of` and `make_kernel`.
+        As `kernel_of` and `make_kernel`, or if an option was set that the codebook has otherwise.
     """
     if saved is not None:
+        _refuse_contradiction(config, saved)
         return kernel_of(saved, model=config.model, device=config.device)
     return make_kernel(
         config.method,
@@ -181,6 +182,28 @@ def kernel_for(config: RunConfig, saved: Codebook | None = None) -> Kernel:
         upsample=config.upsample,
         device=config.device,
     )
+
+
+def _refuse_contradiction(config: RunConfig, codebook: Codebook) -> None:
+    """Refuse options of the fit that a codebook was fitted without: they would be dropped without a word."""
+    fit, kernel = codebook.fit, codebook.kernel
+    fitted = {
+        "method": {kernel.get("name")},
+        "segments": {codebook.segments, fit.get("segments_asked")},
+        "resolution": {kernel.get("resolution", config.resolution)},
+        "upsample": {kernel.get("upsample", config.upsample)},
+        "scale": {None},
+        "fit": {fit.get("method")},
+        "seed": {fit.get("seed")},
+    }
+    for name, values in fitted.items():
+        if name in config.asked and getattr(config, name) not in values:
+            value = next(v for v in values)
+            has = "its own" if value is None else value
+            raise UsageError(
+                f"--{name} {getattr(config, name)}: the codebook has {has}; leave --{name} out, "
+                "or --codebook to fit another"
+            )
 
 
 def load_codebook(path: str | Path) -> Codebook:

@@ -23,6 +23,7 @@ from pipeline.graph.labels import label_array, read_arrays
 from pipeline.graph.overlap import DEFAULT_CHUNK_PX, Layout
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.kernels import kernel_of, mismatch
+from pipeline.source.bands.fitted import given_names
 from pipeline.source.opening import open_any
 
 _GRID = "tilewright_georeference"
@@ -45,11 +46,11 @@ def open_raster(
     Returns
     -------
     xarray.DataArray
-        Dimensions (band, y, x), the file's dtype, backed by Dask. Coordinates: `band`; `x` and `y`
-        (pixel centres, where the grid is not rotated); `row` and `column` (pixel offsets in the
-        raster, which slices keep); `valid` (y, x), bool, True where nodata, alpha, masks and NaN
-        leave a pixel valid; `spatial_ref` (CRS and transform, as rioxarray writes them). Band names
-        are in ``attrs["long_name"]``.
+        Dimensions (band, y, x), the file's dtype, backed by Dask. Coordinates: `band`; `band_name` (what
+        the file calls each band, "" where it does not say); `x` and `y` (pixel centres, where the grid is
+        not rotated); `row` and `column` (pixel offsets in the raster, which slices keep); `valid` (y, x),
+        bool, True where nodata, alpha, masks and NaN leave a pixel valid; `spatial_ref` (CRS and
+        transform, as rioxarray writes them). Band names are in ``attrs["long_name"]``.
 
     Raises
     ------
@@ -64,6 +65,7 @@ def open_raster(
         dims=("band", "y", "x"),
         coords={
             "band": list(raster.bands),
+            "band_name": ("band", list(given_names(raster))),
             **_axes(raster.georeference, raster.height, raster.width),
             "valid": (("y", "x"), valid),
         },
@@ -231,6 +233,8 @@ class ArrayPixels:
         self._array = array
         self.bounds = self.region = bounds_of(array)
         self.bands = tuple(int(b) for b in np.atleast_1d(array.coords["band"].values))
+        names = array.coords.get("band_name", xr.DataArray([""] * len(self.bands)))
+        self.given_names = tuple(map(str, np.atleast_1d(names.values)))
         self.dtype = str(array.dtype)
         place = georeference_of(array)
         self.identity = (self.bounds.height, self.bounds.width, place.transform, len(self.bands), self.dtype)

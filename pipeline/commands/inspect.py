@@ -30,10 +30,12 @@ def describe(path: str) -> str:
 
 def _codebook(codebook: Codebook) -> str:
     kernel = ", ".join(f"{k} {v}" for k, v in codebook.kernel.items() if k != "name")
+    names = codebook.band_names or ("",) * len(codebook.bands)
+    bands = [f"{b} ({n})" if n and n != b else str(b) for b, n in zip(codebook.bands, names, strict=True)]
     lines = [
         f"codebook {codebook.content_hash}",
         f"kernel    {codebook.kernel['name']} ({kernel})",
-        f"fitted on bands {', '.join(map(str, codebook.bands))} of {codebook.dtype}",
+        f"fitted on bands {', '.join(bands)} of {codebook.dtype}",
     ]
     if codebook.scaling is not None:
         limits = zip(codebook.scaling.low, codebook.scaling.high, strict=True)

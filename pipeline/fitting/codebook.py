@@ -104,6 +104,7 @@ def fit_codebook(
             **provenance(result.kernel),
             **result.precision,
         },
+        band_names=first.given_names if any(first.given_names) else (),
     )
 
 

@@ -52,6 +52,11 @@ class Pixels(Protocol):
         ...
 
     @property
+    def given_names(self) -> tuple[str, ...]:
+        """What its file calls these bands; "" where it does not say."""
+        ...
+
+    @property
     def dtype(self) -> str:
         """Dtype of the pixels."""
         ...

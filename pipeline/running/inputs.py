@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
+from engine.codebook import Codebook
 from engine.grid import tiles
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
-from pipeline.running.opening import Bands, SourceRaster, open_source, open_tile
+from pipeline.running.opening import SourceRaster, open_source, open_tile
 from pipeline.source import unchanged
 from pipeline.source.arguments import Source, numbered, resolve
-from pipeline.source.bands.computed import choose
+from pipeline.source.bands.computed import Bands, choose
+from pipeline.source.bands.fitted import FittedBands
 from pipeline.source.gdal.remote import refuse
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.limits import refuse_region
@@ -71,7 +73,11 @@ class Opened(NamedTuple):
 
 
 def open_inputs(
-    config: RunConfig, pool: Pool, cell_px: int, bands: Bands = None, advance: Advance = ignore_progress
+    config: RunConfig,
+    pool: Pool,
+    cell_px: int,
+    codebook: Codebook | None = None,
+    advance: Advance = ignore_progress,
 ) -> Opened:
     """Open the rasters of a run.
 
@@ -83,8 +89,8 @@ def open_inputs(
         Opens files.
     cell_px
         Side of a cell: areas of interest are cropped to whole ones.
-    bands
-        Bands to use where the configuration names none: those of a saved codebook.
+    codebook
+        A saved codebook, whose bands are used.
     advance
         Hears of files opened and of their number.
 
@@ -99,7 +105,9 @@ def open_inputs(
     UsageError
         If the request cannot be carried out, such as a mosaic of files that do not fit.
     """
-    bands = config.bands or bands
+    bands: Bands = config.bands
+    if codebook is not None:
+        bands = FittedBands.of(codebook, config.bands, by_order=config.codebook_bands == "any")
     if config.output_tiles and config.output_tiles % cell_px:
         raise UsageError(
             f"--output-tiles {config.output_tiles}: the cells of this network are {cell_px} px; "

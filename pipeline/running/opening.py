@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from engine.codebook import Band
 from pipeline.errors import ContainerError, NoRasterError, RasterError
 from pipeline.source import unchanged
 from pipeline.source.arguments import Source, part_label
-from pipeline.source.bands.computed import choose
+from pipeline.source.bands.computed import Bands, choose
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.gdal.remote import refuse
@@ -22,7 +21,6 @@ _COORDINATES = re.compile(
 )
 _BOUNDS = re.compile(r".*(_bnds|_bounds|_vertices)")
 
-Bands = Sequence[Band] | None
 SourceRaster = tuple[Source, Raster | RasterError, Mark]
 """A source, its raster or why it cannot be opened, and its mark."""
 

@@ -71,8 +71,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
     ) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
         kernel = kernel_for(config, named)
-        bands = named.bands if named else None
-        opened = open_inputs(config, pool, kernel.cell_px, bands, _Opening(observer))
+        opened = open_inputs(config, pool, kernel.cell_px, named, _Opening(observer))
         # the folder comes last: with --overwrite it deletes, which has to be right by then
         folder = RunFolder(config, opened.sources, opened.area)
         spending.opened()

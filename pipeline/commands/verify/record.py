@@ -66,7 +66,7 @@ def problems(
             )
     if record.kernel != codebook.kernel:
         yield f"{path}: its kernel is not that of the codebook"
-    parameters = record.parameters
+    parameters = config.meaning_of(record.parameters)
     for key, value in {**config.meaning, **config.layout}.items():
         if key not in parameters or parameters[key] != value:
             yield f"{path}: {key} {parameters.get(key)}, but {value} in run.json"

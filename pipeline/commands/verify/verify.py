@@ -119,11 +119,10 @@ class Verification:
         config = self._config
         try:
             codebook = self._batch_codebook if config.codebook else None
-            bands = codebook.bands if codebook else None
             cell_px = steps(codebook)[0] if codebook else kernel_for(config).cell_px
         except TilewrightError as error:
             return Openings(reason=one_line(error))
-        return openings(config, self._run, self._pool, cell_px, bands, advance)
+        return openings(config, self._run, self._pool, cell_px, codebook, advance)
 
     def _advance(self, name: str, region: Window, index: int) -> Callable[[int, int], None]:
         start = time.monotonic()
@@ -155,7 +154,7 @@ def _run_of(out: Path) -> tuple[RunFile, RunConfig]:
         raise UsageError(f"{out}: no run stands there (no run.json); name the OUT of a run")
     try:
         run = RunFile.read(path)
-        config = build(run.config, str(path))
+        config = build(run.config, str(path), recorded=run.config)
     except (OSError, ValueError, UsageError) as error:
         raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
     if run.format != FORMAT:

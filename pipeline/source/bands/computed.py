@@ -14,6 +14,7 @@ from engine.grid import Window
 from pipeline.errors import RasterError
 from pipeline.source.bands import expression
 from pipeline.source.bands.expression import Name, Node
+from pipeline.source.bands.fitted import FittedBands, plain_name
 from pipeline.source.raster import Raster, SingleRaster, Stack
 from pipeline.source.reading import ReadContext
 
@@ -115,21 +116,27 @@ class Choice:
         )
 
 
-def choose(bands: Sequence[Band] | None, header: Callable[[], Raster]) -> Choice:
+Bands = Sequence[Band] | FittedBands | None
+"""A selection of bands: numbers, names and expressions; those of a codebook; or None for all."""
+
+
+def choose(bands: Bands, header: Callable[[], Raster]) -> Choice:
     """Resolve a selection of bands for a raster.
 
     Parameters
     ----------
     bands
-        Numbers, names or expressions; None for all.
+        The selection.
     header
         Returns the raster with all its bands; called only if names have to be looked up.
 
     Raises
     ------
     RasterError
-        If the raster has no band of a name, or several.
+        If the raster has no band of a name, or several, or other bands than a codebook.
     """
+    if isinstance(bands, FittedBands):
+        bands = bands.in_raster(header)
     if bands is None:
         return Choice()
     if all(isinstance(b, int) for b in bands):
@@ -151,23 +158,18 @@ def _number_of(name: str, raster: Raster) -> int:
     """Number of the band with a description, else with a colour, else b1, b2, ..."""
     if name.startswith("#"):
         return int(name[1:])
-    plain_name = _plain(name)
+    plain = plain_name(name)
     for names in (raster.band_names, getattr(raster, "colours", ())):
-        matching = [int(b) for b, n in zip(raster.bands, names, strict=False) if _plain(n) == plain_name]
+        matching = [int(b) for b, n in zip(raster.bands, names, strict=False) if plain_name(n) == plain]
         if len(matching) == 1:
             return matching[0]
         if matching:
             names_text = " or ".join(f"b{n}" for n in matching)
             raise RasterError(raster.path, f"several of its bands are called {name!r}; say {names_text}")
-    if match := re.fullmatch(r"b0*([1-9]\d{0,4})", plain_name):
+    if match := re.fullmatch(r"b0*([1-9]\d{0,4})", plain):
         return int(match[1])
     all_names = [
         f"b{b}" if n == f"band {b}" else n for b, n in zip(raster.bands, raster.band_names, strict=True)
     ]
     names_text = ", ".join(all_names[:16])
     raise RasterError(raster.path, f"has no band {name!r}; it has {names_text}: change --bands")
-
-
-def _plain(name: str) -> str:
-    """A name in the form that expressions can use: letters, digits and underscores, case folded."""
-    return re.sub(r"\W+", "_", name).strip("_").casefold()

@@ -102,6 +102,11 @@ class Mosaic(Raster):
         return {"mosaic": {"tiles": len(self.tiles.paths), "overlap": self.overlap}, **self.kinds[0].origin}
 
     @property
+    def colours(self) -> tuple[str, ...]:
+        """Colours of the bands, as the first tile says; () where it does not."""
+        return getattr(self.kinds[0], "colours", ())
+
+    @property
     def pixel_bytes(self) -> int:
         """Bytes of a pixel in memory: in the mosaic, in the tile, and its distance to the tile's centre."""
         return super().pixel_bytes + self.kinds[0].pixel_bytes + 16
