@@ -17,12 +17,12 @@ from rasterio.control import GroundControlPoint as RasterioGcp
 from rasterio.transform import Affine
 
 from engine.codebook import Codebook
-from engine.grid import Window, chunk_side, split
+from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from pipeline.errors import UsageError
-from pipeline.graph.labels import label_array, read_arrays
-from pipeline.graph.overlap import DEFAULT_CHUNK_PX, Layout
+from pipeline.graph.label_graph import label_array, read_arrays
+from pipeline.graph.overlap import Layout
 from pipeline.grid.georeference import Georeference, GroundControlPoint
-from pipeline.kernels import kernel_of, mismatch
+from pipeline.kernels import kernel_from_codebook, mismatch
 from pipeline.source.bands.fitted import given_names
 from pipeline.source.opening import open_any
 
@@ -206,7 +206,7 @@ def segment(
     """
     bounds = bounds_of(array)
     check_fits(array, codebook)
-    kernel = kernel_of(codebook, model=model, device=device)
+    kernel = kernel_from_codebook(codebook, model=model, device=device)
     layout = Layout.of(bounds, bounds, kernel.halo_px, _chunk_px(array, bounds, kernel.cell_px))
     # an array that was loaded holds NumPy's, which Dask takes as well
     pixels = da.asarray(array.data).rechunk(((array.sizes["band"],), *layout.outer_chunks))

@@ -10,7 +10,7 @@ from engine.codebook import Codebook
 from pipeline.errors import UsageError
 from pipeline.fitting import sampling
 from pipeline.fitting.codebook import Scale, fit_codebook
-from pipeline.kernels import make_kernel
+from pipeline.kernels import kernel_from_options
 from pipeline.workers.pool import Workers, open_pool
 
 if TYPE_CHECKING:
@@ -77,6 +77,6 @@ def fit(
     ]
     if not pixels:
         raise UsageError("no raster to fit a codebook on")
-    kernel = make_kernel(method, resolution, model=model, upsample=upsample, device=device)
+    kernel = kernel_from_options(method, resolution, model=model, upsample=upsample, device=device)
     with open_pool(Workers("threads", 1)) as pool:
         return fit_codebook(pixels, kernel, segments, seed=seed, method=fit, scale=scale, pool=pool)

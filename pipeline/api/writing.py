@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import dask.array as da
 
-from engine.grid import chunk_side
+from engine.grid import DEFAULT_CHUNK_PX, chunk_side
 from engine.kernel import NODATA
 from pipeline import out_names
 from pipeline.api.arrays import bounds_of, georeference_of
 from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
-from pipeline.graph.overlap import DEFAULT_CHUNK_PX
 from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage, stages
