@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from engine.codebook import Codebook
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
+from pipeline.events.kinds import Warned
+from pipeline.events.observer import Observer
 from pipeline.running.run import run
 from pipeline.source.bands.fitted import FittedBands, given_names
 from tests.rasters import noise, write_geotiff
@@ -119,6 +122,16 @@ def described(path, bands, *names):
     return str(path)
 
 
+class Heard(Observer):
+    """Keeps events."""
+
+    def __init__(self, events):
+        self._events = events
+
+    def event(self, event):
+        self._events.append(event)
+
+
 def labels(out, **options):
     report = run(RunConfig(out=str(out), **options))
     assert not report.failed, report.failed
@@ -165,3 +178,26 @@ def test_options_that_a_codebook_has_otherwise_are_refused(bands, tmp_path, opti
         run(RunConfig(out=str(tmp_path / "o"), sources=sources, codebook=book, **options))
     assert not (tmp_path / "o").exists()
     labels(tmp_path / "same", sources=sources, codebook=book, segments=4, resolution=2, seed=0)
+
+
+def test_a_raster_in_other_units_is_warned_of_and_its_record_says_so(tmp_path):
+    pixels = noise(2, 600, 700, high=9000, dtype="uint16") + 1000
+    same = write_geotiff(tmp_path / "same.tif", pixels)
+    other = write_geotiff(tmp_path / "other.tif", pixels // 20)
+    few = write_geotiff(tmp_path / "few.tif", np.where(np.arange(700) < 300, pixels // 20, pixels))
+    labels(tmp_path / "fit", sources=(str(same),), segments=4)
+    events = []
+    options = {"codebook": str(tmp_path / "fit" / "codebook.npz"), "out": str(tmp_path / "o")}
+    report = run(RunConfig(sources=(str(same), str(other), str(few)), **options), Heard(events))
+    assert not report.failed
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert len(said) == 1
+    assert said[0].startswith(f"{other}: 100% of its pixels lie outside the limits")
+    shares = {
+        n: json.loads((tmp_path / "o" / f"{n}.json").read_text())["outside_limits"]
+        for n in ("same", "few", "other")
+    }
+    assert shares["same"] < 0.05
+    assert 0.3 < shares["few"] < 0.5
+    assert shares["other"] == 1
+    assert "outside_limits" not in json.loads((tmp_path / "fit" / "same.json").read_text())
