@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 from engine.codebook import Codebook
-from pipeline.errors import printable
+from pipeline import out_names
+from pipeline.config import RunConfig
+from pipeline.errors import RasterError, one_line, printable
 from pipeline.grid.georeference import Georeference
 from pipeline.kernels import load_codebook
+from pipeline.out.record import RasterRecord
+from pipeline.out.run_file import RunFile
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.opening import open_any
 from pipeline.source.raster import Raster
 
+_MOST_LISTED = 20
+
 
 def describe(path: str) -> str:
-    """A description of a raster, a label file or a codebook, for people.
+    """A description of a raster, a label file, a codebook, a record or the OUT of a run, for people.
 
     Raises
     ------
@@ -25,7 +32,55 @@ def describe(path: str) -> str:
     """
     if path.endswith(".npz") or (Path(path).is_file() and zipfile.is_zipfile(path)):
         return _codebook(load_codebook(path))
+    if (Path(path) / out_names.RUN).is_file():
+        return _run(Path(path) / out_names.RUN)
+    if path.endswith(".json"):
+        return _run(Path(path)) if Path(path).name == out_names.RUN else _record(Path(path))
     return _raster(open_any(path))
+
+
+def _run(path: Path) -> str:
+    try:
+        run = RunFile.read(path)
+    except (OSError, ValueError) as error:
+        raise RasterError(str(path), f"not the run.json of a run ({one_line(error)})") from None
+    counts = Counter(raster.state for raster in run.rasters)
+    defaults = RunConfig().model_dump(mode="json", exclude={"sources"})
+    asked = {k: run.config[k] for k, v in defaults.items() if run.config.get(k, v) != v}
+    lines = [
+        f"{printable(str(path.parent))}: run of {len(run.rasters)} rasters",
+        f"state     {', '.join(f'{count} {state}' for state, count in counts.items())}",
+        *(f"option    --{name.replace('_', '-')} {printable(str(value))}" for name, value in asked.items()),
+    ]
+    for raster in run.rasters[:_MOST_LISTED]:
+        what = raster.output or raster.error or raster.reason or ""
+        lines.append(f"{raster.state:9} {printable(raster.name)}  {printable(what)}".rstrip())
+    if (more := len(run.rasters) - _MOST_LISTED) > 0:
+        lines.append(f"and {more} more")
+    return "\n".join(lines)
+
+
+def _record(path: Path) -> str:
+    try:
+        record = RasterRecord.read(path)
+    except (OSError, ValueError) as error:
+        raise RasterError(str(path), f"not the record of a raster ({one_line(error)})") from None
+    raster = record.input
+    total = max(1, sum(record.labels.values()))
+    lines = [
+        f"{printable(str(path))}: record of {printable(record.name)}",
+        f"from      {printable(record.source)}",
+        f"input     {raster.width} x {raster.height} px, {len(raster.bands)} bands of {raster.dtype}",
+        f"codebook  {record.codebook_hash} ({record.kernel.get('name')})",
+        f"labels    {', '.join(f'{label}: {n / total:.1%}' for label, n in record.labels.items())}",
+        f"nodata    {record.nodata_pixels} px",
+        f"files     {printable(', '.join(record.files))}",
+    ]
+    if record.bad_chunks:
+        lines.append(f"bad       {record.bad_chunks} chunks")
+    if record.seam_score is not None:
+        lines.append(f"seams     {record.seam_score:.2f} +- {record.seam_score_error or 0:.2f}")
+    return "\n".join(lines)
 
 
 def _codebook(codebook: Codebook) -> str:
