@@ -32,6 +32,7 @@ _ABOUT = {
     "demo": "make the built-in scene, segment it, and compare with its known truth",
 }
 _FIT_OPTIONS = (
+    "recursive",
     "method",
     "segments",
     "resolution",

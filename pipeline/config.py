@@ -77,6 +77,7 @@ class RunConfig(BaseModel):
     sources: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
         (), description="files, folders, globs or @list.txt"
     )
+    recursive: bool = Field(default=False, description="search folders with all that they hold")
     out: str | None = Field(None, description="output folder")
     method: Literal["kmeans", "cnn"] = Field("kmeans", description="kernel that computes features")
     segments: int = Field(8, ge=2, le=MAX_SEGMENTS, description="number of labels K, 2 to 254")

@@ -116,9 +116,11 @@ def open_inputs(
     if config.stack:
         rasters = [_stack(config.stack, bands, pool, remote=config.network)]
     elif config.mosaic:
-        rasters = [_mosaic(resolve(config.sources), bands, config, pool, advance)]
+        rasters = [_mosaic(resolve(config.sources, recursive=config.recursive), bands, config, pool, advance)]
     else:
-        calls = [(source, bands, config.network) for source in resolve(config.sources)]
+        calls = [
+            (source, bands, config.network) for source in resolve(config.sources, recursive=config.recursive)
+        ]
         rasters = [raster for opened in _each(pool, open_source, calls, advance) for raster in opened]
         names = numbered([source.name for source, _, _ in rasters])
         rasters = [(replace(s, name=n), r, m) for (s, r, m), n in zip(rasters, names, strict=True)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline import out_names
-from pipeline.commands.verify.damage import Finished, check_labels, file_problems
+from pipeline.commands.verify.damage import Finished, check_labels, file_problems, style_notes
 from pipeline.commands.verify.raster_report import RasterReport
 from pipeline.commands.verify.recomputation import recompute
 from pipeline.commands.verify.record_checks import (
@@ -87,6 +87,7 @@ class Verification:
         outputs, record, codebook = finished.outputs, finished.record, finished.codebook
         report.wrong += problems(outputs.json, record, state, codebook, self._config)
         report.wrong += file_problems(finished)
+        report.notes += style_notes(finished)
         if report.wrong:
             return  # what is altered need not be decoded to say so
         expected, region = expected_labels(outputs.json, record, codebook)
