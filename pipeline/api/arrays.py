@@ -66,10 +66,10 @@ def open_raster(
     xarray.DataArray
         Dimensions (band, y, x), the file's dtype, backed by Dask. Coordinates: `band`; `x` and `y`
         (pixel centres) or, where the grid has no such axes (it is rotated, or placed by points only),
-        `row` and `column` (pixel offsets in the raster, which slices keep); `valid` (y, x), bool, True
-        where nodata, alpha, masks and NaN leave a pixel valid; `inside` (y, x), bool, True in the area,
-        where one was chosen; `spatial_ref` (CRS and transform, as rioxarray writes them). Band names
-        are in ``attrs["long_name"]``.
+        `row` and `column` (pixel offsets in the raster, which slices keep; drop them before
+        `rio.reproject`); `valid` (y, x), bool, True where nodata, alpha, masks and NaN leave a pixel
+        valid; `inside` (y, x), bool, True in the area, where one was chosen; `spatial_ref` (CRS and
+        transform, as rioxarray writes them). Band names are in ``attrs["long_name"]``.
 
     Raises
     ------

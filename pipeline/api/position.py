@@ -214,7 +214,7 @@ def _written(array: xr.DataArray) -> Transform | None:
             transform = a, b, c, d, e, f
     except (KeyError, TypeError, ValueError):
         return None
-    return transform if np.isfinite(transform).all() and a * e - b * d else None
+    return transform if np.isfinite(transform).all() else None
 
 
 def _anchor(array: xr.DataArray) -> float:
@@ -255,11 +255,14 @@ def _axis(array: xr.DataArray, dim: str) -> npt.NDArray[np.float64] | None:
 
 def _lie(array: xr.DataArray, transform: Transform, anchor: float) -> _Lie | None:
     """Where an array's coordinates lie on the grid of a transform; None where they do not say it."""
+    a, b, _, d, e, _ = transform
+    if not a * e - b * d:
+        return None  # its pixels have no area
     y, x = spatial_dims(array)
     sizes = array.sizes[y], array.sizes[x]
     down, across = _axis(array, y), _axis(array, x)
     if down is not None and across is not None:
-        if transform[1] or transform[3]:
+        if b or d:
             return None
         first = in_pixels(transform, across[0], down[0])
         last = in_pixels(transform, across[-1], down[-1])
@@ -270,8 +273,8 @@ def _lie(array: xr.DataArray, transform: Transform, anchor: float) -> _Lie | Non
     else:
         return None
     steps = [
-        (b - a) / (size - 1) if size > 1 else 1.0
-        for a, b, size in zip(first, last, reversed(sizes), strict=True)
+        (end - start) / (size - 1) if size > 1 else 1.0
+        for start, end, size in zip(first, last, reversed(sizes), strict=True)
     ]
     drift = max(abs(step - 1) * (size - 1) for step, size in zip(steps, reversed(sizes), strict=True))
     return _Lie(first[1] - anchor, first[0] - anchor, steps[1], steps[0], drift)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 
+import cloudpickle
 import dask
 import dask.array as da
 import numpy as np
@@ -134,6 +135,20 @@ def test_a_fit_of_an_array_is_the_fit_of_its_file(files, dtype):
         pipeline.fit([plain.isel(cut)], segments=5).content_hash
         == pipeline.fit([own.isel(cut)], segments=5).content_hash
     )
+
+
+def test_a_mask_in_place_of_nodata_makes_the_same_codebook(files):
+    pixels = rioxarray.open_rasterio(files["int16"]).drop_attrs()
+    mask = pipeline.open_raster(files["int16"]).valid
+    books = [
+        pipeline.fit(pixels, segments=4, nodata=NODATA["int16"]),
+        pipeline.fit(pixels, segments=4, valid=mask),
+        pipeline.fit(pixels, segments=4, valid=mask.values.astype("uint8") * 255),
+        pipeline.fit([pixels.assign_coords(valid=(("y", "x"), mask.values))], segments=4),
+        pipeline.fit([pixels.astype("int16").rio.write_nodata(NODATA["int16"])], segments=4),
+    ]
+    assert len({book.to_bytes() for book in books}) == 1
+    assert books[0].fit["pixels_seen"] == mask.values.sum()
 
 
 def test_real_rasters_opened_by_rioxarray_have_the_fit_and_the_labels_of_open_raster(catalogue):
@@ -417,6 +432,15 @@ def test_coordinates_of_32_bits_are_even_enough():
 
 
 # Clusters
+
+
+def test_a_graph_is_the_same_twice_and_survives_pickling(files):
+    array = rioxarray.open_rasterio(files["uint8"], chunks=300, masked=True)
+    labels = [pipeline.segment(array, fitted(files["uint8"])) for _ in range(2)]
+    assert labels[0].data.name == labels[1].data.name
+    assert dict(labels[0].data.__dask_graph__()).keys() == dict(labels[1].data.__dask_graph__()).keys()
+    sent = cloudpickle.loads(cloudpickle.dumps(labels[0]))
+    np.testing.assert_array_equal(sent.values, expected(files["uint8"]))
 
 
 def test_a_cluster_labels_and_fits_as_threads_do(files):
