@@ -85,6 +85,8 @@ def open_raster(
     nodata = common_nodata(raster)
     origin = Origin(
         raster.georeference,
+        bands=len(raster.bands),
+        dtype=raster.dtype,
         nodata=nodata,
         needs=needed_coordinates(view),
         size=None if view.area is None else (raster.height, raster.width),

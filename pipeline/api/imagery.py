@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -64,12 +65,15 @@ class Imagery:
         array, declared = _with_bands(source)
         dims = spatial_dims(array)
         bands = _bands(array)
-        if nodata is not None:
-            declared = _each_band(nodata, len(bands), array.dtype)
         coordinate = _mask(array, VALID, dims)
         origin = Origin.of(array) or Origin()
         _refuse_lost(array, origin, VALID if valid is not None else "")
-        looked_at = coordinate is not None and nodata is None and set(declared) == {origin.nodata} != {None}
+        looked_at = coordinate is not None and set(declared) == {origin.nodata} != {None}
+        if nodata is not None:
+            declared, looked_at = _each_band(nodata, len(bands), array.dtype), False
+        elif looked_at and len(bands) != origin.bands and str(array.dtype) != origin.dtype:
+            # an index of the bands: that it is 0 where they are equal is a value, whatever they declared
+            declared, looked_at = (None,) * len(bands), False
         decoding = validity.Decoding(
             named(array),
             str(validity.computed_dtype(array.dtype)),
@@ -105,7 +109,10 @@ def _with_bands(source: Any) -> tuple[xr.DataArray, tuple[float | None, ...]]:
         array = _three_dims(source)
         return array, tuple(validity.nodata_of(array, i) for i in range(array.shape[0]))
     if isinstance(source, (np.ndarray, da.Array)):
-        return _of_plain(source), (None,) * (source.shape[0] if source.ndim == 3 else 1)
+        array = _of_plain(source)
+        return array, (None,) * array.shape[0]
+    if isinstance(source, (str, Path)):
+        raise UsageError(f"{source}: a path; open it first, pipeline.open_raster({str(source)!r})")
     raise UsageError(
         f"a {type(source).__name__} is no raster; give an xarray.DataArray or Dataset, a NumPy or Dask array "
         "(band, y, x), or a path"
@@ -116,6 +123,10 @@ def _of_plain(pixels: Any) -> xr.DataArray:
     """A NumPy or Dask array as a DataArray of a grid of its own."""
     if pixels.ndim not in (2, 3):
         raise UsageError(f"an array of shape {pixels.shape}; (band, y, x) or (y, x) is needed")
+    if any(math.isnan(size) for size in pixels.shape):
+        raise UsageError(
+            f"a Dask array of unknown shape {pixels.shape}; call its compute_chunk_sizes() first"
+        )
     if pixels.ndim == 3 and pixels.shape[2] <= _MOST_CHANNELS < pixels.shape[0] // 4:
         raise UsageError(
             f"an array of shape {pixels.shape} looks like (y, x, band), and (band, y, x) is needed; "

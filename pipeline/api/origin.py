@@ -23,8 +23,10 @@ class Origin:
         Of the whole raster, of which the array may be a slice.
     corner
         True where coordinates are those of the pixels' upper-left corners (stackstac), not of their centres.
+    bands, dtype
+        Number of bands and dtype of the raster as it was opened.
     nodata
-        The nodata value that all bands had when the raster was opened, or None.
+        The nodata value that all bands had then, or None.
     needs
         Coordinates without which validity is not known (masks and alpha bands are in no pixel).
     size
@@ -35,6 +37,8 @@ class Origin:
 
     georeference: Georeference = field(default_factory=Georeference)
     corner: bool = False
+    bands: int = 0
+    dtype: str = ""
     nodata: float | None = None
     needs: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
@@ -56,6 +60,8 @@ class Origin:
                 place["area_or_point"],
             ),
             values["corner"],
+            values["bands"],
+            values["dtype"],
             values["nodata"],
             tuple(values["needs"]),
             tuple(values["size"]) if values["size"] else None,

@@ -8,7 +8,8 @@ import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from engine.grid import chunk_side
 from engine.kernel import NODATA
@@ -24,9 +25,6 @@ from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 from pipeline.workers.pool import Workers, open_pool, usable_cores
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 def write(
@@ -69,6 +67,10 @@ def write(
         If the file cannot be written.
     """
     path = Path(path)
+    if not isinstance(labels, xr.DataArray):
+        raise UsageError(
+            f"a {type(labels).__name__} has no grid to write labels on; give what segment returns"
+        )
     if labels.ndim != 2 or labels.dims != spatial_dims(labels) or labels.dtype != "uint8":
         raise UsageError(f"labels with dimensions {labels.dims} of {labels.dtype}; (y, x) of uint8 is needed")
     if path.suffix not in {*SUFFIXES.values(), ".tiff"}:

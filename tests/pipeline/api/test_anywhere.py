@@ -301,6 +301,18 @@ def test_nan_is_invalid_wherever_it_comes_from(files):
     )
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
+def test_an_index_of_0_is_a_value_though_its_bands_declare_0_as_nodata(files):
+    array = pipeline.open_raster(files["uint8"])
+    red, nir = array.sel(band=1).astype("int16"), array.sel(band=2).astype("int16")
+    index = (nir - red) / (nir + red)
+    assert index.rio.nodata == 0  # as xarray keeps it
+    valid = array.valid.values & np.isfinite(index.values)
+    assert (index.values[valid] == 0).any()
+    labels = pipeline.segment(index, codebook([[-0.5], [0.5]], dtype="float64"))
+    np.testing.assert_array_equal(labels.values != 255, valid)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_in_one_band_is_invalid_in_all(value):
     pixels = noise(2, 30, 40, dtype="float32")
@@ -383,6 +395,8 @@ GOOD = xr.DataArray(noise(2, 30, 40), dims=("band", "y", "x"), name="scene")
         (GOOD > 3, {}, "pixels of bool; real numbers are needed"),
         (GOOD + 1j, {}, "pixels of complex128; real numbers are needed"),
         ([[1, 2], [3, 4]], {}, "a list is no raster"),
+        ("scene.tif", {}, r"scene.tif: a path; open it first, pipeline.open_raster\('scene.tif'\)"),
+        (da.from_array(GOOD.values)[:, da.ones(30) > 0], {}, "of unknown shape .*compute_chunk_sizes"),
         (np.ma.masked_greater(GOOD.values, 100), {}, "valid="),
         (GOOD, {"nodata": [0]}, "nodata= has 1 values for 2 bands"),
         (GOOD, {"nodata": -9999}, "nodata=-9999: no pixel of uint8"),

@@ -287,6 +287,13 @@ def test_what_are_no_labels_is_not_written(scene, made, tmp_path, change):
     assert not list(tmp_path.iterdir())
 
 
+def test_numbers_without_a_grid_are_not_written(tmp_path):
+    with pytest.raises(
+        UsageError, match="a ndarray has no grid to write labels on; give what segment returns"
+    ):
+        write(np.zeros((3, 4), np.uint8), tmp_path / "l.tif")
+
+
 # Names
 
 
