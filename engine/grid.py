@@ -14,6 +14,9 @@ from itertools import pairwise
 CELL_PX = 512
 """Side of a cell: the unit of compute and sampling, and the side of a file tile."""
 
+DEFAULT_CHUNK_PX = 2048
+"""Side of a chunk where none is asked for."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:

@@ -4,11 +4,15 @@ Numba numbers the files of a function's compiled code, and keeps the numbers in 
 writes without a lock. So of two processes that compile a function for different types at the same time, each
 can load the code of the other later, and compute something else. Here a file's name says what its code was
 compiled for, and so do its first bytes; there is no index.
+
+Nor does Numba notice that what a loop calls has changed, if that is in another file. Here the code is kept
+for the state of all source files in the loop's folder, and so a loop may call what is in any of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import pickle
 import uuid
@@ -51,8 +55,9 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        locator = self._impl.locator
-        self._cache_file = _Files(Path(self.cache_path), self._impl.filename_base, locator.get_source_stamp())
+        folder = Path(function.__code__.co_filename).parent
+        source = self._impl.locator.get_source_stamp(), _sources(folder)
+        self._cache_file = _Files(Path(self.cache_path), self._impl.filename_base, source)
 
     def save_overload(self, signature: object, result: object) -> None:
         # a full disk, or on Windows a file that is being read: the next process compiles again
@@ -70,7 +75,7 @@ class _Files:
     name
         How their names begin.
     source
-        What tells this state of the function's source file from others.
+        What tells this state of the function's source, and of what it calls, from others.
     """
 
     def __init__(self, folder: Path, name: str, source: object) -> None:
@@ -104,6 +109,13 @@ class _Files:
 
     def _made_for(self, key: object) -> bytes:
         return _digest(repr((numba.__version__, self._source, key)).encode())
+
+
+@functools.cache
+def _sources(folder: Path) -> bytes:
+    """A digest of the source files in a folder, once for each process."""
+    files = (path for path in sorted(folder.glob("*.py")) if path.is_file())  # an editor's lock is none
+    return _digest(b"".join(_digest(path.read_bytes()) for path in files))
 
 
 def _digest(data: bytes) -> bytes:

@@ -121,62 +121,49 @@ class Kernel(Protocol):
     @property
     def halo_px(self) -> int:
         """Width of the margin around a core that its labels depend on, in pixels."""
-        ...
 
     @property
     def stride_px(self) -> int:
         """Pixels from one feature to the next."""
-        ...
 
     @property
     def cell_px(self) -> int:
         """Side of a cell, the unit of compute."""
-        ...
 
     @property
-    def block_px(self) -> int:
+    def window_px(self) -> int:
         """Side of the windows that a costly kernel labels in one thread: a multiple of `cell_px`."""
-        ...
 
     @property
     def sample_px(self) -> int:
         """Side of the cells that a fit samples, chosen to see many places for what reading them costs."""
-        ...
 
     @property
     def sample_vectors(self) -> int:
         """Approximate number of feature vectors in a fit's sample."""
-        ...
 
     @property
     def needs_statistics(self) -> bool:
         """True if features cannot be computed before the bands' statistics are known."""
-        ...
 
     @property
     def costly(self) -> bool:
         """True if a cell takes long enough to spread the cells of one window over threads."""
-        ...
 
     @property
     def device(self) -> str:
         """Device that it computes on: ``cpu``, or a torch device."""
-        ...
 
     @property
     def bands(self) -> int | None:
         """Number of bands that the kernel needs, or None for any number."""
-        ...
 
     @property
     def identity(self) -> dict[str, Any]:
         """Name and parameters, as JSON values; part of the codebook and its hash."""
-        ...
 
     def features(self, patch: Patch, statistics: BandStatistics | None, select: Select) -> Features:
         """Features whose position lies in the patch's core, of those that `select` picks."""
-        ...
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:
         """Labels of the patch's core, shape (core.height, core.width), 255 where invalid."""
-        ...

@@ -1,4 +1,4 @@
-"""The command line: parse, call, map to an exit code. No logic lives here.
+"""The command line: parses options, calls one function for each command, prints, and maps to an exit code.
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 all done, 1 some rasters failed,
 2 usage, 130 interrupted.
@@ -242,7 +242,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from itertools import islice
 
     from pipeline.commands.status.status import watch
-    from pipeline.commands.status.text import status_text
+    from pipeline.commands.status.status_text import status_text
 
     count = None if arguments.watch else 1
     try:
@@ -261,7 +261,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pipeline.commands.verify.verdict import summary
+    from pipeline.commands.verify.raster_report import summary
     from pipeline.commands.verify.verify import Verification
     from pipeline.events import progress
     from pipeline.source.gdal.setup import configure
@@ -269,18 +269,18 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     display = progress.chosen(config.progress)
-    verdicts = []
+    reports = []
     try:
         with workers.open_pool(workers.parse(config.workers), initializer=configure) as pool:
-            for verdict in Verification(arguments.out, arguments.sample, pool, display).verdicts():
-                verdicts.append(verdict)
-                if not verdict.ok:
-                    print(verdict.text(), file=sys.stderr, flush=True)
+            for report in Verification(arguments.out, arguments.sample, pool, display).reports():
+                reports.append(report)
+                if not report.ok:
+                    print(report.text(), file=sys.stderr, flush=True)
                 elif not arguments.json:
-                    print(verdict.text(), flush=True)
+                    print(report.text(), flush=True)
     finally:
         display.close()
-    found = summary(arguments.out, verdicts)
+    found = summary(arguments.out, reports)
     print(json.dumps(found) if arguments.json else found["text"])
     return 0 if found["ok"] else 1
 

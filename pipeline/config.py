@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from engine.codebook import Band
+from engine.grid import DEFAULT_CHUNK_PX
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
 from pipeline.errors import UsageError
 from pipeline.source.bands.options import read_bands, read_stack
@@ -123,7 +124,10 @@ class RunConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the sample and of K-Means")
     chunk_size: int = Field(
-        2048, ge=1, le=1 << 16, description="side of a chunk in pixels, rounded up to whole cells of 512"
+        DEFAULT_CHUNK_PX,
+        ge=1,
+        le=1 << 16,
+        description="side of a chunk in pixels, rounded up to whole cells of 512",
     )
     format: Literal["cog", "zarr"] = Field("cog", description="format of the labels")
     zarr_version: Annotated[Literal[3, 2], BeforeValidator(_whole)] = Field(

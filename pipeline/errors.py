@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 
@@ -100,20 +101,16 @@ class StorageError(TilewrightError):
     ----------
     message
         What cannot be written, and what to do.
-    passing
-        True for what a moment's patience may mend: a network's file system that stumbles.
+    transient
+        True if trying again may mend it: a network's file system that stumbles.
     """
 
-    def __init__(self, message: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
-        self.passing = passing
+        self.transient = transient
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _storage_error, (str(self), self.passing)
-
-
-def _storage_error(message: str, passing: bool) -> StorageError:  # noqa: FBT001  (what pickle calls)
-    return StorageError(message, passing=passing)
+        return partial(StorageError, transient=self.transient), (str(self),)
 
 
 def cause(error: BaseException) -> BaseException:

@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, CodebookError
 from engine.kernel import Kernel
-from engine.kmeans import BlockKMeans
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.process import startup
 
-METHODS = ("kmeans", "cnn")
+if TYPE_CHECKING:
+    from engine.networks.kernel import CnnKernel
 
 
-def make_kernel(
+def _kmeans(parameters: Mapping[str, Any], _model: object, _device: str) -> Kernel:
+    return BlockKMeans(int(parameters["resolution"]))
+
+
+def _cnn(parameters: Mapping[str, Any], model: object, device: str) -> Kernel:
+    if not isinstance(model, str):
+        raise UsageError("the codebook does not say where its network is; name it with --model")
+    from engine.networks.cache import geometry, network
+    from engine.networks.geometry import verify
+    from engine.networks.kernel import CnnKernel
+    from engine.networks.loading import choose_device, digest
+    from engine.networks.network import STRAIGHT, TORCHSCRIPT
+
+    upsample, form = str(parameters["upsample"]), parameters.get("form")
+    if form not in (None, TORCHSCRIPT, STRAIGHT):
+        raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")
+    startup.load_compiled()  # `verify` evaluates the network with them
+    path = model if model.startswith("builtin:") else str(Path(model).absolute())
+    torch_device = choose_device(device)
+    content = digest(path)
+    kernel = CnnKernel(path, content, geometry(path, content), upsample, torch_device, form or TORCHSCRIPT)
+    verify(network(path, content, torch_device), kernel.geometry, kernel.cell_px, kernel.halo_px)
+    return kernel
+
+
+_KERNELS: dict[str, Callable[[Mapping[str, Any], object, str], Kernel]] = {"kmeans": _kmeans, "cnn": _cnn}
+"""Makes the kernel of each method from parameters as in its identity, a network's file, and a device."""
+
+
+def _made(method: object, parameters: Mapping[str, Any], model: object, device: str) -> Kernel:
+    if not isinstance(method, str) or method not in _KERNELS:
+        raise UsageError(f"method {method!r}; this version knows {', '.join(_KERNELS)}")
+    try:
+        return _KERNELS[method](parameters, model, device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _builtin(resolution: int) -> str:
+    if resolution not in (4, 8, 16):
+        raise UsageError(
+            f"resolution {resolution}; cnn has built-in networks of stride 4, 8 and 16, or --model"
+        )
+    return f"builtin:filters-{resolution}"
+
+
+def kernel_from_options(
     method: str,
     resolution: int,
     *,
@@ -31,17 +79,12 @@ def make_kernel(
     UsageError
         If an option is out of range, or the model cannot be used.
     """
-    try:
-        if method == "kmeans":
-            return BlockKMeans(resolution)
-        if method == "cnn":
-            return _cnn(model or _builtin(resolution), upsample, device)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    raise UsageError(f"method {method!r}; this version knows {', '.join(METHODS)}")
+    if method == "cnn" and not model:
+        model = _builtin(resolution)
+    return _made(method, {"resolution": resolution, "upsample": upsample}, model, device)
 
 
-def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "auto") -> Kernel:
+def kernel_from_codebook(codebook: Codebook, *, model: str | None = None, device: str = "auto") -> Kernel:
     """The kernel that a codebook was fitted with.
 
     Parameters
@@ -60,27 +103,15 @@ def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "au
     """
     identity = codebook.kernel
     try:
-        if identity.get("name") == "kmeans":
-            kernel: Kernel = BlockKMeans(int(identity["resolution"]))
-        elif identity.get("name") == "cnn":
-            path = model or codebook.fit.get("model")
-            if not isinstance(path, str):
-                raise UsageError("the codebook does not say where its network is; name it with --model")
-            kernel = _cnn(path, str(identity["upsample"]), device, identity.get("form"))
-        else:
-            raise UsageError(f"method {identity.get('name')!r}; this version knows {', '.join(METHODS)}")
+        kernel = _made(identity.get("name"), identity, model or codebook.fit.get("model"), device)
     except (KeyError, TypeError):
         raise UsageError(
             f"kernel {identity.get('name')!r} without its parameters; fit the codebook again"
         ) from None
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     if kernel.identity != identity:
-        current_identity = kernel.identity
-        name = next(
-            k for k in {**current_identity, **identity} if current_identity.get(k, "") != identity.get(k)
-        )
-        fitted, current = str(identity.get(name))[:12], str(current_identity.get(name))[:12]
+        now = kernel.identity
+        name = next(k for k in {**now, **identity} if now.get(k, "") != identity.get(k))
+        fitted, current = str(identity.get(name))[:12], str(now.get(name))[:12]
         raise UsageError(
             f"the codebook was fitted with {name} {fitted}, not {current}; "
             "name the same network with --model, or fit again"
@@ -88,10 +119,39 @@ def kernel_of(codebook: Codebook, *, model: str | None = None, device: str = "au
     return kernel
 
 
-def provenance(kernel: Kernel) -> dict[str, Any]:
-    """What a codebook records of its kernel beside the identity: the network's path and device."""
-    model = getattr(kernel, "model", None)
-    return {} if model is None else {"model": model, "device": kernel.device}
+def _is_network(kernel: Kernel) -> TypeGuard[CnnKernel]:
+    return bool(kernel.identity["name"] == "cnn")
+
+
+def model_and_device(kernel: Kernel) -> dict[str, Any]:
+    """What a codebook records of its kernel beside the identity: a network's path and device."""
+    return {"model": kernel.model, "device": kernel.device} if _is_network(kernel) else {}
+
+
+def on_cpu(kernel: Kernel) -> Kernel | None:
+    """The kernel moved to the CPU, or None if it computes there already."""
+    return replace(kernel, device="cpu") if _is_network(kernel) and kernel.device != "cpu" else None
+
+
+def in_fitted_form(kernel: Kernel, codebook: Codebook) -> Kernel:
+    """The kernel in the form that was chosen when the codebook was fitted."""
+    if not _is_network(kernel):
+        return kernel
+    from engine.networks.network import TORCHSCRIPT
+
+    return replace(kernel, form=codebook.kernel.get("form", TORCHSCRIPT))
+
+
+def faster_form(kernel: Kernel) -> Kernel | None:
+    """The kernel in a form that is faster on its device, or None if there is none."""
+    if not _is_network(kernel) or kernel.device != "cpu":
+        return None
+    from engine.networks.cache import network
+    from engine.networks.network import STRAIGHT
+
+    if kernel.form == STRAIGHT or network(kernel.model, kernel.digest, kernel.device).line is None:
+        return None
+    return replace(kernel, form=STRAIGHT)
 
 
 def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
@@ -104,82 +164,18 @@ def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
     )
 
 
-def on_cpu(kernel: Kernel) -> Kernel | None:
-    """The kernel moved to the CPU, or None if it computes there already."""
-    if isinstance(kernel, BlockKMeans):
-        return None
-    from engine.networks.kernel import CnnKernel
-
-    return replace(kernel, device="cpu") if isinstance(kernel, CnnKernel) and kernel.device != "cpu" else None
-
-
-def as_fitted(kernel: Kernel, codebook: Codebook) -> Kernel:
-    """The kernel in the form that was chosen when the codebook was fitted."""
-    if isinstance(kernel, BlockKMeans):
-        return kernel
-    from engine.networks.kernel import CnnKernel
-    from engine.networks.network import TORCHSCRIPT
-
-    if not isinstance(kernel, CnnKernel):
-        return kernel
-    return replace(kernel, form=codebook.kernel.get("form", TORCHSCRIPT))
-
-
-def faster(kernel: Kernel) -> Kernel | None:
-    """The kernel in a form that is faster on its device, or None if there is none."""
-    if isinstance(kernel, BlockKMeans):
-        return None
-    from engine.networks.kernel import CnnKernel
-    from engine.networks.loading import network
-    from engine.networks.network import STRAIGHT
-
-    if not isinstance(kernel, CnnKernel) or kernel.device != "cpu" or kernel.form == STRAIGHT:
-        return None
-    has_loops = network(kernel.model, kernel.digest, kernel.device).line is not None
-    return replace(kernel, form=STRAIGHT) if has_loops else None
-
-
-def _cnn(model: str, upsample: str, device: str, form: str | None = None) -> Kernel:
-    from engine.networks.geometry import verify
-    from engine.networks.kernel import CnnKernel
-    from engine.networks.loading import choose_device, geometry, network
-    from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest
-
-    if form not in (None, TORCHSCRIPT, STRAIGHT):
-        raise UsageError(f"a network in the form {form!r}, unknown to this version; fit the codebook again")
-    startup.load_compiled()  # `verify` evaluates the network with them
-    path = model if model.startswith("builtin:") else str(Path(model).absolute())
-    torch_device = choose_device(device)
-    content = digest(path)
-    kernel = CnnKernel(path, content, geometry(path, content), upsample, torch_device, form or TORCHSCRIPT)
-    verify(network(path, content, torch_device), kernel.geometry, kernel.cell_px, kernel.halo_px)
-    return kernel
-
-
-def _builtin(resolution: int) -> str:
-    if resolution not in (4, 8, 16):
-        raise UsageError(
-            f"resolution {resolution}; cnn has built-in networks of stride 4, 8 and 16, or --model"
-        )
-    return f"builtin:filters-{resolution}"
-
-
-def kernel_for(config: RunConfig, saved: Codebook | None = None) -> Kernel:
+def kernel_for_run(config: RunConfig, saved: Codebook | None = None) -> Kernel:
     """The kernel of a saved codebook, or else the one that a configuration asks for.
 
     Raises
     ------
     UsageError
-        As `kernel_of` and `make_kernel`.
+        As `kernel_from_codebook` and `kernel_from_options`.
     """
     if saved is not None:
-        return kernel_of(saved, model=config.model, device=config.device)
-    return make_kernel(
-        config.method,
-        config.resolution,
-        model=config.model,
-        upsample=config.upsample,
-        device=config.device,
+        return kernel_from_codebook(saved, model=config.model, device=config.device)
+    return kernel_from_options(
+        config.method, config.resolution, model=config.model, upsample=config.upsample, device=config.device
     )
 
 
@@ -192,7 +188,6 @@ def load_codebook(path: str | Path) -> Codebook:
         If it cannot be used.
     """
     try:
-        codebook = Codebook.load(path)
+        return Codebook.load(path)
     except CodebookError as error:
         raise UsageError(str(error)) from None
-    return codebook

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, Scaling
 from engine.grid import Window
 from engine.kernel import Patch
-from engine.kmeans import BlockKMeans
 
 DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
 

@@ -22,11 +22,11 @@ import psutil
 
 from benchmarks import data
 from benchmarks.parts.mapping import drive
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook
 from engine.grid import Window, tiles
-from engine.kmeans import BlockKMeans
 from pipeline.check.seams import Seams
-from pipeline.durable.checksums import DIGEST_BYTES, Written
+from pipeline.durable.checksums import DIGEST_BYTES, FileDigest
 from pipeline.durable.ledger import Unit
 from pipeline.grid.georeference import Georeference
 from pipeline.running import raster_run, schedule
@@ -143,13 +143,13 @@ def _tasks_that_do_nothing() -> Iterator[None]:
         yield
 
 
-def _label(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> UnitsDone:
+def _label(job: Job, window: Window, recorded: Mapping[Unit, FileDigest]) -> UnitsDone:
     units = [job.unit(chunk) for chunk in tiles(window, job.chunk_px)]
     written = {unit: _written(0, unit) for unit in units if unit not in recorded}
     return UnitsDone(0, written, len(units), window)
 
 
-def _merge(_job: Job, index: int, unit: Unit, recorded: Written | None) -> UnitsDone:
+def _merge(_job: Job, index: int, unit: Unit, recorded: FileDigest | None) -> UnitsDone:
     return UnitsDone(index, {} if recorded else {unit: _written(index, unit)})
 
 
@@ -165,6 +165,6 @@ def _record(*_: Any) -> dict[str, Any]:
     return {}
 
 
-def _written(stage: int, unit: Unit) -> Written:
+def _written(stage: int, unit: Unit) -> FileDigest:
     digest = hashlib.blake2b(repr((stage, unit)).encode(), digest_size=DIGEST_BYTES).digest()
-    return Written(1 << 16, digest)
+    return FileDigest(1 << 16, digest)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import clock
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel, Labels, Patch
-from engine.kmeans import BlockKMeans
 from pipeline.config import RunConfig
 from pipeline.running import schedule
-from pipeline.running.record import provenance
+from pipeline.running.provenance import provenance
 from pipeline.sinks.sink import sink_of
 from pipeline.source.view import View
 from pipeline.tasks.job import Job
@@ -81,10 +81,10 @@ def with_halo(source: Path, segments: int, halo_px: int) -> tuple[Kernel, Codebo
 def with_network(source: Path, segments: int, model: str) -> tuple[Kernel, Codebook]:
     """The kernel of a network in the form of a run, and its codebook of a raster."""
     from pipeline.api.fitting import fit
-    from pipeline.kernels import kernel_of
+    from pipeline.kernels import kernel_from_codebook
 
     codebook = fit([str(source)], segments=segments, method="cnn", model=model, device="cpu")
-    return kernel_of(codebook, device="cpu"), codebook
+    return kernel_from_codebook(codebook, device="cpu"), codebook
 
 
 def measure(source: Path, out: Path, kernel: Kernel, codebook: Codebook, workers: int) -> clock.Work:

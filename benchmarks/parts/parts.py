@@ -13,11 +13,11 @@ from typing import ClassVar
 
 from benchmarks import data
 from benchmarks.races.contenders import SEGMENTS
-from engine import blocks
+from engine import block_loops
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import Labels, Patch
-from engine.kmeans import BlockKMeans
 from pipeline.api.fitting import fit
 from pipeline.sinks import cog
 from pipeline.sinks.label_info import LabelInfo
@@ -98,7 +98,7 @@ class Averaging(Part):
 
     def time_block_means(self, resolution: int) -> None:
         """Means of its blocks."""
-        blocks.block_means(self.chunk.pixels, self.chunk.valid, 0, 0, resolution)
+        block_loops.block_means(self.chunk.pixels, self.chunk.valid, 0, 0, resolution)
 
 
 class Storing(Part):

@@ -56,19 +56,19 @@ def _share(start: Any) -> None:
 
 def kernel_of(model: str) -> Any:
     """The kernel of a network in the form that a run gives it, if that is certified there."""
-    from pipeline.kernels import faster, make_kernel
+    from pipeline.kernels import faster_form, kernel_from_options
 
-    first = make_kernel("cnn", 4, model=model, device="cpu")
-    return faster(first) or first
+    first = kernel_from_options("cnn", 4, model=model, device="cpu")
+    return faster_form(first) or first
 
 
 def _rate(model: str, seconds: float, threads: int) -> float:
     """Pixels a second of one process."""
-    from engine.networks.loading import network
+    from engine.networks.cache import network
 
     kernel = kernel_of(model)
     run = network(kernel.model, kernel.digest, kernel.device)
-    side = kernel.block_px + 2 * kernel.halo_px
+    side = kernel.window_px + 2 * kernel.halo_px
     image = np.random.default_rng(0).random((kernel.bands, side, side), np.float32)
     _features(run, image, kernel.form)
     _START.wait()

@@ -95,19 +95,44 @@ def peak_bytes(command: Sequence[str]) -> int:
 @contextlib.contextmanager
 def _running(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """A command under way and what it says; what is left of it is ended with the block."""
+    process = None
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
-        )
         try:
+            with _signals_held():
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    start_new_session=True,
+                )
             yield process, said
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if process.returncode:
             last = _text(said).strip().splitlines()[-1:]
             raise CommandError(f"exit {process.returncode}: {last[0] if last else 'no word'}")
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals that would end a sitting come after the block: else what it starts might be left behind."""
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _text(said: IO[bytes]) -> str:

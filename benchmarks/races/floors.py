@@ -56,10 +56,10 @@ def assign(source: Path, threads: int, segments: int, resolution: int) -> Work:
     from engine.grid import tiles
     from engine.kernel import Patch
     from pipeline.api.fitting import fit
-    from pipeline.kernels import make_kernel
+    from pipeline.kernels import kernel_from_options
     from pipeline.source.gdal.raster import open_header
 
-    raster, kernel = open_header(source), make_kernel("kmeans", resolution)
+    raster, kernel = open_header(source), kernel_from_options("kmeans", resolution)
     codebook = fit([str(source)], segments=segments, resolution=resolution)
     patches = [
         Patch(*raster.read(window), window, window, raster.bounds)

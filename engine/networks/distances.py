@@ -8,18 +8,19 @@ import numpy as np
 
 from engine.arrays import F32
 from engine.jit import compiled
-from engine.networks import simd
+from engine.networks.simd import loops
+from engine.networks.simd.emitter import LANES
 
 
 def squared_distances(features: F32, centres: F32) -> F32:
     """Squared distances (K, h, w) in float32 of features (h, w, D) to centres (K, D)."""
     height, width, dims = features.shape
-    count, panels = height * width, -(-len(centres) // simd.LANES)
-    wide = np.zeros((panels * simd.LANES, dims), np.float32)
+    count, panels = height * width, -(-len(centres) // LANES)
+    wide = np.zeros((panels * LANES, dims), np.float32)
     wide[: len(centres)] = centres
-    panelled = np.ascontiguousarray(wide.reshape(panels, simd.LANES, dims).transpose(0, 2, 1))
-    out = np.empty((count, panels * simd.LANES), np.float32)
-    simd.distances(features.reshape(-1), count, dims, panelled.reshape(-1), panels, out.reshape(-1))
+    panelled = np.ascontiguousarray(wide.reshape(panels, LANES, dims).transpose(0, 2, 1))
+    out = np.empty((count, panels * LANES), np.float32)
+    loops.distances(features.reshape(-1), count, dims, panelled.reshape(-1), panels, out.reshape(-1))
     return np.ascontiguousarray(out[:, : len(centres)].T).reshape(-1, height, width)
 
 

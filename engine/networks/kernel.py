@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import blocks
+from engine import block_loops
 from engine.arrays import F32
 from engine.codebook import Codebook
 from engine.errors import NetworkError
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import BandStatistics, Features, Labels, Patch, Select, every
+from engine.networks.cache import network
 from engine.networks.distances import nearest_interpolated, squared_distances
 from engine.networks.geometry import Geometry
-from engine.networks.loading import network
 from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from engine.networks.surroundings import image
 
@@ -83,7 +83,7 @@ class CnnKernel:
         return CELL_PX if self.halo_px < CELL_PX // 20 else 2 * CELL_PX
 
     @property
-    def block_px(self) -> int:
+    def window_px(self) -> int:
         """Larger than a cell where a halo would be costly and the form takes any shape."""
         side = self.cell_px
         while self._any_shape and side < _MOST_PX and side < _SIDE_HALOS * self.halo_px:
@@ -163,7 +163,7 @@ class CnnKernel:
         top, left = (core.row - row) // stride + ring, (core.col - col) // stride + ring
         features = features[top : features.shape[0] - ring, left : features.shape[1] - ring]
         valid, inside = (
-            blocks.block_means(
+            block_loops.block_means(
                 mask[None],
                 np.ones(mask.shape, bool),
                 patch.outer.row % stride,
@@ -195,13 +195,13 @@ class CnnKernel:
                 )
             else:
                 block_labels = distances.argmin(axis=0).astype(np.uint8)
-                nearest = blocks.spread(block_labels, valid[inside], *offset, self.stride_px)
+                nearest = block_loops.spread(block_labels, valid[inside], *offset, self.stride_px)
             out[inside] = np.where(valid[inside], nearest, np.uint8(255))
         return out
 
-    def _window_px(self, segments: int) -> int:
+    def _held_px(self, segments: int) -> int:
         """Side of the windows whose distances to all centres are held at once."""
-        side = self.block_px
+        side = self.window_px
         while side > self.cell_px and segments * (side // self.stride_px) ** 2 * 4 > _DISTANCES_BYTES:
             side //= 2
         return side
@@ -213,7 +213,7 @@ class CnnKernel:
         squares = [*tiles(core, self._grid_px)]
         targets = [target for target in squares if valid[target.slices(core)].any()]
         if self._any_shape and len(targets) == len(squares):
-            targets = [*tiles(core, self._window_px(segments))]
+            targets = [*tiles(core, self._held_px(segments))]
         step = 2 * self.stride_px if self._any_shape else self._grid_px
         for target in targets:
             yield target.aligned(step), target

@@ -1,27 +1,22 @@
-"""Convolutional networks from TorchScript files: loading them and evaluating one image.
+"""Convolutional networks, which evaluate one image.
 
-A network runs on one intra-op thread per cell; parallelism is over cells. Its geometry is measured
-(`engine.networks.geometry`), and it is loaded once per process (`engine.networks.loading`).
+A network is loaded from a TorchScript file (`engine.networks.loading`), once per process
+(`engine.networks.cache`), and runs on one intra-op thread per cell; parallelism is over cells. Its geometry
+is measured (`engine.networks.geometry`).
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import warnings
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.arrays import F32
 from engine.errors import NetworkError
-from engine.networks import filters
-from engine.networks.reading import read
+from engine.networks.loading import import_torch, load
 from engine.networks.straight import Straight
-
-_LIMIT_BYTES = 4 << 30
+from engine.networks.torch_graph import straight_of
 
 TORCHSCRIPT = "torchscript"
 """TorchScript in float32: the form that every network has, and the reference for the others."""
@@ -50,12 +45,12 @@ class Network:
         self.path = path
         self._torch = import_torch()
         self._device = device
-        self._module = _load(self._torch, path, device)
+        self._module = load(self._torch, path, device)
 
     @functools.cached_property
     def line(self) -> Straight | None:
         """The network as a straight line of known steps, or None if it is not one."""
-        return read(self._torch, self._module)
+        return straight_of(self._torch, self._module)
 
     @property
     def straight(self) -> Straight:
@@ -118,58 +113,3 @@ class Network:
                 f"{self.path}: forward gives {shape}; features of shape (1, D, h, w) are needed"
             )
         return out
-
-
-def import_torch() -> Any:
-    """torch, with one intra-op thread: parallelism is over cells."""
-    import torch
-
-    torch.set_num_threads(1)
-    return torch
-
-
-def digest(path: str) -> str:
-    """SHA-256 of a model: of its file, or of a built-in network's name and version.
-
-    Raises
-    ------
-    NetworkError
-        If it cannot be read.
-    """
-    if path.startswith(filters.PREFIX):
-        return hashlib.sha256(filters.describe(path)).hexdigest()
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot read this model ({error.strerror}); check --model") from None
-
-
-def _load(torch: Any, path: str, device: str) -> Any:
-    """A TorchScript module; pickled weights and other files are refused before anything is unpickled."""
-    if path.startswith(filters.PREFIX):
-        return filters.build(path).to(device)
-    try:
-        if Path(path).stat().st_size > _LIMIT_BYTES:
-            raise NetworkError(f"{path}: larger than {_LIMIT_BYTES >> 30} GiB; not a network for this use")
-        with zipfile.ZipFile(path) as archive:
-            names = {n.split("/", 1)[-1] for n in archive.namelist()}
-    except OSError as error:
-        raise NetworkError(f"{path}: cannot read this model ({error.strerror}); check --model") from None
-    except zipfile.BadZipFile:
-        names = set()
-    if "constants.pkl" not in names:
-        raise NetworkError(
-            f"{path}: not a TorchScript model (pickled weights are refused: they can run code); "
-            "save it with torch.jit.script or torch.jit.trace"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch 2.13 calls TorchScript deprecated; it still loads
-            module = torch.jit.load(path, map_location=device).eval()
-            return module.to(memory_format=torch.channels_last)
-    except (RuntimeError, ValueError, LookupError, TypeError) as error:  # damaged files
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise NetworkError(
-            f"{path}: not a TorchScript model that torch can load ({reason[0][:120]})"
-        ) from None

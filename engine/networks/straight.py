@@ -15,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.arrays import F32
-from engine.networks import simd
+from engine.networks.simd import loops
+from engine.networks.simd.emitter import LANES
+from engine.networks.simd.products import PANEL
+from engine.networks.simd.winograd import SIDE, G
 
 Rows = Callable[[int, int], F32]
 
@@ -168,9 +171,9 @@ class Straight:
     def _head(self, x: F32, across: tuple[int, int], channels: int, height: int) -> F32:
         """Features (height, w, D) from the output of the last stage."""
         width, x_width = across
-        features = np.empty(height * width * self._dims + simd.LANES, np.float32)
+        features = np.empty(height * width * self._dims + LANES, np.float32)
         line = np.empty((width + _SLACK) * self._last[2], np.float32)
-        simd.head(
+        loops.head(
             *(x, x_width, channels, self._last, line, features),
             *(height, width, self._dims, int(self._softmax)),
         )
@@ -187,7 +190,7 @@ class _Stage:
         if self._few:
             packed = _panels(weights.transpose(2, 3, 1, 0).reshape(1, 9 * channels, -1))
         else:
-            g = np.array(simd.WEIGHS)
+            g = np.array(G)
             packed = _panels(
                 (g @ weights.astype(np.float64) @ g.T).transpose(2, 3, 1, 0).reshape(36, channels, -1)
             )
@@ -202,12 +205,12 @@ class _Stage:
         """Fill at least `pooled` (rows, columns) of `y`, whose rows have `y_width` pixels."""
         rows, cols = (size + size % 2 for size in pooled)
         if self._few:
-            simd.few_channels(x, x_width, self._channels, self._layer, y, y_width, rows, cols)
+            loops.few_channels(x, x_width, self._channels, self._layer, y, y_width, rows, cols)
             return
-        area = simd.SIDE**2 * simd.TILES
-        buffers = np.empty(area * self._channels, np.float32), np.empty(area * simd.PANEL, np.float32)
+        area = SIDE**2 * loops.TILES
+        buffers = np.empty(area * self._channels, np.float32), np.empty(area * PANEL, np.float32)
         tiles = rows // 2, cols // 2
-        simd.many_channels(x, x_width, self._channels, self._layer, y, y_width, *tiles, buffers)
+        loops.many_channels(x, x_width, self._channels, self._layer, y, y_width, *tiles, buffers)
 
 
 def _needed(end: int, steps: int) -> int:
@@ -230,7 +233,7 @@ def _sizes(size: int, stages: int) -> list[tuple[int, int]]:
 
 def _whole_panels(channels: int) -> int:
     """The number of channels, rounded up to whole panels."""
-    return -(-channels // simd.PANEL) * simd.PANEL
+    return -(-channels // PANEL) * PANEL
 
 
 def _widened(weights: F32, channels: int) -> F32:
@@ -248,5 +251,5 @@ def _panels(matrices: npt.NDArray[Any]) -> F32:
     """Matrices (n, in, out) in the order in which the loops read them: (n, panel, in, PANEL), flat."""
     count, rows, cols = matrices.shape
     wide = np.pad(matrices, ((0, 0), (0, 0), (0, _whole_panels(cols) - cols)))
-    panelled = wide.reshape(count, rows, -1, simd.PANEL).transpose(0, 2, 1, 3)
+    panelled = wide.reshape(count, rows, -1, PANEL).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(panelled, np.float32).reshape(-1)

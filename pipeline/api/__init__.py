@@ -1,1 +1,1 @@
-"""The same from Python: open, segment, write."""
+"""The same from Python as from the command line; `pipeline/__init__.py` exports its functions."""

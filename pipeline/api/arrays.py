@@ -17,18 +17,18 @@ from rasterio.control import GroundControlPoint as RasterioGcp
 from rasterio.transform import Affine
 
 from engine.codebook import Band, Codebook
-from engine.grid import Window, chunk_side, split
+from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from engine.kernel import NODATA
 from pipeline.api.imagery import INSIDE, VALID, Imagery, Nodata
 from pipeline.api.opening import common_nodata, needed_coordinates, open_view
 from pipeline.api.origin import ATTRIBUTE, Origin
 from pipeline.api.position import EXACT_PX, whole_of
 from pipeline.errors import UsageError
-from pipeline.graph.labels import label_array, read_arrays
-from pipeline.graph.overlap import DEFAULT_CHUNK_PX, Layout
+from pipeline.graph.label_graph import label_array, read_arrays
+from pipeline.graph.overlap import Layout
 from pipeline.grid.area import Area
 from pipeline.grid.georeference import Georeference
-from pipeline.kernels import kernel_of, mismatch
+from pipeline.kernels import kernel_from_codebook, mismatch
 from pipeline.sinks.style import LabelStyle
 
 
@@ -245,7 +245,7 @@ def segment(
     bounds, decoding = imagery.bounds, imagery.decoded(codebook.dtype)
     if problem := mismatch(len(imagery.bands), decoding.dtype, codebook):
         raise UsageError(f"{decoding.name}: {problem}")
-    kernel = kernel_of(codebook, model=model, device=device)
+    kernel = kernel_from_codebook(codebook, model=model, device=device)
     layout = Layout.of(bounds, bounds, kernel.halo_px, _chunk_px(imagery.array, bounds, kernel.cell_px))
     # an array that was loaded holds NumPy's, which Dask takes as well
     raw = da.asarray(imagery.array.data).rechunk(((len(imagery.bands),), *layout.outer_chunks))

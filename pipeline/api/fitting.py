@@ -11,7 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import sampling
 from pipeline.fitting.codebook import Scale, fit_codebook
-from pipeline.kernels import make_kernel
+from pipeline.kernels import kernel_from_options
 from pipeline.workers.pool import Workers, open_pool
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def fit(
     UsageError
         If rasters differ in bands or dtype, or an option is out of range.
     """
-    kernel = make_kernel(method, resolution, model=model, upsample=upsample, device=device)
+    kernel = kernel_from_options(method, resolution, model=model, upsample=upsample, device=device)
     pixels = _pixels(rasters, nodata, valid)
     with open_pool(Workers("threads", 1)) as pool:
         return fit_codebook(

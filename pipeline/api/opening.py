@@ -9,6 +9,7 @@ from engine.codebook import Band
 from engine.grid import CELL_PX
 from pipeline.api.imagery import INSIDE, VALID
 from pipeline.errors import UsageError
+from pipeline.source.aoi import interest
 from pipeline.source.arguments import resolve
 from pipeline.source.bands.computed import choose
 from pipeline.source.bands.options import read_bands, read_stack
@@ -17,7 +18,6 @@ from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.joined.mosaic import OVERLAPS
 from pipeline.source.opening import open_numbered, open_segmentable
 from pipeline.source.raster import Raster
-from pipeline.source.vector import interest
 from pipeline.source.view import View, crop
 from pipeline.source.zarr.raster import ZarrRaster
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from engine.grid import chunk_side
+from engine.grid import DEFAULT_CHUNK_PX, chunk_side
 from engine.kernel import NODATA
 from pipeline import out_names
 from pipeline.api.arrays import computed
@@ -19,7 +19,6 @@ from pipeline.api.position import georeference_of, spatial_dims
 from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
 from pipeline.events.observer import Advance, ignore_progress
-from pipeline.graph.overlap import DEFAULT_CHUNK_PX
 from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage, stages

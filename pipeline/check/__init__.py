@@ -1,1 +1,1 @@
-"""Checks whether finished labels are what was written, and what their inputs yield."""
+"""Checks whether finished labels hold what was written, and whether their inputs yield the same again."""

@@ -15,7 +15,7 @@ from rasterio.errors import CRSError
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA
-from pipeline.check.labels import at_step, read_labels, with_edge
+from pipeline.check.read_back import at_step, read_labels, with_edge
 from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
 from pipeline.grid.georeference import Georeference

@@ -14,9 +14,9 @@ from dask.local import get_sync
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kernel import Kernel
-from pipeline.check.labels import read_labels
+from pipeline.check.read_back import read_labels
 from pipeline.errors import RasterError
-from pipeline.graph import labels as graph_labels
+from pipeline.graph import label_graph as graph_labels
 from pipeline.source.raster import described
 from pipeline.source.view import View
 from pipeline.workers.pool import Pool

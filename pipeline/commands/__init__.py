@@ -1,1 +1,1 @@
-"""One room or module for each command but `run`; none knows another."""
+"""The commands but `run`, a room or module each; none imports another."""

@@ -11,7 +11,7 @@ from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
 from pipeline.events.kinds import FitAdvanced
 from pipeline.fitting.codebook import fit_as_asked
-from pipeline.kernels import kernel_for
+from pipeline.kernels import kernel_for_run
 from pipeline.running.codebooks import chosen
 from pipeline.running.inputs import Opened, open_inputs, sampled
 from pipeline.source.gdal.setup import configure
@@ -37,7 +37,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with workers.open_pool(workers.parse(config.workers), initializer=configure) as pool:
-            kernel = kernel_for(config)
+            kernel = kernel_for_run(config)
             opened = open_inputs(config, pool, kernel.cell_px)
             for _, error in opened.failures:
                 if not isinstance(error, NoRasterError):

@@ -53,17 +53,17 @@ def _codebook(codebook: Codebook) -> str:
 def _raster(raster: Raster) -> str:
     georeference = raster.georeference
     block = f"{raster.block_shape[1]} x {raster.block_shape[0]}"
-    form, levels, masks = "Zarr", "none", ""
+    format_, levels, masks = "Zarr", "none", ""
     tags: dict[str, str] = {}
     if isinstance(raster, FileRaster):
-        form = raster.driver
+        format_ = raster.driver
         levels, tags = handles.opened(raster.path, lambda d: (str(d.overviews(1) or "none"), d.tags()))
         masks = f", alpha in band {raster.alpha_band}" if raster.alpha_band else ""
         masks += ", mask" if raster.mask_bands else ""
         masks += ", palette" if raster.palette else ""
     lines = [
         printable(raster.path),
-        f"format    {form}, {raster.width} x {raster.height} px, blocks of {block}",
+        f"format    {format_}, {raster.width} x {raster.height} px, blocks of {block}",
         f"overviews {levels}",
         f"bands     {len(raster.bands)} of {raster.dtype}: {printable(', '.join(raster.band_names[:16]))}",
         f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}{masks}",

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import out_names
-from pipeline.cost.text import bytes_text
+from pipeline.cost.readable import bytes_text
 from pipeline.errors import UsageError
 
 # style, record, quicklook and sidecar of a raster
@@ -63,7 +63,7 @@ class Need:
         return self.output_bytes + self.working_bytes
 
 
-def estimate(extents: Iterable[Extent], segments: int, resolution: int, form: str) -> Need:
+def estimate(extents: Iterable[Extent], segments: int, resolution: int, format_: str) -> Need:
     """Typical disk space of a run.
 
     Parameters
@@ -72,7 +72,7 @@ def estimate(extents: Iterable[Extent], segments: int, resolution: int, form: st
         The rasters still to be done.
     segments, resolution
         Number of labels, and side of the blocks that are labelled.
-    form
+    format_
         Format of the labels.
     """
     pixel_bytes = _bytes_per_pixel(segments, resolution)
@@ -81,7 +81,7 @@ def estimate(extents: Iterable[Extent], segments: int, resolution: int, form: st
         labels = round(pixel_bytes * extent.pixels)
         output += labels + _FILES_BYTES
         # a COG is joined from its parts, which are deleted afterwards; a Zarr store is written in place
-        parts_bytes = extent.chunks * _CHUNK_BYTES + (labels if form == "cog" else 0)
+        parts_bytes = extent.chunks * _CHUNK_BYTES + (labels if format_ == "cog" else 0)
         # rasters are assembled one after the other, so only the largest one's parts count
         working = max(working, parts_bytes)
     return Need(output, working)

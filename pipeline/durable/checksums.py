@@ -1,7 +1,7 @@
 """Checksums of files and of records in files, so that what is torn or altered is recognised.
 
-`Written` is what the ledger keeps of a part; fixed records are sealed by their last field; a whole file can
-have its checksum beside it; `checksum` is the SHA-256 that a raster's record keeps of its outputs.
+`FileDigest` is what the ledger keeps of a part; fixed records are sealed by their last field; a whole file
+can have its checksum beside it; `checksum` is the SHA-256 that a raster's record keeps of its outputs.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _CHECK_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A file that is on disk: its size, and the BLAKE2b digest (16 bytes) of what it holds."""
+class FileDigest:
+    """Size of a file, and the BLAKE2b digest (16 bytes) of what it holds."""
 
     size: int
     digest: bytes
 
     @classmethod
-    def of(cls, data: bytes) -> Written:
-        """What a file that holds `data` is."""
+    def of(cls, data: bytes) -> FileDigest:
+        """The digest of a file that holds `data`."""
         return cls(len(data), hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest())
 
-    def still(self, path: Path) -> bool:
-        """Whether a file is what was written."""
+    def matches(self, path: Path) -> bool:
+        """Whether a file holds these bytes."""
         try:
-            return path.stat().st_size == self.size and Written.of(path.read_bytes()) == self
+            return path.stat().st_size == self.size and FileDigest.of(path.read_bytes()) == self
         except OSError:
             return False
 

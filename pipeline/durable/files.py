@@ -17,15 +17,15 @@ from pipeline.cost import timing
 from pipeline.errors import StorageError
 from pipeline.process.retry import retry
 
-_LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+_PERMANENT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 # what network file systems say of a server that is away for a moment, and disks of a bad one
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOLCK}
 )
-_PATIENCE_S = (0.05, 0.5, 3.0)
+_PAUSES_S = (0.05, 0.5, 3.0)
 
 # what Windows says while another program has the file open, as one that indexes or looks for viruses
-_PASSING_WINDOWS = frozenset({5, 32, 33})
+_TRANSIENT_WINDOWS = frozenset({5, 32, 33})
 _COPIED_BYTES = 1 << 20
 
 MOVES_OPEN_FILES = os.name != "nt"
@@ -74,32 +74,32 @@ def whole_file(path: Path, via: Path | None = None) -> Iterator[BinaryIO]:
 
 def storage_error(path: Path, error: OSError) -> StorageError | OSError:
     """What to tell people about a failed write; other kinds of OSError stay what they are."""
-    if error.errno not in _LASTING | _PASSING:
+    if error.errno not in _PERMANENT | _TRANSIENT:
         return error
     return StorageError(
         f"{path}: cannot write ({error.strerror}); free space or choose another OUT, then run again",
-        passing=_is_passing(error),
+        transient=_is_transient(error),
     )
 
 
-def _is_passing(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     """Whether an error says that storage is away for a moment."""
     if isinstance(error, StorageError):
-        return error.passing
+        return error.transient
     if not isinstance(error, OSError):
         return False
-    return error.errno in _PASSING or getattr(error, "winerror", None) in _PASSING_WINDOWS
+    return error.errno in _TRANSIENT or getattr(error, "winerror", None) in _TRANSIENT_WINDOWS
 
 
-def patiently(function: Callable[..., T], *arguments: Any) -> T:
+def with_retries(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function that may be called twice, again after a while if storage stumbled.
 
     Raises
     ------
     StorageError
-        If it fails each time, or for a reason that lasts.
+        If it fails each time, or for a permanent reason.
     """
-    return retry(lambda: function(*arguments), _PATIENCE_S, _is_passing)
+    return retry(lambda: function(*arguments), _PAUSES_S, _is_transient)
 
 
 def open_at_once(path: str | Path, flags: int = os.O_RDONLY) -> int:

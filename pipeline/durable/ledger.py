@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.durable.checksums import DIGEST_BYTES, Written, seal, sound_records
+from pipeline.durable.checksums import DIGEST_BYTES, FileDigest, seal, sound_records
 from pipeline.durable.files import open_handle, read_at, storage_error, write_at
 
 Unit = tuple[int, int]
@@ -66,7 +66,7 @@ class Ledger:
             raise storage_error(path, error) from error
         self._synced = time.monotonic()
 
-    def done(self, stage: int, unit: Unit) -> Written | None:
+    def done(self, stage: int, unit: Unit) -> FileDigest | None:
         """What an earlier run recorded of a unit."""
         # of the keys' own type: of a plain int NumPy makes all of them floats, each time, and rounds them
         key = np.uint64(_key(stage, *unit))
@@ -74,9 +74,9 @@ class Ledger:
         if at == len(self._keys) or self._keys[at] != key:
             return None
         record = self._before[at]
-        return Written(int(record["size"]), record["digest"].tobytes())
+        return FileDigest(int(record["size"]), record["digest"].tobytes())
 
-    def add(self, stage: int, unit: Unit, written: Written) -> None:
+    def add(self, stage: int, unit: Unit, digest: FileDigest) -> None:
         """Record a unit whose bytes are on disk.
 
         Raises
@@ -84,7 +84,7 @@ class Ledger:
         StorageError
             If the ledger cannot be written.
         """
-        data = seal(_RECORD.pack(stage, *unit, written.size, written.digest, 0))
+        data = seal(_RECORD.pack(stage, *unit, digest.size, digest.digest, 0))
         try:
             # at its place, not at the end: what could be written in part only is written over
             done = write_at(self._file, data, self._end)

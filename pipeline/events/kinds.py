@@ -266,7 +266,7 @@ class RunEnded(Event):
     seconds, mpx_per_s
         Whole time, and million pixels that were labelled a second of it.
     budget
-        What the time went to; see `pipeline.cost.budget.budget`.
+        What the time went to; see `pipeline.cost.time_shares.time_shares`.
     """
 
     name: ClassVar[str] = "end"

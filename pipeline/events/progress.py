@@ -7,6 +7,7 @@ import sys
 import time
 from typing import IO, Any
 
+from pipeline.events.event_text import text_of
 from pipeline.events.kinds import (
     CodebookChosen,
     Event,
@@ -21,7 +22,6 @@ from pipeline.events.kinds import (
     WindowDone,
 )
 from pipeline.events.observer import Observer
-from pipeline.events.text import text_of
 
 _PLAIN_EVERY_S = 5.0
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from engine import blocks
-from engine.clustering import Clustering
+from engine import block_loops
 from engine.kernel import Kernel, Vectors
+from engine.kmeans_fit import Clustering
 from pipeline.fitting.gathering import Sample
-from pipeline.kernels import faster
+from pipeline.kernels import faster_form
 
 ENOUGH = 0.999
 """Share of the compared labels that have to be equal."""
@@ -68,7 +68,7 @@ def fitted(
     find_clusters
         Clusters a sample.
     """
-    fast_kernel = faster(kernel)
+    fast_kernel = faster_form(kernel)
     if fast_kernel is None:
         sample = take_sample(kernel)
         return Fitted(kernel, sample, find_clusters(sample), {})
@@ -89,4 +89,4 @@ def fitted(
 
 
 def _labels(vectors: Vectors, centres: Any) -> Any:
-    return blocks.nearest(vectors.T, centres, np.ones(len(vectors), bool))
+    return block_loops.nearest(vectors.T, centres, np.ones(len(vectors), bool))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.durable.files import patiently, remove, storage_error
+from pipeline.durable.files import remove, storage_error, with_retries
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -53,13 +53,13 @@ class FitMemory:
         StorageError
             If they cannot be written.
         """
-        patiently(_write, self._path(key), arrays)
+        with_retries(_write, self._path(key), arrays)
 
     def forget(self) -> None:
         """Delete all results, once the fit is done."""
         # files that cannot be deleted match no other fit, and go when the run ends
         with contextlib.suppress(OSError):
-            patiently(remove, self._folder)
+            with_retries(remove, self._folder)
 
     def _path(self, key: tuple[Any, ...]) -> Path:
         text = json.dumps([self._basis, *key], sort_keys=True, default=str)

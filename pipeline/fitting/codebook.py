@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.arrays import F64
-from engine.clustering import Clustering, cluster
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, Scaling
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
-from engine.kmeans import BlockKMeans
+from engine.kmeans_fit import Clustering, cluster
 from pipeline.errors import NoValidPixelError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
-from pipeline.kernels import provenance
+from pipeline.kernels import model_and_device
 from pipeline.workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def fit_codebook(
             "method": method,
             "seed": seed,
             **_outcome(result.clustering, segments),
-            **provenance(result.kernel),
+            **model_and_device(result.kernel),
             **result.precision,
         },
     )

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import hashing
-from engine.blocks import block_means
+from engine.block_loops import block_means
 from engine.codebook import Band
 from engine.grid import Window
 from engine.kernel import BandStatistics, Kernel, Mask, Patch, Places, Vectors
@@ -34,40 +34,32 @@ class Pixels(Protocol):
     @property
     def path(self) -> str:
         """Name for messages."""
-        ...
 
     @property
     def bounds(self) -> Window:
         """Window of its pixels on its grid."""
-        ...
 
     @property
     def region(self) -> Window:
         """The window within `bounds` that is sampled."""
-        ...
 
     @property
     def bands(self) -> tuple[Band, ...]:
         """Band numbers, names or expressions."""
-        ...
 
     @property
     def dtype(self) -> str:
         """Dtype of the pixels."""
-        ...
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """Values that seed the choice: size, transform, bands, dtype; never a path."""
-        ...
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Pixels and validity of a window."""
-        ...
 
     def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """Mask of a window, True where features may be taken; None for everywhere."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from engine.grid import Window, split
 
-DEFAULT_CHUNK_PX = 2048
-
 Chunks = tuple[tuple[int, ...], tuple[int, ...]]
 
 

@@ -18,7 +18,7 @@ class Outputs:
     sink: Sink
 
     @classmethod
-    def named(cls, out: Path, name: str, form: str, zarr_version: int = 3) -> Outputs:
+    def named(cls, out: Path, name: str, format_: str, zarr_version: int = 3) -> Outputs:
         """The outputs of a name that may come from a file, in a format of `RunConfig.format`.
 
         Raises
@@ -30,7 +30,7 @@ class Outputs:
         """
         if Path(name).name != name:
             raise ValueError(f"{name!r} is not the name of an output")
-        return cls(out, name, sink_of(name + SUFFIXES[form], zarr_version))
+        return cls(out, name, sink_of(name + SUFFIXES[format_], zarr_version))
 
     @property
     def labels(self) -> Path:

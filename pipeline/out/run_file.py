@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, StrictInt
 
 from pipeline.durable.bounded_json import read_object
+from pipeline.durable.files import write_json
 from pipeline.out.record import Text
 
 FORMAT = "tilewright-run-1"
@@ -45,13 +47,9 @@ class RasterState(BaseModel):
     chunks: StrictInt | None = None
     pixels: StrictInt | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return self.model_dump(exclude_none=True)
-
 
 class RunFile(BaseModel):
-    """What is read back of run.json.
+    """What run.json holds, and `write` adds a summary to.
 
     Parameters
     ----------
@@ -84,3 +82,25 @@ class RunFile(BaseModel):
             If it is none.
         """
         return cls.model_validate(read_object(path))
+
+    def write(self, path: Path, summary: Mapping[str, Any], partial: Path) -> None:
+        """Write a run.json durably.
+
+        Parameters
+        ----------
+        path
+            Its name.
+        summary
+            What it says beside, for people and `status`; `read` ignores it.
+        partial
+            Where it stands until it is whole: a process that is killed leaves nothing beside the outputs.
+
+        Raises
+        ------
+        StorageError
+            If the disk is full or not writable.
+        """
+        area = {"area": self.area} if self.area else {}
+        rasters = [raster.model_dump(exclude_none=True) for raster in self.rasters]
+        value = {"format": self.format, "config": self.config, **area, "rasters": rasters, **summary}
+        write_json(path, value, partial)

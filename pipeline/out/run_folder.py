@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 from pipeline import out_names
 from pipeline.config import RunConfig
-from pipeline.durable.files import patiently, remove, write_json
+from pipeline.durable.files import remove, with_retries
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
-from pipeline.out.former import Request, take_up
 from pipeline.out.outputs import Outputs
-from pipeline.out.run_file import FORMAT, RasterState
+from pipeline.out.previous_run import Request, take_up
+from pipeline.out.run_file import FORMAT, RasterState, RunFile
 from pipeline.source.arguments import Source
 
 _SAVE_EVERY_S = 15.0
@@ -53,13 +53,13 @@ class RunFolder:
             self.lock = FolderLock(self.partial)
         try:
             with self._writable():
-                self.former = take_up(self._request)
-                if not (self.former.taken_up and config.resume):
+                self.previous_run = take_up(self._request)
+                if not (self.previous_run.taken_up and config.resume):
                     self._clear_partial()
         except BaseException:
             self.release()
             raise
-        self.states = dict(self.former.states)
+        self.states = dict(self.previous_run.states)
 
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:
@@ -90,7 +90,7 @@ class RunFolder:
 
     def keep_choices(self) -> None:
         """Have run.json go on to say how all was done, for this run does nothing."""
-        if (choice := self.former.on_bad_chunk) in get_args(
+        if (choice := self.previous_run.on_bad_chunk) in get_args(
             RunConfig.model_fields["on_bad_chunk"].annotation
         ):
             self._config = self._config.model_copy(update={"on_bad_chunk": choice})
@@ -107,11 +107,8 @@ class RunFolder:
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         if not (self._config.mosaic or self._config.stack):
             config["sources"] = [s.path for s in sources]
-        area = {"area": self._request.area} if self._request.area else {}
-        rasters = [state.as_json() for state in states]
-        value = {"format": FORMAT, "config": config, **area, "rasters": rasters, **summary}
-        # by way of the work in progress: a process that is killed leaves nothing beside the outputs
-        patiently(write_json, self.path / out_names.RUN, value, self.partial)
+        run = RunFile(format=FORMAT, config=config, area=self._request.area, rasters=tuple(states))
+        with_retries(run.write, self.path / out_names.RUN, summary, self.partial)
         self._saved = time.monotonic()
 
     def close(self) -> None:
@@ -119,14 +116,14 @@ class RunFolder:
         failed = {name for name, state in self.states.items() if state.state == "failed"}
         # while the lock is held: a run that comes then may begin at once
         with contextlib.suppress(OSError):  # it is in nobody's way, and the next run deletes it
-            patiently(self._clear_partial, failed)
+            with_retries(self._clear_partial, failed)
         self.release()
 
     def release(self) -> None:
         """Let other runs work here; work in progress stays."""
         self.lock.release()
         with contextlib.suppress(OSError):  # it is empty where nothing was begun
-            patiently(self.partial.rmdir)
+            with_retries(self.partial.rmdir)
 
     def _clear_partial(self, kept: Collection[str] = ()) -> None:
         """Delete the work in progress but that of some rasters."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,20 +49,19 @@ class Footprint:
 
 def held() -> int:
     """Bytes that this process and those below it hold, shared pages once where the system tells."""
-    process, used = psutil.Process(), 0
-    for one in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):
-            memory = one.memory_full_info()
-            used += getattr(memory, "pss", memory.rss)
-    return int(used)
+    return _sum(lambda process: getattr(memory := process.memory_full_info(), "pss", memory.rss))
 
 
 def memory_in_use() -> int:
     """Bytes that this process and those below it hold in memory."""
+    return _sum(lambda process: process.memory_info().rss)
+
+
+def _sum(bytes_of: Callable[[psutil.Process], int]) -> int:
     process, used = psutil.Process(), 0
     for one in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.Error):
-            used += one.memory_info().rss
+            used += bytes_of(one)
     return used
 
 

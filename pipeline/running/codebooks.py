@@ -10,13 +10,13 @@ from engine.errors import NetworkError
 from engine.kernel import Kernel
 from pipeline import out_names
 from pipeline.config import RunConfig
-from pipeline.durable.files import patiently, write_bytes
+from pipeline.durable.files import with_retries, write_bytes
 from pipeline.errors import RasterError, one_line
 from pipeline.events.kinds import CodebookChosen, FitAdvanced, Warned
 from pipeline.events.observer import Observer
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
-from pipeline.graph.loading import graph_beside
+from pipeline.graph.preloading import graph_beside
 from pipeline.kernels import load_codebook, on_cpu
 from pipeline.out.run_folder import RunFolder
 from pipeline.running.inputs import Input, sampled
@@ -45,7 +45,7 @@ def codebook_to_use(folder: RunFolder, named: Codebook | None) -> Codebook | Non
     if named is not None:
         _write(folder, folder.codebook, named)
         return named
-    if folder.former.taken_up and folder.codebook.exists():
+    if folder.previous_run.taken_up and folder.codebook.exists():
         return load_codebook(folder.codebook)
     return None
 
@@ -97,7 +97,7 @@ class Codebooks:
     def of_raster(self, one: Input, kernel: Kernel) -> Codebook | None:
         """A raster's own codebook, or None if it fails in the fit."""
         path = self._folder.outputs(one.source).codebook
-        if self._folder.former.taken_up and path.exists():
+        if self._folder.previous_run.taken_up and path.exists():
             saved = load_codebook(path)
             self.announce(saved, one.source.name)
             return saved
@@ -149,4 +149,4 @@ class Codebooks:
 
 
 def _write(folder: RunFolder, path: Path, codebook: Codebook) -> None:
-    patiently(write_bytes, path, codebook.to_bytes(), folder.partial)
+    with_retries(write_bytes, path, codebook.to_bytes(), folder.partial)

@@ -13,8 +13,9 @@ from engine.grid import tiles
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
-from pipeline.running.opening import Bands, SourceRaster, open_source, open_tile
+from pipeline.running.opening_tasks import Bands, SourceRaster, open_source, open_tile
 from pipeline.source import unchanged
+from pipeline.source.aoi import interest
 from pipeline.source.arguments import Source, numbered, resolve
 from pipeline.source.bands.computed import choose
 from pipeline.source.gdal.remote import refuse
@@ -23,7 +24,6 @@ from pipeline.source.limits import refuse_region
 from pipeline.source.opening import open_numbered
 from pipeline.source.raster import SingleRaster
 from pipeline.source.unchanged import Mark
-from pipeline.source.vector import interest
 from pipeline.source.view import View, crop
 from pipeline.workers.pool import Pool
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 
 from pipeline.config import RunConfig
-from pipeline.durable.files import patiently, remove
+from pipeline.durable.files import remove, with_retries
 from pipeline.errors import (
     AlteredError,
     DamageError,
@@ -20,9 +21,44 @@ from pipeline.events.kinds import RasterDone, RasterFailed, RasterSkipped
 from pipeline.events.observer import Observer
 from pipeline.out.run_folder import RunFolder
 from pipeline.running.inputs import Input
-from pipeline.running.report import Report
 from pipeline.running.schedule import Outcome
 from pipeline.source.arguments import Source
+
+
+@dataclass
+class Report:
+    """How a run ended.
+
+    Parameters
+    ----------
+    done, failed, skipped
+        Names of the rasters; failed ones with their error.
+    pixels
+        Pixels labelled.
+    seconds
+        Whole time.
+    """
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    pixels: int = 0
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is done, 1 if some rasters failed."""
+        return 1 if self.failed else 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rasters ended in each way."""
+        return {"done": len(self.done), "failed": len(self.failed), "skipped": len(self.skipped)}
+
+    @property
+    def mpx_per_s(self) -> float:
+        """Million pixels labelled a second, of the whole time."""
+        return round(self.pixels / 1e6 / max(1e-6, self.seconds), 2)
 
 
 class Outcomes:
@@ -97,7 +133,7 @@ class Outcomes:
             self.altered = self.altered or isinstance(outcome.error, AlteredError)
             self.fail(raster.source, outcome.error)
             if not self._folder.outputs(raster.source).json.exists():  # what was done before keeps it
-                patiently(remove, self._folder.outputs(raster.source).codebook)
+                with_retries(remove, self._folder.outputs(raster.source).codebook)
 
     def fail(self, source: Source, error: BaseException) -> None:
         """A raster failed, or is skipped if it is damaged and `--on-bad-chunk skip-raster` is given.

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.grid import Window
 from pipeline.check.seams import Seams
-from pipeline.durable.files import patiently
+from pipeline.durable.files import with_retries
 from pipeline.errors import DamageError, WorkerLostError
 from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import startup
@@ -53,7 +53,7 @@ class RasterRun:
         self.under_way = 0
         self.error: BaseException | None = None
         self.record: RasterRecord | None = None
-        self.workspace = patiently(Workspace, job)
+        self.workspace = with_retries(Workspace, job)
         self._job = job
         self._make_record = record
         self._again: list[Task] = []
@@ -90,8 +90,8 @@ class RasterRun:
         startup.load_compiled()  # for the checks, while that is under way
         for stage in self._job.stages[1:]:
             for unit in stage.units():
-                written = self.workspace.ledger.done(stage.index, unit)
-                arguments = (self._job, stage.index, unit, written)
+                digest = self.workspace.ledger.done(stage.index, unit)
+                arguments = (self._job, stage.index, unit, digest)
                 yield Task(TaskKind.VERIFY, assembling.is_intact, arguments, self._keep_known)
 
     def _label(self, windows: Iterable[Window]) -> Phase:
@@ -185,18 +185,18 @@ class RasterRun:
         return done
 
     def _keep_units(self, done: UnitsDone) -> None:
-        self.workspace.add(done.stage, done.written)
+        self.workspace.add(done.stage, done.digests)
 
     def _keep_known(self, as_recorded: bool) -> None:  # noqa: FBT001  (a task's result)
         self._as_known = self._as_known and as_recorded
 
     def _keep_assembled(self, assembled: assembling.Assembled) -> None:
         self._assembled = assembled
-        patiently(self.workspace.assembly.begin, assembled)
+        with_retries(self.workspace.assembly.begin, assembled)
 
     def _keep_sound(self, number: int, seams: Seams) -> None:
         self._seams += seams
-        patiently(self.workspace.assembly.add, number, seams)
+        with_retries(self.workspace.assembly.add, number, seams)
 
     def _keep_record(self, record: RasterRecord) -> None:
         self.record = record

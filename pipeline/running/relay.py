@@ -6,10 +6,11 @@ from pipeline.config import RunConfig
 from pipeline.events.kinds import RasterStarted, Warned, WindowDone
 from pipeline.events.observer import Observer
 from pipeline.out.record import Provenance
-from pipeline.running.record import provenance
+from pipeline.running.pace import Pace
+from pipeline.running.provenance import provenance
 from pipeline.running.schedule import BatchObserver, Outcome
 from pipeline.running.spending import Spending
-from pipeline.running.tally import Pace, Tally
+from pipeline.running.tally import Tally
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone
 

@@ -11,22 +11,21 @@ from engine.grid import chunk_side
 from engine.kernel import Kernel
 from pipeline.config import RunConfig
 from pipeline.cost import disk
-from pipeline.cost.budget import Setting
-from pipeline.durable.files import patiently, remove
+from pipeline.cost.time_shares import Setting
+from pipeline.durable.files import remove, with_retries
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.journal import Journal
 from pipeline.events.kinds import FilesOpened, RunEnded, RunStarted
 from pipeline.events.observer import Observer
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
-from pipeline.kernels import as_fitted, kernel_for, load_codebook, mismatch, on_cpu
+from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook, mismatch, on_cpu
 from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks, codebook_to_use
 from pipeline.running.inputs import Input, Opened, open_inputs
-from pipeline.running.outcomes import Outcomes
+from pipeline.running.outcomes import Outcomes, Report
 from pipeline.running.relay import Relay
-from pipeline.running.report import Report
 from pipeline.running.spending import Spending
 from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
@@ -70,7 +69,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
         workers.parse(config.workers), dashboard=config.dashboard, initializer=configure
     ) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
-        kernel = kernel_for(config, named)
+        kernel = kernel_for_run(config, named)
         bands = named.bands if named else None
         opened = open_inputs(config, pool, kernel.cell_px, bands, _Opening(observer))
         # the folder comes last: with --overwrite it deletes, which has to be right by then
@@ -81,7 +80,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
                 journal.event(RunStarted(len(opened.sources), pool.count, pool.dashboard))
                 saved = codebook_to_use(folder, named)
                 if saved is not named:  # a network takes a while to load and to try
-                    kernel = kernel_for(config, saved)
+                    kernel = kernel_for_run(config, saved)
                 begun = _Run(
                     config, opened, saved, kernel, folder, pool, journal, spending, retry_bad=retry_bad
                 )
@@ -152,7 +151,7 @@ class _Run:
             self._drive(todo, self._jobs(todo, rasters))
             if self._outcomes.altered and not any(s.state == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
-                patiently(remove, self._folder.codebook)
+                with_retries(remove, self._folder.codebook)
         finally:
             report.seconds = self._spending.seconds
             self._folder.save(self._summary())
@@ -161,7 +160,7 @@ class _Run:
                 **report.counts,
                 seconds=report.seconds,
                 mpx_per_s=report.mpx_per_s,
-                budget=self._budget(),
+                budget=self._time_shares(),
             )
         )
         return report
@@ -170,7 +169,7 @@ class _Run:
         """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
         for source, error in self._opened.failures:
             self._outcomes.unopened(
-                source, error, self._folder.former.done_with(source, None, self._wanted_hash)
+                source, error, self._folder.previous_run.done_with(source, None, self._wanted_hash)
             )
         rasters = []
         for raster in self._opened.inputs:
@@ -190,9 +189,9 @@ class _Run:
         """Whether a raster was done by an earlier run, and is skipped for that."""
         # what is to be made good may have been fetched again
         fingerprint = None if self._retry_bad else raster.fingerprint
-        used = self._folder.former.done_with(raster.source, fingerprint, self._wanted_hash)
+        used = self._folder.previous_run.done_with(raster.source, fingerprint, self._wanted_hash)
         if used is None and not self._retry_bad:
-            self._folder.former.refuse_changed(raster.source, raster.fingerprint)
+            self._folder.previous_run.refuse_changed(raster.source, raster.fingerprint)
         if used is None or (self._retry_bad and self._folder.outputs(raster.source).bad.exists()):
             return False
         self._outcomes.skip_done(raster, used)
@@ -221,7 +220,7 @@ class _Run:
                 yield self._job(raster, own)
 
     def _job(self, raster: Input, codebook: Codebook) -> Job:
-        kernel = as_fitted(self._kernel, codebook)
+        kernel = in_fitted_form(self._kernel, codebook)
         return job_of(
             self._config,
             raster.source.name,
@@ -261,13 +260,13 @@ class _Run:
             "counts": report.counts,
             "seconds": round(report.seconds, 3),
             "mpx_per_s": report.mpx_per_s,
-            "budget": self._budget(),
+            "budget": self._time_shares(),
             "versions": versions(),
         }
 
-    def _budget(self) -> dict[str, Any]:
+    def _time_shares(self) -> dict[str, Any]:
         config, report = self._config, self._outcomes.report
-        return self._spending.budget(
+        return self._spending.time_shares(
             report.seconds,
             Setting(
                 workers=self._pool.count,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.cost.budget import Setting, Spent, budget
+from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.running.schedule import Outcome
 
 
@@ -48,9 +48,9 @@ class Spending:
         self.windows += outcome.tally.windows
         self._spent.add(outcome.tally.effort, outcome.record.assemble_s if outcome.record else 0.0)
 
-    def budget(self, seconds: float, setting: Setting) -> dict[str, Any]:
-        """The budget of a run that took some `seconds` since its rasters were open."""
+    def time_shares(self, seconds: float, setting: Setting) -> dict[str, Any]:
+        """Shares of the time of a run that took some `seconds` since its rasters were open."""
         if not self._spent.setup_s:  # no raster was begun
             self._spent.setup_s = seconds - self._spent.fit_s
         self._spent.wall_s = self._spent.open_s + seconds
-        return budget(self._spent, setting)
+        return time_shares(self._spent, setting)

@@ -12,7 +12,7 @@ from engine.grid import Window, tiles
 from pipeline import out_names
 from pipeline.durable import files as durable
 from pipeline.durable.bounded_json import read_object
-from pipeline.durable.checksums import Written, checksum, is_sound
+from pipeline.durable.checksums import FileDigest, checksum, is_sound
 from pipeline.durable.ledger import Ledger, Unit
 from pipeline.out.outputs import Outputs
 from pipeline.out.record import RasterRecord
@@ -79,13 +79,13 @@ class Workspace:
         here = self._job.folder / name
         return here if here.exists() else self._job.out / name
 
-    def recorded(self, window: Window) -> dict[Unit, Written]:
+    def recorded(self, window: Window) -> dict[Unit, FileDigest]:
         """What the ledger has of the chunks of a window."""
         side = self._job.chunk_px
         units = [(c.row // side, c.col // side) for c in tiles(window, side)]
-        return {unit: written for unit in units if (written := self.ledger.done(0, unit)) is not None}
+        return {unit: digest for unit in units if (digest := self.ledger.done(0, unit)) is not None}
 
-    def add(self, stage: int, written: Mapping[Unit, Written]) -> None:
+    def add(self, stage: int, digests: Mapping[Unit, FileDigest]) -> None:
         """Record units that were made now; labels that were assembled without them count no more.
 
         Raises
@@ -93,10 +93,10 @@ class Workspace:
         StorageError
             If that cannot be written.
         """
-        if written:
-            durable.patiently(self.assembly.forget)
-        for unit, what in written.items():
-            durable.patiently(self.ledger.add, stage, unit, what)
+        if digests:
+            durable.with_retries(self.assembly.forget)
+        for unit, digest in digests.items():
+            durable.with_retries(self.ledger.add, stage, unit, digest)
 
     def close(self) -> None:
         """End work here; what is done stays for another run."""
@@ -107,4 +107,4 @@ class Workspace:
         self.close()
         # what cannot be deleted goes with all work in progress when the run ends, and hurts nobody till then
         with contextlib.suppress(OSError):
-            durable.patiently(durable.remove, self._job.folder)
+            durable.with_retries(durable.remove, self._job.folder)

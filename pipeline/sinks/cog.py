@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.kernel import NODATA, Labels
-from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.durable.files import copy_at, whole_file, write_bytes
 from pipeline.sinks import tiff
 from pipeline.sinks.label_info import LabelInfo
@@ -68,7 +68,7 @@ class Cog:
         unit: tuple[int, int],
         labels: Labels,
         beside: Sequence[Beside] = (),
-    ) -> Written:
+    ) -> FileDigest:
         """Make a unit durable: write its encoded tiles to its part."""
         return write_unit(folder, stage, unit, labels, beside)
 
@@ -86,7 +86,7 @@ class Cog:
 
 def write_unit(
     folder: Path, stage: Stage, unit: tuple[int, int], labels: Labels, beside: Sequence[Beside] = ()
-) -> Written:
+) -> FileDigest:
     """Encode a unit's tiles of all the stage's levels and make them durable.
 
     Parameters

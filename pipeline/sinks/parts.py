@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.kernel import NODATA, Labels
-from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.durable.files import write_bytes
 from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid, count_labels
 
@@ -87,7 +87,7 @@ def write_part(
     pyramid: UnitPyramid,
     tiles: Sequence[Sequence[Sequence[bytes]]],
     files: Sequence[Beside] = (),
-) -> Written:
+) -> FileDigest:
     """Write the part of a unit durably; returns its size and digest.
 
     Parameters
@@ -123,23 +123,23 @@ def write_part(
         body.append(data)
     histogram = count_labels(pyramid.levels[0]).tolist()
     checksums = [google_crc32c.value(np.ascontiguousarray(level).tobytes()) for level in pyramid.levels]
-    kept = [(name, w.size, w.digest.hex()) for name, w in ((n, Written.of(d)) for n, d in files)]
+    kept = [(name, d.size, d.digest.hex()) for name, d in ((n, FileDigest.of(b)) for n, b in files)]
     index = PartIndex(stored, histogram, remnant, checksums, kept)
     text = json.dumps(asdict(index), separators=(",", ":")).encode()
     path = part_path(folder, stage, unit)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = b"".join((*body, text, _TAIL.pack(len(text), _MAGIC)))
     write_bytes(path, data)
-    return Written.of(data)
+    return FileDigest.of(data)
 
 
-def intact(folder: Path, stage: Stage, unit: tuple[int, int], written: Written) -> bool:
+def intact(folder: Path, stage: Stage, unit: tuple[int, int], digest: FileDigest) -> bool:
     """Whether a unit's part and its files outside the part are still what was written."""
     path = part_path(folder, stage, unit)
-    if not written.still(path):
+    if not digest.matches(path):
         return False
     files = read_index(path).files
-    return all(Written(size, bytes.fromhex(digest)).still(folder / name) for name, size, digest in files)
+    return all(FileDigest(size, bytes.fromhex(hex_)).matches(folder / name) for name, size, hex_ in files)
 
 
 def histogram(folder: Path, stage: Stage) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.sinks.cog import Cog
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage
@@ -41,7 +41,7 @@ class Sink(Protocol):
         unit: tuple[int, int],
         labels: npt.NDArray[np.uint8],
         beside: Sequence[Beside] = (),
-    ) -> Written:
+    ) -> FileDigest:
         """Make a unit durable: its labels at all the stage's levels, and its part.
 
         Parameters
@@ -57,7 +57,7 @@ class Sink(Protocol):
 
         Returns
         -------
-        Written
+        FileDigest
             Size and digest of the part; `parts.intact` checks the unit against them.
         """
 

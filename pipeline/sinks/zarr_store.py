@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from engine.grid import Window
 from engine.kernel import NODATA, Labels
-from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.durable.files import sync_tree, whole_file, write_bytes, write_synced
 from pipeline.sinks import geozarr
 from pipeline.sinks.label_info import LabelInfo
@@ -63,7 +63,7 @@ class ZarrStore:
         unit: tuple[int, int],
         labels: Labels,
         beside: Sequence[Beside] = (),
-    ) -> Written:
+    ) -> FileDigest:
         """Make a unit durable: its Zarr shards or chunks at all the stage's levels, then its part."""
         pyramid = unit_pyramid(stage, unit, labels)
         levels = enumerate(pyramid.levels)

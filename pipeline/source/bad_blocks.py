@@ -37,32 +37,26 @@ class WindowReader(Protocol):
     @property
     def path(self) -> str:
         """The file."""
-        ...
 
     @property
     def bounds(self) -> Window:
         """All pixels."""
-        ...
 
     @property
     def count(self) -> int:
         """Number of planes."""
-        ...
 
     @property
     def dtype(self) -> str:
         """Dtype of the planes."""
-        ...
 
     @property
     def exact(self) -> bool:
         """Whether a read of a window fails just if one of the blocks that it touches cannot be decoded."""
-        ...
 
     @property
     def stream(self) -> bool:
         """True for a file of one stream: what follows the first fault cannot be decoded either."""
-        ...
 
     def read(self, window: Window, retry_s: Sequence[float]) -> Stack:
         """Planes of a window, tried again after each pause if that fails.
@@ -72,7 +66,6 @@ class WindowReader(Protocol):
         DamageError
             If the file is at fault; another `RasterError` where it is not.
         """
-        ...
 
     def block_shape(self, retry_s: Sequence[float]) -> Shape:
         """(height, width) of the file's blocks as it says now.
@@ -82,7 +75,6 @@ class WindowReader(Protocol):
         RasterError
             If it cannot be opened.
         """
-        ...
 
 
 def read(reader: WindowReader, window: Window, context: ReadContext) -> Stack:

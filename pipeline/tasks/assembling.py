@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA
-from pipeline.check.labels import check_window
+from pipeline.check.read_back import check_window
 from pipeline.check.seams import Borders, Seams
 from pipeline.durable import checksums
-from pipeline.durable.checksums import Written
+from pipeline.durable.checksums import FileDigest
 from pipeline.durable.files import MOVES_OPEN_FILES
 from pipeline.durable.ledger import Unit
 from pipeline.errors import NoValidPixelError
@@ -22,7 +22,7 @@ from pipeline.sinks.pyramid import Stage
 from pipeline.source.gdal import handles
 from pipeline.tasks import units
 from pipeline.tasks.job import Job
-from pipeline.tasks.units import UnitsDone, intact, patient
+from pipeline.tasks.units import UnitsDone, intact, retried
 
 _CHECK_PX = 2048
 
@@ -46,8 +46,8 @@ class Assembled:
     seconds: float = field(default=0.0, compare=False)
 
 
-@patient
-def merge_unit(job: Job, index: int, unit: Unit, recorded: Written | None) -> UnitsDone:
+@retried
+def merge_unit(job: Job, index: int, unit: Unit, recorded: FileDigest | None) -> UnitsDone:
     """Make a unit of a later stage durable, from the remnants of the stage below, unless it is so already."""
     if intact(job, index, unit, recorded):
         return UnitsDone(index, {})
@@ -56,7 +56,7 @@ def merge_unit(job: Job, index: int, unit: Unit, recorded: Written | None) -> Un
     return UnitsDone(index, {unit: units.write_unit(job, index, unit, labels)})
 
 
-@patient
+@retried
 def assemble(job: Job) -> Assembled:
     """Assemble the labels in the workspace.
 
@@ -73,7 +73,7 @@ def assemble(job: Job) -> Assembled:
     return Assembled([int(n) for n in histogram], sums, time.perf_counter() - start)
 
 
-@patient
+@retried
 def is_there(job: Job, known: Assembled) -> bool:
     """Whether the sink's files in the workspace are what is known of them."""
     places = {name: job.folder / name for name in job.sink.files}
@@ -82,8 +82,8 @@ def is_there(job: Job, known: Assembled) -> bool:
     return all(checksums.checksum(path) == known.checksums[name] for name, path in places.items())
 
 
-@patient
-def is_intact(job: Job, index: int, unit: Unit, recorded: Written | None) -> bool:
+@retried
+def is_intact(job: Job, index: int, unit: Unit, recorded: FileDigest | None) -> bool:
     """Whether a unit of a stage is still what was recorded of it."""
     return intact(job, index, unit, recorded)
 
@@ -109,7 +109,7 @@ def _check_side(stage: Stage) -> int:
     return max(1, _CHECK_PX // stage.unit_px) * stage.unit_px
 
 
-@patient
+@retried
 def check(job: Job, index: int, window: Window) -> Seams:
     """Compare a window of the assembled labels, at a stage's levels, with what was written of its units.
 

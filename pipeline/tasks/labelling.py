@@ -14,17 +14,17 @@ from engine.kernel import NODATA, Labels
 from pipeline import out_names
 from pipeline.cost import timing
 from pipeline.cost.timing import Effort
-from pipeline.durable.checksums import Beside, Written
+from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.durable.files import (
     write_bytes,
 )
 from pipeline.durable.ledger import Unit
-from pipeline.graph.loading import load_graph
+from pipeline.graph.preloading import load_graph
 from pipeline.source import bad_blocks
 from pipeline.source.reading import BadBlock
 from pipeline.tasks import redo, units
 from pipeline.tasks.job import Job
-from pipeline.tasks.units import UnitsDone, intact, patient
+from pipeline.tasks.units import UnitsDone, intact, retried
 from pipeline.workers.threads import cell_threads
 
 _BLOCK_BYTES = 64 << 20
@@ -33,12 +33,12 @@ _BLOCK_BYTES = 64 << 20
 _BLOCKS_A_THREAD = 16
 
 
-@patient
-def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> UnitsDone:
+@retried
+def label_window(job: Job, window: Window, recorded: Mapping[Unit, FileDigest]) -> UnitsDone:
     """Label a window and make each of its chunks durable, but for those that are so already."""
     chunks = list(tiles(window, job.chunk_px))
     todo = [c for c in chunks if not intact(job, 0, job.unit(c), recorded.get(job.unit(c)))]
-    written: dict[Unit, Written] = {}
+    digests: dict[Unit, FileDigest] = {}
     encode_s, bad_chunks = 0.0, 0
     with timing.task() as watch:
         # a window's chunks were done together or not at all, except where a file was altered since
@@ -49,11 +49,11 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
                 notes = _note_bad(job, chunk, bad)
                 bad_chunks += bool(notes)
                 mine = np.ascontiguousarray(labels[chunk.slices(part)])
-                written[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), mine, notes)
+                digests[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), mine, notes)
             encode_s += time.perf_counter() - labelled
     return UnitsDone(
         0,
-        written,
+        digests,
         chunks=len(chunks),
         window=window,
         bad_chunks=bad_chunks,
@@ -66,15 +66,15 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, Written]) -> 
     )
 
 
-@patient
+@retried
 def blank_window(job: Job, window: Window, reason: str) -> UnitsDone:
     """Make the chunks of a window durable as nodata: they could not be labelled."""
-    written: dict[Unit, Written] = {}
+    digests: dict[Unit, FileDigest] = {}
     for chunk in tiles(window, job.chunk_px):
         notes = _note_bad(job, chunk, [BadBlock(in_raster(job, chunk), job.view.path, reason, "chunk")])
         nothing = np.full((chunk.height, chunk.width), NODATA, np.uint8)
-        written[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), nothing, notes)
-    return UnitsDone(0, written, len(written), window, len(written))
+        digests[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), nothing, notes)
+    return UnitsDone(0, digests, len(digests), window, len(digests))
 
 
 def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
@@ -110,10 +110,10 @@ def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     from dask.local import get_sync
     from dask.threaded import get as get_threaded
 
-    from pipeline.graph import labels as graph
+    from pipeline.graph import label_graph as graph
 
     shared = job.kernel.costly and job.threads > 1
-    side = _block_px(job, shared=shared)
+    side = _dask_block_px(job, shared=shared)
     bad: list[BadBlock] = []
     raster = job.view.raster
     by_rows = raster.block_shape[1] > side and side * window.width * raster.pixel_bytes <= _BLOCK_BYTES
@@ -136,12 +136,12 @@ def smaller(job: Job, *what: Any) -> list[tuple[Any, ...]]:
     return [(job, *what)]
 
 
-def _block_px(job: Job, *, shared: bool) -> int:
+def _dask_block_px(job: Job, *, shared: bool) -> int:
     """Side of the pieces that a window is labelled in: smaller for many bands or wide dtypes.
 
     Those that threads share are so many that all threads end at about the same time.
     """
-    side, cell = (job.kernel.block_px if shared else job.chunk_px), job.kernel.cell_px
+    side, cell = (job.kernel.window_px if shared else job.chunk_px), job.kernel.cell_px
     fewest = _BLOCKS_A_THREAD * job.threads if shared else 0
     while side % (2 * cell) == 0 and (
         side * side * job.view.raster.pixel_bytes > _BLOCK_BYTES

@@ -26,7 +26,7 @@ from pipeline.source import bad_blocks, unchanged
 from pipeline.source.reading import BadBlock
 from pipeline.tasks.assembling import Assembled
 from pipeline.tasks.job import Job
-from pipeline.tasks.units import patient
+from pipeline.tasks.units import retried
 
 
 def _bad_blocks(job: Job) -> Iterator[BadBlock]:
@@ -34,7 +34,7 @@ def _bad_blocks(job: Job) -> Iterator[BadBlock]:
         yield from bad_blocks.from_json(read_list(path))
 
 
-@patient
+@retried
 def finish(job: Job, made: Provenance, assembled: Assembled, seams: Seams) -> RasterRecord:
     """Write what goes with the assembled labels, all in the workspace; returns the raster's record.
 
@@ -77,7 +77,7 @@ def finish(job: Job, made: Provenance, assembled: Assembled, seams: Seams) -> Ra
     return record
 
 
-@patient
+@retried
 def publish(job: Job) -> RasterRecord:
     """Move a raster's finished files into OUT, the record last; may be done again after it was cut short."""
     path = job.folder / out_names.RECORD

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from engine.grid import Window
 from engine.kernel import Labels
 from pipeline.cost.timing import Effort
-from pipeline.durable.checksums import Beside, Written
-from pipeline.durable.files import patiently, storage_error
+from pipeline.durable.checksums import Beside, FileDigest
+from pipeline.durable.files import storage_error, with_retries
 from pipeline.durable.ledger import Unit
 from pipeline.sinks import parts
 from pipeline.tasks.job import Job
@@ -27,8 +27,8 @@ class UnitsDone:
     ----------
     stage
         Their stage.
-    written
-        Those that were made now, for the ledger.
+    digests
+        Of those that were made now, for the ledger.
     chunks
         Of the first stage: how many are done.
     window
@@ -40,7 +40,7 @@ class UnitsDone:
     """
 
     stage: int
-    written: dict[Unit, Written]
+    digests: dict[Unit, FileDigest]
     chunks: int = 0
     window: Window | None = None
     bad_chunks: int = 0
@@ -52,27 +52,27 @@ class UnitsDone:
         return 0 if self.window is None else self.window.pixels
 
 
-def patient(task: Callable[..., T]) -> Callable[..., T]:
+def retried(task: Callable[..., T]) -> Callable[..., T]:
     """A task that is done again if storage stumbles: its work is the same the second time.
 
     What still fails then is the workspace, for errors of an input come as its own.
     """
 
     @functools.wraps(task)
-    def patient(job: Job, *arguments: Any) -> T:
+    def retried(job: Job, *arguments: Any) -> T:
         try:
-            return patiently(task, job, *arguments)
+            return with_retries(task, job, *arguments)
         except OSError as error:
             raise storage_error(job.folder, error) from error
 
-    return patient
+    return retried
 
 
-def write_unit(job: Job, index: int, unit: Unit, labels: Labels, beside: Sequence[Beside] = ()) -> Written:
+def write_unit(job: Job, index: int, unit: Unit, labels: Labels, beside: Sequence[Beside] = ()) -> FileDigest:
     """Make a unit of a stage durable, with what is kept beside its labels."""
     return job.sink.write_unit(job.folder, job.stages[index], unit, labels, beside)
 
 
-def intact(job: Job, stage: int, unit: Unit, written: Written | None) -> bool:
+def intact(job: Job, stage: int, unit: Unit, digest: FileDigest | None) -> bool:
     """Return True if a unit is on disk as the ledger recorded it."""
-    return written is not None and parts.intact(job.folder, job.stages[stage], unit, written)
+    return digest is not None and parts.intact(job.folder, job.stages[stage], unit, digest)

@@ -1,1 +1,1 @@
-"""Who does the tasks: threads or a local Dask cluster."""
+"""Where tasks run: on threads or on a local Dask cluster."""

@@ -9,7 +9,7 @@ import rasterio
 from benchmarks import clock, data
 from benchmarks.parts import mapping, sinks
 from benchmarks.races import bare, by_hand, floors, old_system
-from engine.kmeans import BlockKMeans
+from engine.block_kmeans import BlockKMeans
 from engine.networks.network import STRAIGHT
 from pipeline import cli
 from pipeline.sinks import cog

@@ -1,6 +1,7 @@
 """Races and parts come to an end with honest numbers, on the raster that they say."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -218,6 +219,20 @@ def test_a_sitting_that_is_ended_leaves_nothing_behind(tmp_path):
     assert not psutil.pid_exists(begun[0].pid)
     assert not list(tmp_path.glob("race-*"))
     assert "a sitting of 0 events" in said
+
+
+def test_a_signal_while_a_command_is_started_leaves_nothing_behind(monkeypatch):
+    started = []
+
+    def start(*arguments, popen=subprocess.Popen, **options):
+        started.append(popen(*arguments, **options))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(KeyboardInterrupt):
+        cost(["sleep", "60"])
+    assert started[0].returncode == -signal.SIGKILL
 
 
 def benchmarks(*arguments):

@@ -108,6 +108,20 @@ def test_code_of_another_source_is_not_taken_and_is_replaced(tmp_path):
     assert len(names(tmp_path)) == 1
 
 
+def test_a_change_of_what_a_loop_calls_in_another_file_is_noticed(tmp_path, monkeypatch):
+    head = "from engine.jit import compiled\n"
+    loop = "@compiled\ndef total(x):\n    return step(x) + step(x)\n"
+    (tmp_path / "loops.py").write_text(f"{head}from steps import step\n{loop}")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+    look = "import loops; print(loops.total(1), sum(loops.total.stats.cache_hits.values()))"
+    said = []
+    for added in (1, 1, 2):
+        (tmp_path / "steps.py").write_text(f"{head}@compiled\ndef step(x):\n    return x + {added}\n")
+        said.append(subprocess.check_output([sys.executable, "-c", look], text=True).strip())
+    assert said == ["4 0", "4 1", "6 0"]
+
+
 def test_a_full_disk_costs_only_the_file(folder, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -110,8 +110,8 @@ def store(folder, version):
 
 def codebook(_):
     """Bytes of a codebook, and what it says of itself."""
+    from engine.block_kmeans import BlockKMeans
     from engine.codebook import Codebook
-    from engine.kmeans import BlockKMeans
 
     made = Codebook(
         centres=np.arange(9, dtype=np.float32).reshape(3, 3) * 20,

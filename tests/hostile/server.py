@@ -28,7 +28,7 @@ def warm_up(folder):
     import numpy as np
     import torch
 
-    from engine.networks.network import import_torch
+    from engine.networks.loading import import_torch
     from pipeline.cli import main
     from pipeline.source.gdal.setup import configure
     from tests.rasters import noise, write_geotiff
@@ -36,9 +36,9 @@ def warm_up(folder):
     configure()  # as the command line does: before GDAL starts
     for name in (
         "engine.networks.kernel",
-        "pipeline.graph.labels",
+        "pipeline.graph.label_graph",
         "pipeline.running.run",
-        "pipeline.source.vector",
+        "pipeline.source.aoi",
         "zarr",
         "pyogrio.raw",
     ):

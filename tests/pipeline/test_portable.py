@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_opened_is_not_synced(tmp_path, monkeypatch):
 
 
 def test_a_file_that_another_program_has_open_on_windows_is_tried_again(monkeypatch):
-    monkeypatch.setattr(files, "_PATIENCE_S", (0.0, 0.0))
+    monkeypatch.setattr(files, "_PAUSES_S", (0.0, 0.0))
     tries = []
 
     def replace():
@@ -178,7 +178,7 @@ def test_a_file_that_another_program_has_open_on_windows_is_tried_again(monkeypa
             error.winerror = 32
             raise files.storage_error(Path("run.json"), error)
 
-    files.patiently(replace)
+    files.with_retries(replace)
     assert len(tries) == 3
 
 

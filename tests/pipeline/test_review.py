@@ -10,9 +10,9 @@ import pipeline
 from pipeline.cli import main
 from pipeline.config import RunConfig, build
 from pipeline.errors import UsageError
-from pipeline.kernels import kernel_for
+from pipeline.kernels import kernel_for_run
 from pipeline.tasks.job import job_of
-from pipeline.tasks.labelling import _block_px
+from pipeline.tasks.labelling import _dask_block_px
 from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook
 
@@ -79,9 +79,9 @@ def test_windows_of_many_bands_are_labelled_in_smaller_pieces(tmp_path):
 
     config = RunConfig(out=str(tmp_path))
     view = View.whole(open_any(str(source)))
-    job = job_of(config, "many", view, kernel_for(config), codebook(np.zeros((2, 40))), tmp_path)
+    job = job_of(config, "many", view, kernel_for_run(config), codebook(np.zeros((2, 40))), tmp_path)
     assert job.chunk_px == 2048
-    assert _block_px(job, shared=False) == 512
+    assert _dask_block_px(job, shared=False) == 512
 
 
 def test_yaml_takes_one_source_and_a_plain_number_of_workers():

@@ -18,7 +18,7 @@ from pathlib import Path
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from pipeline.source.gdal import remote
+from pipeline.source.gdal import dataset_opening
 
 KINDS = ("open", "read", "write", "sync", "name", "gdal")
 """Opening, reading, writing, fsync, what changes names (mkdir, rename, link, unlink), and GDAL's reads."""
@@ -93,7 +93,7 @@ class Faults:
         self._put(os, "open", self._os_open)
         self._put(io, "open", self._open)
         self._put(rasterio, "open", self._open_dataset(rasterio.open))
-        self._put(remote, "open_dataset", self._open_dataset(remote.open_dataset))
+        self._put(dataset_opening, "open_dataset", self._open_dataset(dataset_opening.open_dataset))
         return self
 
     def __exit__(self, *_):

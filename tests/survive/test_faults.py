@@ -37,7 +37,7 @@ _MANNERS = (
 def no_delay():
     """Patience without the waiting, and no call that is made because time has passed: calls are counted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_PATIENCE_S", (0.001, 0.001, 0.001))
+        patch.setattr(files, "_PAUSES_S", (0.001, 0.001, 0.001))
         patch.setattr(bad_blocks, "RETRY_AFTER_S", (0.001, 0.001))
         patch.setattr(journal, "_EVERY_S", HANG_S)
         yield

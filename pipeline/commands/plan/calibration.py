@@ -21,7 +21,7 @@ from pipeline.commands.plan.forecast import Phase, Rates, Taken, Work
 from pipeline.commands.plan.measured_parts import Grid, Samples
 from pipeline.config import RunConfig
 from pipeline.running import schedule
-from pipeline.running.record import provenance
+from pipeline.running.provenance import provenance
 from pipeline.running.task import Task, TaskKind
 from pipeline.tasks import assembling
 from pipeline.tasks.job import Job

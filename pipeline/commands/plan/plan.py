@@ -12,17 +12,17 @@ from engine.codebook import Codebook
 from engine.kernel import Kernel
 from pipeline.commands.plan.calibration import Calibration, calibrate, work_of
 from pipeline.commands.plan.forecast import Forecast, Times, Work, forecast
-from pipeline.commands.plan.measured_parts import Grid
+from pipeline.commands.plan.memory import peak_bytes
 from pipeline.commands.plan.scratch import scratch
 from pipeline.commands.plan.trial_fit import Fits, trial_fits
 from pipeline.config import RunConfig
 from pipeline.cost import disk
-from pipeline.cost.budget import Setting, Spent, budget
-from pipeline.cost.text import bytes_text
+from pipeline.cost.readable import bytes_text
+from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.cost.timing import Effort
 from pipeline.fitting.codebook import check_alike
-from pipeline.graph.loading import graph_beside
-from pipeline.kernels import as_fitted, kernel_for, load_codebook
+from pipeline.graph.preloading import graph_beside
+from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook
 from pipeline.process import startup
 from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, Opened, open_inputs
@@ -31,9 +31,6 @@ from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
 from pipeline.tasks.job import Job, job_of
 from pipeline.workers import pool as workers
-
-# bytes per pixel that a window's task holds beside the pixels: labels, their tiles, encoded tiles
-_LABEL_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -131,10 +128,10 @@ def plan(config: RunConfig) -> Plan:
         seconds=duration.seconds,
         seconds_low=duration.low,
         seconds_high=duration.high,
-        peak_bytes=measured.footprint.peak_bytes + _larger_windows(jobs, measured.calibration, staff.count),
+        peak_bytes=peak_bytes(measured.footprint, jobs, measured.calibration, staff.count),
         output_bytes=need.output_bytes,
         working_bytes=need.working_bytes,
-        budget=budget(_spent(duration, work, measured, times), _setting(config, measured, work)),
+        budget=time_shares(_spent(duration, work, measured, times), _setting(config, measured, work)),
     )
 
 
@@ -161,7 +158,7 @@ def _measure(config: RunConfig) -> _Measured:
     with Footprint() as footprint, scratch(config.out) as folder:
         with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
             saved = load_codebook(config.codebook) if config.codebook else None
-            kernel = kernel_for(config, saved)
+            kernel = kernel_for_run(config, saved)
             opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)
             if not opened.inputs:
                 raise opened.failures[0][1]
@@ -256,19 +253,8 @@ def _fits(
 def _job(
     config: RunConfig, raster: Input, kernel: Kernel, codebook: Codebook, folder: Path, pool: workers.Pool
 ) -> Job:
-    kernel = as_fitted(kernel, codebook)
+    kernel = in_fitted_form(kernel, codebook)
     return job_of(config, raster.source.name, raster.view, kernel, codebook, folder, threads=pool.threads)
-
-
-def _larger_windows(jobs: Sequence[Job], calibration: Calibration, count: int) -> int:
-    """Bytes that `count` concurrent windows of the run need beyond the largest ones that were measured."""
-    grids = ((Grid.of(job), job) for job in jobs)
-    return max(
-        max(0, min(grid.pixels, job.view.region.pixels) - calibration.largest_px)
-        * (2 * job.view.raster.pixel_bytes + _LABEL_BYTES)
-        * min(count, grid.count)
-        for grid, job in grids
-    )
 
 
 def _spent(duration: Forecast, work: Work, measured: _Measured, times: Times) -> Spent:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from engine.grid import Window
 from pipeline.check.recomputed import Recipe, differences
-from pipeline.commands.verify.labels import Finished
-from pipeline.commands.verify.openings import Openings
-from pipeline.commands.verify.verdict import Verdict
+from pipeline.commands.verify.damage import Finished
+from pipeline.commands.verify.raster_report import RasterReport
+from pipeline.commands.verify.reopened import Reopened
 from pipeline.config import RunConfig
 from pipeline.errors import TilewrightError, one_line
-from pipeline.kernels import kernel_for
+from pipeline.kernels import kernel_for_run
 from pipeline.out.bad_map import bad_of
 from pipeline.out.outputs import Outputs
 from pipeline.running.inputs import Input
@@ -22,8 +22,8 @@ from pipeline.workers.pool import Pool
 def recompute(
     finished: Finished,
     region: Window,
-    openings: Openings,
-    verdict: Verdict,
+    reopened: Reopened,
+    report: RasterReport,
     config: RunConfig,
     sample: int,
     pool: Pool,
@@ -34,9 +34,9 @@ def recompute(
     ----------
     finished, region
         The raster, and the part of it that has labels.
-    openings
+    reopened
         The inputs.
-    verdict
+    report
         What is wrong and what is to be noted is added to it.
     config
         The run's.
@@ -46,42 +46,42 @@ def recompute(
         Labels.
     """
     record = finished.record
-    opened = openings.inputs.get(finished.state.source)
+    opened = reopened.inputs.get(finished.state.source)
     if opened is None:
-        verdict.notes.append(
-            f"nothing recomputed, for the input is not there ({openings.missing(finished.state.source)})"
+        report.notes.append(
+            f"nothing recomputed, for the input is not there ({reopened.missing(finished.state.source)})"
         )
     elif opened.fingerprint != record.input.fingerprint:
-        verdict.notes.append(f"nothing recomputed, for the input has changed since ({finished.state.source})")
+        report.notes.append(f"nothing recomputed, for the input has changed since ({finished.state.source})")
     elif opened.view.region != region:
-        verdict.wrong.append(f"{finished.outputs.json}: its region is not that of {finished.state.source}")
+        report.wrong.append(f"{finished.outputs.json}: its region is not that of {finished.state.source}")
     else:
         try:
-            _compare(finished, opened, verdict, config, sample, pool)
+            _compare(finished, opened, report, config, sample, pool)
         except TilewrightError as error:
-            verdict.notes.append(f"nothing recomputed ({one_line(error)})")
+            report.notes.append(f"nothing recomputed ({one_line(error)})")
 
 
 def _compare(
-    finished: Finished, opened: Input, verdict: Verdict, config: RunConfig, sample: int, pool: Pool
+    finished: Finished, opened: Input, report: RasterReport, config: RunConfig, sample: int, pool: Pool
 ) -> None:
     record, codebook = finished.record, finished.codebook
     recipe = Recipe(
         finished.labels,
         # as it was for these labels, whatever a later run was asked for
         replace(opened.view, tolerant=record.parameters.get("on_bad_chunk") == "nodata"),
-        kernel_for(config, codebook),
+        kernel_for_run(config, codebook),
         codebook,
         int(record.parameters["chunk_size"]),
         _unlabelled(finished.outputs),
     )
-    seed = f"{config.seed} {verdict.name} {opened.fingerprint}"
-    verdict.recomputed, wrong = differences(recipe, sample, seed, pool)
+    seed = f"{config.seed} {report.name} {opened.fingerprint}"
+    report.recomputed, wrong = differences(recipe, sample, seed, pool)
     if wrong and record.versions != versions():
         # labels are promised to be equal under one set of versions alone
-        verdict.notes.append(f"made with other versions of libraries, and differs: {wrong[0]}")
+        report.notes.append(f"made with other versions of libraries, and differs: {wrong[0]}")
     else:
-        verdict.wrong += wrong
+        report.wrong += wrong
 
 
 def _unlabelled(outputs: Outputs) -> tuple[Window, ...]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline import out_names
-from pipeline.commands.verify.labels import Finished, check_labels, file_problems
-from pipeline.commands.verify.openings import Openings, openings
+from pipeline.commands.verify.damage import Finished, check_labels, file_problems
+from pipeline.commands.verify.raster_report import RasterReport
 from pipeline.commands.verify.recomputation import recompute
-from pipeline.commands.verify.record import (
+from pipeline.commands.verify.record_checks import (
     DAMAGED,
     expected_labels,
     problems,
@@ -21,13 +21,13 @@ from pipeline.commands.verify.record import (
     recorded_codebook,
     steps,
 )
-from pipeline.commands.verify.verdict import Verdict
+from pipeline.commands.verify.reopened import Reopened, reopen
 from pipeline.config import RunConfig, build
 from pipeline.durable import lock
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
 from pipeline.events.kinds import FilesOpened, RasterAdvanced, RasterVerified
 from pipeline.events.observer import Observer
-from pipeline.kernels import kernel_for
+from pipeline.kernels import kernel_for_run
 from pipeline.out.outputs import Outputs
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
 from pipeline.workers.pool import Pool
@@ -63,38 +63,36 @@ class Verification:
         self._start = time.monotonic()
         self._run, self._config = _run_of(self._out)
 
-    def verdicts(self) -> Iterator[Verdict]:
-        """The verdict on each raster, in order."""
+    def reports(self) -> Iterator[RasterReport]:
+        """The report on each raster, in order."""
         for index, state in enumerate(self._run.rasters):
-            verdict = Verdict(state.name, state.state)
+            report = RasterReport(state.name, state.state)
             try:
-                self._look(verdict, state, index)
+                self._look(report, state, index)
             except TilewrightError as error:
-                verdict.wrong.append(one_line(error))
-            self._observer.event(RasterVerified(state.name, verdict.ok))
-            yield verdict
+                report.wrong.append(one_line(error))
+            self._observer.event(RasterVerified(state.name, report.ok))
+            yield report
 
-    def _look(self, verdict: Verdict, state: RasterState, index: int) -> None:
+    def _look(self, report: RasterReport, state: RasterState, index: int) -> None:
         if state.state == "skipped":
-            verdict.notes.append(state.reason or "")
+            report.notes.append(state.reason or "")
             return
         if state.state != "done":
             what = f"failed in the run ({state.error})" if state.state == "failed" else "not done yet"
             todo = "wait for the run at work there" if lock.alive(self._out) else "run the same command again"
-            verdict.wrong.append(f"{state.source}: {what}; {todo}")
+            report.wrong.append(f"{state.source}: {what}; {todo}")
             return
         finished = self._finished(state)
         outputs, record, codebook = finished.outputs, finished.record, finished.codebook
-        verdict.wrong += problems(outputs.json, record, state, codebook, self._config)
-        verdict.wrong += file_problems(finished)
-        if verdict.wrong:
+        report.wrong += problems(outputs.json, record, state, codebook, self._config)
+        report.wrong += file_problems(finished)
+        if report.wrong:
             return  # what is altered need not be decoded to say so
         expected, region = expected_labels(outputs.json, record, codebook)
-        right = check_labels(
-            finished, expected, verdict, self._pool, self._advance(state.name, region, index)
-        )
+        right = check_labels(finished, expected, report, self._pool, self._advance(state.name, region, index))
         if self._sample and right:
-            recompute(finished, region, self._openings, verdict, self._config, self._sample, self._pool)
+            recompute(finished, region, self._reopened, report, self._config, self._sample, self._pool)
 
     def _finished(self, state: RasterState) -> Finished:
         config = self._config
@@ -112,7 +110,7 @@ class Verification:
         return recorded_codebook(self._out / out_names.CODEBOOK)
 
     @cached_property
-    def _openings(self) -> Openings:
+    def _reopened(self) -> Reopened:
         def advance(done: int, total: int) -> None:
             self._observer.event(FilesOpened(done, total))
 
@@ -120,10 +118,10 @@ class Verification:
         try:
             codebook = self._batch_codebook if config.codebook else None
             bands = codebook.bands if codebook else None
-            cell_px = steps(codebook)[0] if codebook else kernel_for(config).cell_px
+            cell_px = steps(codebook)[0] if codebook else kernel_for_run(config).cell_px
         except TilewrightError as error:
-            return Openings(reason=one_line(error))
-        return openings(config, self._run, self._pool, cell_px, bands, advance)
+            return Reopened(reason=one_line(error))
+        return reopen(config, self._run, self._pool, cell_px, bands, advance)
 
     def _advance(self, name: str, region: Window, index: int) -> Callable[[int, int], None]:
         start = time.monotonic()

@@ -14,17 +14,15 @@ from rasterio.errors import RasterioError
 
 from pipeline.errors import DamageError, UnreachableError, one_line
 from pipeline.process.retry import retry
-from pipeline.source.gdal import remote as network
+from pipeline.source.gdal import dataset_opening, transient
+from pipeline.source.gdal.remote import is_remote
 
 READ_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 """What a read or an open raises that is the raster's fault."""
 
 T = TypeVar("T")
 
-
 _PER_THREAD = 16
-_NETWORK_RETRY_S = (0.25, 1.0, 3.0)
-_NO_RASTER = "not recognized as being in a supported file format"
 
 
 def opened(path: str, function: Callable[[Any], T]) -> T:
@@ -37,13 +35,13 @@ def opened(path: str, function: Callable[[Any], T]) -> T:
     """
 
     def use() -> T:
-        with network.open_dataset(path) as dataset:
+        with dataset_opening.open_dataset(path) as dataset:
             return function(dataset)
 
-    remote = network.is_remote(path)
+    remote = is_remote(path)
     hint = "fetch remote Zarr stores of format 3 first" if remote and ".zarr" in path else "is it complete?"
     reason = f"not a raster that GDAL can open ({{}}); {hint}"
-    return _patiently(path, use, reason, _NETWORK_RETRY_S if remote else ())
+    return _with_retries(path, use, reason, transient.REMOTE_PAUSES_S if remote else ())
 
 
 def read(
@@ -72,35 +70,34 @@ def read(
         `UnreachableError`.
     """
     reason = f"cannot read {what} ({{}}); the file is damaged or gone: repair or fetch it again"
-    pauses_s = _NETWORK_RETRY_S if retry_s and network.is_remote(path) else retry_s
-    return _patiently(path, lambda: function(_handle(path, level)), reason, pauses_s)
+    pauses_s = transient.REMOTE_PAUSES_S if retry_s and is_remote(path) else retry_s
+    return _with_retries(path, lambda: function(_handle(path, level)), reason, pauses_s)
 
 
-def _patiently(path: str, use: Callable[[], T], reason: str, pauses_s: Sequence[float]) -> T:
-    """Call a function until it succeeds, with growing pauses; a network's failures are named as such."""
-    remote = network.is_remote(path)
+def _with_retries(path: str, use: Callable[[], T], reason: str, pauses_s: Sequence[float]) -> T:
+    """Call a function until it succeeds, with growing pauses; failures of remote reads are named as such."""
+    remote = is_remote(path)
     tries = 0
 
     def attempt() -> T:
         nonlocal tries
         tries += 1
-        with network.environment(path, afresh=tries > 1):
+        with dataset_opening.environment(path, afresh=tries > 1):
             return use()
 
-    def passes(error: Exception) -> bool:
+    def is_transient(error: Exception) -> bool:
         if not isinstance(error, READ_ERRORS):
             return False
         forget(path)
-        failure = network.failure(error, remote=remote)
-        return not remote or not (network.is_permanent(failure) or (not failure and _NO_RASTER in str(error)))
+        return transient.is_transient(error, remote=remote)
 
-    with network.listening():
+    with transient.listening():
         try:
-            return retry(attempt, pauses_s, passes)
+            return retry(attempt, pauses_s, is_transient)
         except READ_ERRORS as error:
             forget(path)
-            failure = network.failure(error, remote=remote)
-            if remote and network.is_permanent(failure):
+            failure = transient.failure(error, remote=remote)
+            if remote and transient.is_permanent(failure):
                 refusal = f"the server refuses it ({failure}); check the address and the credentials"
                 raise UnreachableError(path, refusal) from error
             elsewhere = remote or failure or _no_memory(error)
@@ -153,7 +150,7 @@ def _handle(path: str, level: int) -> Any:
         while len(handles) >= _PER_THREAD:
             handles.popitem(last=False)[1].close()
         overview = {"overview_level": level - 1} if level else {}
-        handles[key] = network.open_dataset(path, **overview)
+        handles[key] = dataset_opening.open_dataset(path, **overview)
     handles.move_to_end(key)
     return handles[key]
 

@@ -3,7 +3,7 @@
 A process of ours is there for one command (`python -m pipeline`) or for tasks (a worker process). There
 `configure` is called before GDAL starts. Nothing is configured by an import: in a process that is somebody
 else's (a notebook that calls `pipeline.open_raster`) each open and read of ours goes with the same settings,
-which end with it (`remote.environment`), and names the drivers that may open a file (`remote.open_dataset`).
+which end with it, and names the drivers that may open a file (`dataset_opening`).
 
 What reaches beyond our own reads there, and why:
 

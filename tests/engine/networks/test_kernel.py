@@ -9,9 +9,10 @@ from engine.codebook import Codebook, Scaling
 from engine.grid import Window, tiles
 from engine.kernel import BandStatistics, Patch
 from engine.networks import straight
+from engine.networks.cache import geometry, network
 from engine.networks.kernel import CnnKernel
-from engine.networks.loading import geometry, network
-from engine.networks.network import STRAIGHT, TORCHSCRIPT, digest
+from engine.networks.loading import digest
+from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from engine.networks.surroundings import _reflected, image
 from tests import networks
 from tests.conftest import DATA
@@ -138,11 +139,11 @@ def test_what_is_held_of_distances_is_no_more_than_a_cell_or_eight_mib(lines):
     for model in lines:
         kernel = kernel_of(model, form=STRAIGHT)
         for segments in (2, 8, 64, 254):
-            side = kernel._window_px(segments)
+            side = kernel._held_px(segments)
             of_cell, held = (segments * (s // kernel.stride_px) ** 2 * 4 for s in (kernel.cell_px, side))
             assert held <= max(of_cell, 8 << 20)
-            assert side == kernel.cell_px or side <= kernel.block_px
-        assert kernel._window_px(8) > kernel.cell_px  # or a halo costs more than it has to
+            assert side == kernel.cell_px or side <= kernel.window_px
+        assert kernel._held_px(8) > kernel.cell_px  # or a halo costs more than it has to
 
 
 @pytest.mark.parametrize("upsample", ["nearest", "bilinear"])

@@ -9,11 +9,12 @@ import torch
 
 from engine.errors import NetworkError
 from engine.networks import filters
+from engine.networks.cache import geometry
 from engine.networks.geometry import Geometry, probe
-from engine.networks.loading import choose_device, geometry
-from engine.networks.network import Network, digest
+from engine.networks.loading import choose_device, digest
+from engine.networks.network import Network
 from pipeline.errors import UsageError
-from pipeline.kernels import make_kernel
+from pipeline.kernels import kernel_from_options
 from tests import networks
 from tests.conftest import DATA
 
@@ -101,7 +102,7 @@ def test_a_network_that_would_give_wrong_labels_is_refused(tmp_path, module, mes
     # found in review: each of these gave labels, and exit code 0
     path = str(networks.save(module, tmp_path / "n.pt"))
     with pytest.raises(UsageError, match=message) as caught:
-        make_kernel("cnn", 4, model=path, device="cpu")
+        kernel_from_options("cnn", 4, model=path, device="cpu")
     assert "\n" not in str(caught.value)
     assert "n.pt" in str(caught.value)
 
@@ -109,13 +110,13 @@ def test_a_network_that_would_give_wrong_labels_is_refused(tmp_path, module, mes
 @pytest.mark.parametrize("stride", [1, 2, 8, 16])
 def test_networks_of_strides_that_divide_a_cell_are_taken(tmp_path, stride):
     path = str(networks.save(networks.Strided(17, stride), tmp_path / "n.pt"))
-    kernel = make_kernel("cnn", 4, model=path, device="cpu")
+    kernel = kernel_from_options("cnn", 4, model=path, device="cpu")
     assert (kernel.geometry.stride_px, kernel.geometry.field_px) == (stride, 17)
 
 
 def test_a_field_too_wide_for_the_first_probe_is_found_by_a_larger_one(tmp_path):
     path = str(networks.save(networks.Wide(), tmp_path / "n.pt"))
-    kernel = make_kernel("cnn", 4, model=path, device="cpu")
+    kernel = kernel_from_options("cnn", 4, model=path, device="cpu")
     assert (kernel.geometry.stride_px, kernel.geometry.field_px, kernel.geometry.offset_px) == (8, 168, -80)
 
 

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import NetworkError
-from engine.networks import simd, straight
+from engine.networks import straight
 from engine.networks.distances import squared_distances
 from engine.networks.geometry import Geometry, probe
 from engine.networks.network import STRAIGHT, TORCHSCRIPT, Network
+from engine.networks.simd import winograd
 from tests import networks
 from tests.conftest import DATA
 
@@ -148,7 +149,7 @@ def test_a_geometry_is_taken_from_steps_only_if_the_network_does_what_they_say(t
 def test_winograds_matrices_make_a_convolution():
     rng = np.random.default_rng(0)
     pixels, weights = rng.random((6, 6)), rng.random((3, 3))
-    into, weigh, out = map(np.array, (simd.GOES_IN, simd.WEIGHS, simd.COMES_OUT))
+    into, weigh, out = map(np.array, (winograd.B_T, winograd.G, winograd.A_T))
     found = out @ ((weigh @ weights @ weigh.T) * (into @ pixels @ into.T)) @ out.T
     want = [[(pixels[r : r + 3, c : c + 3] * weights).sum() for c in range(4)] for r in range(4)]
     np.testing.assert_allclose(found, want, atol=1e-13)

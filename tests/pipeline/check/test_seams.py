@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import pipeline
 from engine.grid import Window, tiles
 from pipeline.check.seams import Borders, Seams, count_seams
-from pipeline.kernels import kernel_of
+from pipeline.kernels import kernel_from_codebook
 from tests.rasters import patchy_labels, pixel_array
 
 
@@ -113,7 +113,7 @@ def test_what_we_make_of_real_rasters_has_no_seams(crops, method, resolution):
         array = pixel_array(pixels)
         codebook = pipeline.fit([array], segments=6, method=method, resolution=resolution)
         labels = pipeline.segment(array, codebook).compute(scheduler="threads").values
-        kernel = kernel_of(codebook)
+        kernel = kernel_from_codebook(codebook)
         seams = whole(labels, Borders.of(kernel.cell_px, kernel.stride_px))
         assert abs(seams.score - 1) < max(4 * seams.error, 0.1), (seams, seams.score, seams.error)
 

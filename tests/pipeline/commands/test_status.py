@@ -16,10 +16,10 @@ import pytest
 
 from pipeline import cli
 from pipeline.commands.status.status import status, watch
-from pipeline.commands.status.text import status_text
+from pipeline.commands.status.status_text import status_text
 from pipeline.config import build
-from pipeline.cost.text import bytes_text, seconds_text
-from pipeline.durable.checksums import Written
+from pipeline.cost.readable import bytes_text, seconds_text
+from pipeline.durable.checksums import FileDigest
 from pipeline.durable.ledger import Ledger
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
@@ -61,7 +61,7 @@ class Out:
         path.parent.mkdir(parents=True, exist_ok=True)
         book = Ledger(path)
         for i in range(done):
-            book.add(0, (0, i), Written.of(b"part"))
+            book.add(0, (0, i), FileDigest.of(b"part"))
         book.close()
         with path.open("ab") as file:
             file.write(b"t" * torn)

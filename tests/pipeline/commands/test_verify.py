@@ -12,20 +12,20 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.block_kmeans import BlockKMeans
 from engine.grid import Window
-from engine.kmeans import BlockKMeans
 from pipeline import cli
 from pipeline.check import recomputed
 from pipeline.check.recomputed import Recipe
 from pipeline.check.seams import Seams
-from pipeline.commands.verify.verdict import Verdict
+from pipeline.commands.verify.raster_report import RasterReport
 from pipeline.commands.verify.verify import Verification
 from pipeline.config import RunConfig
 from pipeline.durable.checksums import checksum
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import RasterError
 from pipeline.events.progress import Silent
-from pipeline.graph import labels as graph_labels
+from pipeline.graph import label_graph as graph_labels
 from pipeline.running.run import run
 from pipeline.source import bad_blocks
 from pipeline.source.gdal.raster import open_header
@@ -72,7 +72,7 @@ def verify(capsys, monkeypatch):
 def wrong(out, sample=0):
     """What is wrong with each raster of OUT."""
     with open_pool(Workers("threads", 1)) as pool:
-        return [w for v in Verification(out, sample, pool, Silent()).verdicts() for w in v.wrong]
+        return [w for v in Verification(out, sample, pool, Silent()).reports() for w in v.wrong]
 
 
 @pytest.fixture(scope="module", params=FORMS)
@@ -489,8 +489,8 @@ def test_a_window_within_a_part_that_begins_amid_the_raster_stays_inside(tmp_pat
 
 
 def test_seams_are_noted_where_they_are_plain():
-    assert "seam score 3.00" in Verdict("x", "done", seams=Seams(9999, 2999, 999.0, 1.0)).text()
-    assert Verdict("x", "done", seams=Seams(9, 2, 1.0, 1.0)).as_json()["seam_score"] == 1.5
+    assert "seam score 3.00" in RasterReport("x", "done", seams=Seams(9999, 2999, 999.0, 1.0)).text()
+    assert RasterReport("x", "done", seams=Seams(9, 2, 1.0, 1.0)).as_json()["seam_score"] == 1.5
 
 
 JSON = st.recursive(
@@ -526,7 +526,7 @@ def test_no_json_makes_it_fail_otherwise_than_in_a_line(finished, data):
     path.write_text(json.dumps(value))
     try:
         with open_pool(Workers("threads", 1)) as pool:
-            said = [v.text() for v in Verification(finished, 1, pool, Silent()).verdicts()]
+            said = [v.text() for v in Verification(finished, 1, pool, Silent()).reports()]
     except RasterError as error:
         said = [str(error)]
     finally:

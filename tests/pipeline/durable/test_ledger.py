@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.durable import ledger
-from pipeline.durable.checksums import Written
+from pipeline.durable.checksums import FileDigest
 from pipeline.durable.ledger import Ledger, chunks_done, records
 from tests.disk import files_no_larger_than
 
@@ -18,7 +18,7 @@ ENTRIES = st.lists(st.tuples(UNITS, st.binary(max_size=8)), max_size=20)
 def fill(path, entries):
     book = Ledger(path)
     for (stage, unit), data in entries:
-        book.add(stage, unit, Written.of(data))
+        book.add(stage, unit, FileDigest.of(data))
     book.close()
 
 
@@ -34,7 +34,7 @@ def test_the_last_record_of_each_unit_is_found_again(tmp_path_factory, first, se
     path = tmp_path_factory.mktemp("ledger") / "ledger"
     fill(path, first)
     fill(path, second)
-    assert found(path, first + second) == {key: Written.of(data) for key, data in first + second}
+    assert found(path, first + second) == {key: FileDigest.of(data) for key, data in first + second}
     assert chunks_done(path) == len({key for key, _ in first + second if key[0] == 0})
 
 
@@ -51,11 +51,11 @@ def test_what_is_altered_or_torn_does_not_count_and_the_rest_does(tmp_path_facto
     path.write_bytes(raw[: len(raw) - data.draw(st.integers(0, 39))])
     whole = (path.stat().st_size - 16) // 40
     expected = {
-        key: Written.of(v) if i < whole and i != altered else None for i, (key, v) in enumerate(entries)
+        key: FileDigest.of(v) if i < whole and i != altered else None for i, (key, v) in enumerate(entries)
     }
     assert found(path, entries) == expected
     fill(path, entries)
-    assert found(path, entries) == {key: Written.of(v) for key, v in entries}
+    assert found(path, entries) == {key: FileDigest.of(v) for key, v in entries}
 
 
 def test_a_file_that_is_no_ledger_is_begun_anew(tmp_path):
@@ -72,10 +72,10 @@ def test_no_ledger_has_no_records(tmp_path):
 
 def test_a_full_disk_is_an_error_of_storage_and_leaves_whole_records(tmp_path):
     book = Ledger(tmp_path / "ledger")
-    book.add(0, (0, 0), Written.of(b""))
+    book.add(0, (0, 0), FileDigest.of(b""))
     with files_no_larger_than(70), pytest.raises(ledger.storage_error(tmp_path, OSError(28, "")).__class__):
-        book.add(0, (0, 1), Written.of(b""))
-    book.add(0, (0, 2), Written.of(b""))
+        book.add(0, (0, 1), FileDigest.of(b""))
+    book.add(0, (0, 2), FileDigest.of(b""))
     book.close()
     assert records(tmp_path / "ledger")["col"].tolist() == [0, 2]
 
@@ -85,11 +85,11 @@ def test_a_million_records_are_looked_up_in_bounded_time(tmp_path):
     count = 20_000
     fill(path, [((0, (i // 1000, i % 1000)), b"") for i in range(count)])
     book = Ledger(path)
-    assert all(book.done(0, (i // 1000, i % 1000)) == Written.of(b"") for i in range(0, count, 997))
+    assert all(book.done(0, (i // 1000, i % 1000)) == FileDigest.of(b"") for i in range(0, count, 997))
     book.close()
 
 
 def test_neighbours_of_every_stage_are_told_apart(tmp_path):
     entries = [((stage, (2**20, col)), bytes([stage, col])) for stage in (0, 1, 5) for col in range(20)]
     fill(tmp_path / "ledger", entries)
-    assert found(tmp_path / "ledger", entries) == {key: Written.of(data) for key, data in entries}
+    assert found(tmp_path / "ledger", entries) == {key: FileDigest.of(data) for key, data in entries}

@@ -13,6 +13,7 @@ import pytest
 from pipeline.config import build
 from pipeline.errors import StorageError
 from pipeline.events import journal, run_log
+from pipeline.events.event_text import text_of
 from pipeline.events.journal import Journal
 from pipeline.events.kinds import (
     CodebookChosen,
@@ -34,7 +35,6 @@ from pipeline.events.live_state import LiveState
 from pipeline.events.observer import Observer, Observers
 from pipeline.events.progress import JsonLines, Silent
 from pipeline.events.run_log import RunLog, chunk_ids
-from pipeline.events.text import text_of
 from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
 from tests.waiting import waited_for

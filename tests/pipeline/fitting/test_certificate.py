@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from engine.clustering import Clustering
 from engine.codebook import Codebook
+from engine.kmeans_fit import Clustering
 from engine.networks.network import STRAIGHT, TORCHSCRIPT
 from pipeline.api.arrays import open_raster, segment
 from pipeline.api.fitting import fit
@@ -18,7 +18,7 @@ from pipeline.fitting import certificate
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.gathering import Sample
 from pipeline.fitting.sampling import Cell, CellSample
-from pipeline.kernels import as_fitted, faster, kernel_of, make_kernel
+from pipeline.kernels import faster_form, in_fitted_form, kernel_from_codebook, kernel_from_options
 from pipeline.running.run import run
 from tests import networks
 from tests.engine.networks.test_network import Valid
@@ -71,7 +71,7 @@ class Fake:
 @pytest.mark.parametrize(("wrong", "taken"), [(0, True), (2, True), (3, False), (1000, False)])
 def test_a_form_is_taken_if_999_of_1000_labels_are_equal(model, wrong, taken):
     fake = Fake([1024] * 8, {1: wrong})
-    found = fake.fit(make_kernel("cnn", 4, model=model, device="cpu"))
+    found = fake.fit(kernel_from_options("cnn", 4, model=model, device="cpu"))
     assert found.kernel.form == (STRAIGHT if taken else TORCHSCRIPT)
     # what is fitted on is what is labelled by
     assert fake.sampled == ([STRAIGHT] if taken else [STRAIGHT, TORCHSCRIPT])
@@ -89,7 +89,7 @@ def test_a_form_is_taken_if_999_of_1000_labels_are_equal(model, wrong, taken):
 )
 def test_the_first_form_computes_a_quarter_of_the_sample_and_enough_of_a_small_one(model, cells, compared):
     fake = Fake(cells, {})
-    fake.fit(make_kernel("cnn", 4, model=model, device="cpu"))
+    fake.fit(kernel_from_options("cnn", 4, model=model, device="cpu"))
     assert fake.compared == compared
 
 
@@ -98,7 +98,7 @@ def test_a_form_that_fails_the_certificate_labels_nothing(model, scene, tmp_path
 
     options = {"segments": 4, "method": "cnn", "model": model, "device": "cpu"}
     with monkeypatch.context() as m:
-        m.setattr(certificate, "faster", lambda _: None)
+        m.setattr(certificate, "faster_form", lambda _: None)
         book = fit(scene, **options)
     real = Straight.features
     monkeypatch.setattr(Straight, "features", lambda self, image: real(self, image)[::-1].copy())
@@ -121,7 +121,7 @@ def test_the_form_stands_in_codebook_and_record_and_decides_later_runs(model, sc
     assert record["fit"]["precision"] == {"form": STRAIGHT, "equal": 1.0, "taken": True}
     path = tmp_path / "first" / "codebook.npz"
     book = Codebook.load(path)
-    assert as_fitted(make_kernel("cnn", 4, model=model, device="cpu"), book).form == STRAIGHT
+    assert in_fitted_form(kernel_from_options("cnn", 4, model=model, device="cpu"), book).form == STRAIGHT
     run(RunConfig(out=str(tmp_path / "second"), codebook=str(path), **options))
     second = json.loads((tmp_path / "second" / "scene.json").read_text())
     assert second["checksums"]["scene.tif"] == record["checksums"]["scene.tif"]
@@ -131,8 +131,8 @@ def test_a_codebook_of_the_first_form_keeps_it(model, scene):
     book = fit(scene, segments=4, method="cnn", model=model, device="cpu")
     kernel = {k: v for k, v in book.kernel.items() if k != "form"}
     old = Codebook(book.centres, kernel, book.bands, book.dtype, book.band_mean, book.scaling, book.fit)
-    assert kernel_of(old, device="cpu").form == TORCHSCRIPT
-    assert kernel_of(book, device="cpu").form == STRAIGHT
+    assert kernel_from_codebook(old, device="cpu").form == TORCHSCRIPT
+    assert kernel_from_codebook(book, device="cpu").form == STRAIGHT
     assert old.content_hash != book.content_hash
     pixels = open_raster(scene)
     ours, torchs = (np.asarray(segment(pixels, b, device="cpu")) for b in (book, old))
@@ -141,8 +141,8 @@ def test_a_codebook_of_the_first_form_keeps_it(model, scene):
 
 def test_networks_of_other_kinds_have_no_faster_form(tmp_path):
     path = str(networks.save(networks.Padded(), tmp_path / "n.pt"))
-    kernel = make_kernel("cnn", 4, model=path, device="cpu")
-    assert faster(kernel) is None
+    kernel = kernel_from_options("cnn", 4, model=path, device="cpu")
+    assert faster_form(kernel) is None
     fake = Fake([100], {})
     found = fake.fit(kernel)
     assert (found.kernel, found.precision, fake.sampled, fake.compared) == (kernel, {}, [TORCHSCRIPT], 0)
@@ -154,4 +154,4 @@ def test_a_form_of_a_later_version_is_refused(model, scene):
         book.centres, {**book.kernel, "form": "quick"}, book.bands, book.dtype, book.band_mean, fit=book.fit
     )
     with pytest.raises(UsageError, match="form 'quick', unknown to this version"):
-        kernel_of(later, device="cpu")
+        kernel_from_codebook(later, device="cpu")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rasterio import Affine
 
 from engine import hashing
-from engine.clustering import cluster
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook
 from engine.grid import Window
-from engine.kmeans import BlockKMeans
+from engine.kmeans_fit import cluster
 from pipeline.api.arrays import open_raster, segment
 from pipeline.api.fitting import fit
 from pipeline.errors import NoValidPixelError, RasterError, UsageError

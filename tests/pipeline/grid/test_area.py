@@ -13,8 +13,8 @@ from pipeline.config import RunConfig
 from pipeline.errors import RasterError, StorageError, UsageError
 from pipeline.grid.area import Interest
 from pipeline.running.run import run
+from pipeline.source.aoi import interest
 from pipeline.source.gdal.raster import open_header
-from pipeline.source.vector import interest
 from pipeline.source.view import View, crop
 from pipeline.tasks import publishing
 from tests.rasters import noise, write_geotiff

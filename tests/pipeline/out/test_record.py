@@ -105,12 +105,18 @@ def test_a_raster_is_done_when_its_record_says_so_and_all_files_are_there(tmp_pa
     assert damaged == {tmp_path / "scene.json": "strange files"}
 
 
-def test_a_state_is_written_without_what_is_not_known_and_with_any_path():
+def test_a_run_file_is_written_without_what_is_not_known_and_with_any_path(tmp_path):
+    path = tmp_path / "run.json"
     state = RasterState(name="a", source=RECORD["source"], state="done", output="a.tif", chunks=3, pixels=9)
-    assert list(state.as_json().items()) == [
+    run = RunFile(format="x", config={"k": None}, rasters=(state,))
+    run.write(path, {"more": 1}, tmp_path)
+    written = json.loads(path.read_text())
+    assert list(written) == ["format", "config", "rasters", "more"]
+    assert list(written["rasters"][0].items()) == [
         ("name", "a"), ("source", RECORD["source"]), ("state", "done"), ("output", "a.tif"), ("chunks", 3),
         ("pixels", 9),
     ]  # fmt: skip
+    assert RunFile.read(path) == run
 
 
 @pytest.mark.parametrize("rasters", [3, [3], [{"name": "a"}], [{"name": 3, "source": "/a"}]])

@@ -40,7 +40,7 @@ def test_a_run_on_pixels_imports_nothing_heavy_that_it_does_not_use(tmp_path):
 @pytest.mark.parametrize("ours", [True, False])
 def test_what_is_left_out_can_be_imported_later_and_others_have_all_of_it(ours):
     text = (
-        "from pipeline.graph.loading import load_graph\n"
+        "from pipeline.graph.preloading import load_graph\n"
         "from pipeline.process import startup\n"
         f"{'startup.claim()' if ours else ''}\n"
         "startup.load_compiled()\n"

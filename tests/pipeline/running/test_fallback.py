@@ -22,9 +22,11 @@ class Device:
     def __init__(self, monkeypatch, images):
         self.left = images
         self.real = cnn.network
-        real_kernel = run_module.kernel_for
+        real_kernel = run_module.kernel_for_run
         monkeypatch.setattr(cnn, "network", self.network)
-        monkeypatch.setattr(run_module, "kernel_for", lambda *a: replace(real_kernel(*a), device="cuda:0"))
+        monkeypatch.setattr(
+            run_module, "kernel_for_run", lambda *a: replace(real_kernel(*a), device="cuda:0")
+        )
 
     def network(self, model, digest, device):
         if device == "cuda:0":

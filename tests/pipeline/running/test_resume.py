@@ -49,14 +49,14 @@ def labels_of(out):
 
 
 @pytest.fixture(scope="module", params=["cog", "zarr"])
-def form(request):
+def format_(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def undisturbed(source, form, tmp_path_factory):
+def undisturbed(source, format_, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed")
-    run_module.run(config(source, out, format=form))
+    run_module.run(config(source, out, format=format_))
     return labels_of(out)
 
 
@@ -76,22 +76,22 @@ class Calls:
         monkeypatch.setattr(units, "write_unit", write)
 
 
-def interrupted(source, out, form, after, monkeypatch, **options):
+def interrupted(source, out, format_, after, monkeypatch, **options):
     with monkeypatch.context() as patch:
         calls = Calls(patch, after, StorageError("full"))
         with pytest.raises(StorageError, match="full"):
-            run_module.run(config(source, out, format=form, **options))
+            run_module.run(config(source, out, format=format_, **options))
     return calls.units
 
 
 @pytest.mark.parametrize("after", [0, 1, 16, 29, 30])
 def test_only_what_is_missing_is_done_and_the_bytes_are_the_same(
-    source, form, undisturbed, tmp_path, monkeypatch, after
+    source, format_, undisturbed, tmp_path, monkeypatch, after
 ):
-    before = interrupted(source, tmp_path, form, after, monkeypatch)
+    before = interrupted(source, tmp_path, format_, after, monkeypatch)
     assert not list(tmp_path.glob("scene.*"))
     calls = Calls(monkeypatch)
-    report = run_module.run(config(source, tmp_path, format=form))
+    report = run_module.run(config(source, tmp_path, format=format_))
     assert report.done == ["scene"]
     # a window that was under way is done again, whole
     again = set(before) & set(calls.units)
@@ -103,8 +103,8 @@ def test_only_what_is_missing_is_done_and_the_bytes_are_the_same(
     assert not (tmp_path / ".partial").exists()
 
 
-def test_what_was_altered_since_is_done_again(source, form, undisturbed, tmp_path, monkeypatch):
-    interrupted(source, tmp_path, form, 30, monkeypatch)
+def test_what_was_altered_since_is_done_again(source, format_, undisturbed, tmp_path, monkeypatch):
+    interrupted(source, tmp_path, format_, 30, monkeypatch)
     workspace = tmp_path / ".partial" / "scene"
     parts = sorted((workspace / "stage0").rglob("*.part"))
     parts[3].write_bytes(parts[3].read_bytes()[:-5])
@@ -112,25 +112,25 @@ def test_what_was_altered_since_is_done_again(source, form, undisturbed, tmp_pat
     raw[len(raw) // 2] ^= 4
     parts[7].write_bytes(raw)
     parts[11].unlink()
-    if form == "zarr":
+    if format_ == "zarr":
         shard = min(workspace.glob("scene.zarr/**/c/2/2"))
         shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
     calls = Calls(monkeypatch)
-    run_module.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=format_))
     redone = [unit for stage, unit in calls.units if stage == 0]
     places = [parts[i] for i in (3, 7, 11)]
-    wanted = {(int(p.parent.name), int(p.stem)) for p in places} | ({(2, 2)} if form == "zarr" else set())
+    wanted = {(int(p.parent.name), int(p.stem)) for p in places} | ({(2, 2)} if format_ == "zarr" else set())
     assert set(redone) == wanted
     assert labels_of(tmp_path) == undisturbed
 
 
 @pytest.mark.parametrize("failing", ["assemble", "write_json", "move"])
 @pytest.mark.parametrize("call", [1, 2, 4])
-def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, monkeypatch, failing, call):
+def test_the_last_steps_are_taken_up_too(source, format_, undisturbed, tmp_path, monkeypatch, failing, call):
     with monkeypatch.context() as patch:
         owner = files if failing != "assemble" else None
         if owner is None:
-            owner = type(sink_of("scene.tif" if form == "cog" else "scene.zarr"))
+            owner = type(sink_of("scene.tif" if format_ == "cog" else "scene.zarr"))
         real, count = getattr(owner, failing), 0
 
         def fail(*arguments):
@@ -142,13 +142,13 @@ def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, mo
 
         patch.setattr(owner, failing, fail)
         try:
-            run_module.run(config(source, tmp_path, format=form))
+            run_module.run(config(source, tmp_path, format=format_))
         except StorageError:
             stopped = True
         else:
             stopped = False
     calls = Calls(monkeypatch)
-    run_module.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=format_))
     if stopped and failing != "write_json":
         assert calls.units == []
     assert labels_of(tmp_path) == undisturbed
@@ -158,9 +158,9 @@ def test_the_last_steps_are_taken_up_too(source, form, undisturbed, tmp_path, mo
 class LastSteps:
     """Counts what is assembled and checked, and stops a run at a check."""
 
-    def __init__(self, monkeypatch, form, stop_at=None):
+    def __init__(self, monkeypatch, format_, stop_at=None):
         self.assembled, self.checked = 0, []
-        sink, check = type(sink_of(f"scene.{'tif' if form == 'cog' else 'zarr'}")), assembling.check
+        sink, check = type(sink_of(f"scene.{'tif' if format_ == 'cog' else 'zarr'}")), assembling.check
         assemble = sink.assemble
 
         def counted(*arguments):
@@ -178,11 +178,11 @@ class LastSteps:
 
 
 @pytest.fixture
-def stopped_at_a_check(source, form, tmp_path, monkeypatch):
+def stopped_at_a_check(source, format_, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        steps = LastSteps(patch, form, stop_at=3)
+        steps = LastSteps(patch, format_, stop_at=3)
         with pytest.raises(StorageError, match="full"):
-            run_module.run(config(source, tmp_path, format=form))
+            run_module.run(config(source, tmp_path, format=format_))
     assert steps.assembled == 1
     return set(steps.checked)
 
@@ -193,16 +193,16 @@ def seams_of(out):
 
 
 def test_what_was_assembled_and_checked_is_not_done_again(
-    source, form, undisturbed, stopped_at_a_check, tmp_path, tmp_path_factory, monkeypatch
+    source, format_, undisturbed, stopped_at_a_check, tmp_path, tmp_path_factory, monkeypatch
 ):
-    steps = LastSteps(monkeypatch, form)
-    run_module.run(config(source, tmp_path, format=form))
+    steps = LastSteps(monkeypatch, format_)
+    run_module.run(config(source, tmp_path, format=format_))
     assert steps.assembled == 0
     assert len(steps.checked) == 2
     assert not stopped_at_a_check & set(steps.checked)
     assert labels_of(tmp_path) == undisturbed
     whole = tmp_path_factory.mktemp("whole")
-    run_module.run(config(source, whole, format=form))
+    run_module.run(config(source, whole, format=format_))
     assert seams_of(tmp_path) == pytest.approx(seams_of(whole), rel=1e-9)
 
 
@@ -234,14 +234,14 @@ SOUND, NOT_YET, MERGED = "stage0/00000/00000.part", "stage0/00004/00005.part", "
     ids=str,
 )
 def test_what_is_not_what_was_made_is_made_anew_where_something_is_made_of_it(
-    source, form, undisturbed, stopped_at_a_check, tmp_path, monkeypatch, altered, remade, checked
+    source, format_, undisturbed, stopped_at_a_check, tmp_path, monkeypatch, altered, remade, checked
 ):
     workspace = tmp_path / ".partial" / "scene"
     for name in altered:
-        labels = f"scene.{'tif' if form == 'cog' else 'vrt'}"
+        labels = f"scene.{'tif' if format_ == 'cog' else 'vrt'}"
         flip(workspace / (labels if name == "labels" else name))
-    calls, steps = Calls(monkeypatch), LastSteps(monkeypatch, form)
-    run_module.run(config(source, tmp_path, format=form))
+    calls, steps = Calls(monkeypatch), LastSteps(monkeypatch, format_)
+    run_module.run(config(source, tmp_path, format=format_))
     assert set(calls.units) == remade
     assert steps.assembled == (altered != [SOUND])
     assert len(steps.checked) == checked
@@ -251,13 +251,13 @@ def test_what_is_not_what_was_made_is_made_anew_where_something_is_made_of_it(
 
 @pytest.mark.parametrize("end", [-1, -17, 20, 16, 3, 0])
 def test_a_torn_record_of_checks_costs_checks_only(
-    source, form, undisturbed, stopped_at_a_check, tmp_path, monkeypatch, end
+    source, format_, undisturbed, stopped_at_a_check, tmp_path, monkeypatch, end
 ):
     path = tmp_path / ".partial" / "scene" / CHECKED
     whole = path.read_bytes()
     path.write_bytes(whole[:end])
-    steps = LastSteps(monkeypatch, form)
-    run_module.run(config(source, tmp_path, format=form))
+    steps = LastSteps(monkeypatch, format_)
+    run_module.run(config(source, tmp_path, format=format_))
     assert len(steps.checked) == (3 if end < 0 else 5)
     assert labels_of(tmp_path) == undisturbed
 
@@ -266,17 +266,19 @@ def test_a_torn_record_of_checks_costs_checks_only(
     "change", [{"chunk_size": 1024}, {"resume": False}, {"workers": "processes:2"}], ids=str
 )
 def test_other_chunks_begin_anew_and_other_workers_go_on(
-    source, undisturbed, tmp_path, monkeypatch, change, form
+    source, undisturbed, tmp_path, monkeypatch, change, format_
 ):
-    interrupted(source, tmp_path, form, 20, monkeypatch)
-    plain = config(source, tmp_path, format=form)
+    interrupted(source, tmp_path, format_, 20, monkeypatch)
+    plain = config(source, tmp_path, format=format_)
     run_module.run(plain.model_copy(update=change))
-    if "chunk_size" not in change or form == "cog":
+    if "chunk_size" not in change or format_ == "cog":
         assert labels_of(tmp_path) == undisturbed
 
 
 @pytest.mark.parametrize("away", ["in the midst", "network", "when another run came"])
-def test_what_is_done_waits_for_an_input_that_is_away(source, form, undisturbed, tmp_path, monkeypatch, away):
+def test_what_is_done_waits_for_an_input_that_is_away(
+    source, format_, undisturbed, tmp_path, monkeypatch, away
+):
     mine, out = tmp_path / source.name, tmp_path / "out"
     shutil.copy(source, mine)
     calls, real = [], labelling.graph_labels
@@ -296,15 +298,15 @@ def test_what_is_done_waits_for_an_input_that_is_away(source, form, undisturbed,
         patch.setattr(labelling, "graph_labels", labels)
         if away == "when another run came":
             with pytest.raises(StorageError, match="full"):
-                run_module.run(config(mine, out, format=form))
+                run_module.run(config(mine, out, format=format_))
             mine.unlink()
         else:
-            assert list(run_module.run(config(mine, out, format=form)).failed) == [mine.stem]
+            assert list(run_module.run(config(mine, out, format=format_)).failed) == [mine.stem]
     mine.unlink(missing_ok=True)
-    assert list(run_module.run(config(mine, out, format=form)).failed) == [mine.stem]
+    assert list(run_module.run(config(mine, out, format=format_)).failed) == [mine.stem]
     shutil.copy(source, mine)
     made = Calls(monkeypatch)
-    assert run_module.run(config(mine, out, format=form)).done == [mine.stem]
+    assert run_module.run(config(mine, out, format=format_)).done == [mine.stem]
     assert len([unit for stage, unit in made.units if stage == 0]) < 30
     assert labels_of(out) == undisturbed
     assert not (out / ".partial").exists()
@@ -432,16 +434,16 @@ def test_rasters_that_are_done_are_known_by_their_records(tmp_path, monkeypatch)
     assert labels_of(out) == wanted
 
 
-def test_an_asked_for_end_is_resumable(source, form, undisturbed, tmp_path, monkeypatch):
+def test_an_asked_for_end_is_resumable(source, format_, undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         calls = Calls(patch)
         patch.setattr(signals, "requested", lambda: len(calls.units) >= 8)
         with pytest.raises(KeyboardInterrupt):
-            run_module.run(config(source, tmp_path, format=form))
+            run_module.run(config(source, tmp_path, format=format_))
     assert not (tmp_path / ".partial" / ".owner").exists()
     before = len(calls.units)
     calls = Calls(monkeypatch)
-    run_module.run(config(source, tmp_path, format=form))
+    run_module.run(config(source, tmp_path, format=format_))
     assert len([u for s, u in calls.units if s == 0]) <= 30 - min(before, 30) + 1
     assert labels_of(tmp_path) == undisturbed
 

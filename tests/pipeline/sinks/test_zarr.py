@@ -215,15 +215,15 @@ def test_a_finished_store_is_skipped_and_another_format_takes_its_place(source, 
     def asked(**change):
         return run(RunConfig(sources=(str(source),), out=str(tmp_path / "o"), segments=5, **change))
 
-    fresh = [segmented(source, tmp_path / str(i), **form) for i, form in enumerate(FORMATS)]
+    fresh = [segmented(source, tmp_path / str(i), **format_) for i, format_ in enumerate(FORMATS)]
     segmented(source, tmp_path / "o", format="zarr")
     monkeypatch.setattr(codebooks, "fit_as_asked", None)  # the codebook stays
-    for form, expected in [*zip(FORMATS, fresh, strict=True), (FORMATS[0], fresh[0])]:
-        first = asked(**form)
+    for format_, expected in [*zip(FORMATS, fresh, strict=True), (FORMATS[0], fresh[0])]:
+        first = asked(**format_)
         assert [*first.done, *first.skipped] == ["r"]
         assert listed(tmp_path / "o") == listed(expected.parent)
         assert labels_in(tmp_path / "o") == labels_in(expected.parent) != {}
-        assert asked(**form).skipped == ["r"]
+        assert asked(**format_).skipped == ["r"]
 
 
 def test_labels_in_the_former_format_stay_until_those_in_the_other_are_whole(source, tmp_path, monkeypatch):
@@ -347,9 +347,9 @@ def test_a_run_never_imports_zarr_and_a_cog_run_none_of_its_codecs(source, tmp_p
         " '--workers', '1'])\n"
         "print(code, 'zarr' in sys.modules, 'numcodecs' in sys.modules)"
     )
-    for form, expected in (("cog", "0 False False"), ("zarr", "0 False True")):
+    for format_, expected in (("cog", "0 False False"), ("zarr", "0 False True")):
         done = subprocess.run(
-            [sys.executable, "-c", code, source, tmp_path / form, form],
+            [sys.executable, "-c", code, source, tmp_path / format_, format_],
             cwd=ROOT,
             capture_output=True,
             text=True,

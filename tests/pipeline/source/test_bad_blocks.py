@@ -20,17 +20,17 @@ from pipeline.config import RunConfig
 from pipeline.errors import DamageError, LostError, RasterError
 from pipeline.fitting.codebook import fit_codebook
 from pipeline.fitting.gathering import count_colours
-from pipeline.graph.labels import label_window
-from pipeline.kernels import make_kernel
+from pipeline.graph.label_graph import label_window
+from pipeline.kernels import kernel_from_options
 from pipeline.process import retry
 from pipeline.running.run import run
 from pipeline.source import bad_blocks
+from pipeline.source.aoi import interest
 from pipeline.source.bad_blocks import UNIT_PX
-from pipeline.source.gdal import handles, remote
+from pipeline.source.gdal import dataset_opening, handles, transient
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.opening import open_any, open_segmentable
 from pipeline.source.reading import BadBlock, ReadContext
-from pipeline.source.vector import interest
 from pipeline.source.view import View, crop
 from pipeline.workers.pool import Workers, open_pool
 from tests.rasters import PLACE, from_file, noise, spoil, write_geotiff, write_vrt
@@ -386,8 +386,8 @@ class Failing:
 
 
 def fail(monkeypatch, errors):
-    real = remote.open_dataset
-    monkeypatch.setattr(remote, "open_dataset", lambda path: Failing(real(path), errors))
+    real = dataset_opening.open_dataset
+    monkeypatch.setattr(dataset_opening, "open_dataset", lambda path: Failing(real(path), errors))
 
 
 @pytest.mark.parametrize("failures", range(1, 4))
@@ -423,8 +423,8 @@ def test_networks_and_lack_of_memory_are_no_damage(tmp_path, monkeypatch, error)
 
 def test_a_remote_raster_is_never_damaged(monkeypatch, tmp_path):
     raster = open_any(write_geotiff(tmp_path / "r.tif", noise(1, 64, 64)))
-    monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.0,))
-    monkeypatch.setattr(remote, "is_remote", lambda _: True)
+    monkeypatch.setattr(transient, "REMOTE_PAUSES_S", (0.0,))
+    monkeypatch.setattr(handles, "is_remote", lambda _: True)
     fail(monkeypatch, [RasterioIOError("IReadBlock failed")] * 99)
     with pytest.raises(RasterError) as caught:
         raster.read(raster.bounds, ReadContext(bad=[]))
@@ -510,7 +510,7 @@ def labelled(view, kernel, codebook, side, chunk_px):
 def test_labels_of_a_damaged_raster_are_those_of_any_chunking(scene, name):
     sound, damaged = scene
     method, resolution, reach = KERNELS[name]
-    kernel = make_kernel(method, resolution)
+    kernel = kernel_from_options(method, resolution)
     codebook = fitted(View.whole(sound), kernel)
     good, _ = labelled(View.whole(sound), kernel, codebook, 2048, 2048)
     view = replace(View.whole(damaged), tolerant=True)
@@ -529,7 +529,7 @@ def test_labels_of_a_damaged_raster_are_those_of_any_chunking(scene, name):
 
 def test_labels_of_a_damaged_raster_computed_by_threads(scene):
     _, damaged = scene
-    kernel = make_kernel("kmeans", 4)
+    kernel = kernel_from_options("kmeans", 4)
     view = replace(View.whole(damaged), tolerant=True)
     codebook = fitted(view, kernel)
     found = []
@@ -543,10 +543,10 @@ def test_labels_of_a_damaged_raster_computed_by_threads(scene):
 def test_a_fit_does_not_see_bad_blocks(scene):
     _, damaged = scene
     view = replace(View.whole(damaged), tolerant=True)
-    assert fitted(view, make_kernel("kmeans", 4)).fit["pixels_seen"] == SIDE.pixels - BAD.pixels
+    assert fitted(view, kernel_from_options("kmeans", 4)).fit["pixels_seen"] == SIDE.pixels - BAD.pixels
     assert count_colours(view, SIDE)[1].sum() == SIDE.pixels - BAD.pixels
     with pytest.raises(RasterError):
-        fitted(View.whole(damaged), make_kernel("kmeans", 4))
+        fitted(View.whole(damaged), kernel_from_options("kmeans", 4))
     with pytest.raises(RasterError):
         count_colours(View.whole(damaged), SIDE)
 

@@ -19,7 +19,7 @@ from pipeline.process import retry
 from pipeline.running.inputs import open_inputs
 from pipeline.running.run import run
 from pipeline.source import unchanged
-from pipeline.source.gdal import handles
+from pipeline.source.gdal import transient
 from pipeline.source.opening import open_numbered
 from pipeline.tasks import assembling
 from pipeline.workers.pool import Workers, open_pool
@@ -321,7 +321,7 @@ def test_a_server_that_is_away_at_the_end_spoils_nothing(tmp_path, monkeypatch):
     raster = open_numbered(str(path))
     gone = replace(raster, path="http://127.0.0.1:9/a.tif")
     # it is asked again as often as any server, and not again after that
-    monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.01, 0.01))
+    monkeypatch.setattr(transient, "REMOTE_PAUSES_S", (0.01, 0.01))
     paused = []
     monkeypatch.setattr(retry.time, "sleep", paused.append)
     unchanged.refuse(gone, unchanged.Mark("0" * 64), tolerant=False)

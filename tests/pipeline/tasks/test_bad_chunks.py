@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from engine.kmeans import BlockKMeans
+from engine.block_kmeans import BlockKMeans
 from pipeline import cli
 from pipeline.config import RunConfig
 from pipeline.durable import files
@@ -76,13 +76,13 @@ def test_skipped_is_no_failure(sound, tmp_path):
     assert "damaged" in state["reason"]
 
 
-@pytest.mark.parametrize("form", ["cog", "zarr"])
+@pytest.mark.parametrize("format_", ["cog", "zarr"])
 def test_bad_blocks_are_nodata_and_are_made_good_when_the_file_is(
-    sound, reference, tmp_path, form, monkeypatch
+    sound, reference, tmp_path, format_, monkeypatch
 ):
     source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
     codebook = str(reference / "codebook.npz")
-    report = run(source, out, on_bad_chunk="nodata", codebook=codebook, format=form)
+    report = run(source, out, on_bad_chunk="nodata", codebook=codebook, format=format_)
     assert report.exit_code == 0
     (feature,) = json.loads((out / "scene.bad.geojson").read_text())["features"]
     at = {k: feature["properties"][k] for k in ("row", "col", "height", "width")}
@@ -91,7 +91,7 @@ def test_bad_blocks_are_nodata_and_are_made_good_when_the_file_is(
     wanted = labels(reference)
     hole = np.zeros(wanted.shape, bool)
     hole[2 * TILE : 3 * TILE, 3 * TILE : 4 * TILE] = True
-    if form == "cog":
+    if format_ == "cog":
         assert (labels(out)[hole] == 255).all()
         assert (labels(out)[~hole] == wanted[~hole]).all()
     assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none"]) == 0
@@ -112,7 +112,7 @@ def test_bad_blocks_are_nodata_and_are_made_good_when_the_file_is(
     assert len(written) == 1  # of 12 chunks
     assert not (out / "scene.bad.geojson").exists()
     assert not (out / ".partial").exists()
-    if form == "cog":
+    if format_ == "cog":
         assert (out / "scene.tif").read_bytes() == (reference / "scene.tif").read_bytes()
     assert cli.main(["verify", str(out), "--workers", "1", "--progress", "none"]) == 0
     assert cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "none"]) == 0
@@ -252,7 +252,7 @@ def test_a_chunk_that_kills_its_workers_is_nodata_and_known(sound, tmp_path, mon
     """The one exception to equal labels: tried three times, then given up."""
     out, marker = tmp_path / "out", tmp_path / "deaths"
     marker.mkdir()
-    monkeypatch.setattr(run_module, "kernel_for", lambda *_: Deadly(4, str(marker)))
+    monkeypatch.setattr(run_module, "kernel_for_run", lambda *_: Deadly(4, str(marker)))
     report = run(sound, out, on_bad_chunk="nodata", workers="processes:2")
     assert report.exit_code == 0
     (feature,) = json.loads((out / "scene.bad.geojson").read_text())["features"]
@@ -279,13 +279,13 @@ class Deadly(BlockKMeans):
         return BlockKMeans.labels(self, patch, codebook)
 
 
-@pytest.mark.parametrize("form", ["cog", "zarr"])
+@pytest.mark.parametrize("format_", ["cog", "zarr"])
 @pytest.mark.parametrize("change", ["torn", "gone"])
 def test_a_chunk_whose_note_of_what_is_bad_was_altered_is_done_again(
-    sound, reference, tmp_path, monkeypatch, form, change
+    sound, reference, tmp_path, monkeypatch, format_, change
 ):
     source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
-    options = {"on_bad_chunk": "nodata", "codebook": str(reference / "codebook.npz"), "format": form}
+    options = {"on_bad_chunk": "nodata", "codebook": str(reference / "codebook.npz"), "format": format_}
     with monkeypatch.context() as patch:
 
         def full(*_):
@@ -305,10 +305,12 @@ def test_a_chunk_whose_note_of_what_is_bad_was_altered_is_done_again(
     assert json.loads((out / "scene.json").read_text())["bad_chunks"] == 1
 
 
-@pytest.mark.parametrize("form", ["cog", "zarr"])
-def test_a_retry_keeps_no_labels_of_what_is_another_raster_by_now(sound, reference, tmp_path, capsys, form):
+@pytest.mark.parametrize("format_", ["cog", "zarr"])
+def test_a_retry_keeps_no_labels_of_what_is_another_raster_by_now(
+    sound, reference, tmp_path, capsys, format_
+):
     source, out = damaged(sound, tmp_path / "scene.tif"), tmp_path / "out"
-    options = {"codebook": str(reference / "codebook.npz"), "format": form}
+    options = {"codebook": str(reference / "codebook.npz"), "format": format_}
     run(source, out, on_bad_chunk="nodata", **options)
     with rasterio.open(sound) as dataset:
         write_geotiff(source, dataset.read()[:, ::-1, ::-1].copy())
@@ -316,7 +318,7 @@ def test_a_retry_keeps_no_labels_of_what_is_another_raster_by_now(sound, referen
     assert cli.main(["run", "--retry-bad", str(out), "--workers", "1", "--progress", "plain"]) == 0
     assert "the input is another one now" in capsys.readouterr().err
     run(source, tmp_path / "expected", **options)
-    ends = "tif" if form == "cog" else "vrt"
+    ends = "tif" if format_ == "cog" else "vrt"
     found, expected = (rasterio.open(folder / f"scene.{ends}") for folder in (out, tmp_path / "expected"))
     with found, expected:
         assert (found.read() == expected.read()).all()

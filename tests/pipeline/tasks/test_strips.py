@@ -9,7 +9,7 @@ import pytest
 
 from engine.grid import Window
 from pipeline.config import RunConfig
-from pipeline.kernels import kernel_for
+from pipeline.kernels import kernel_for_run
 from pipeline.running import run as run_module
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.opening import open_segmentable
@@ -80,7 +80,7 @@ def test_windows_are_as_wide_as_strips_within_bounds(striped, tmp_path, width, b
     raster = open_segmentable(striped)
     raster = replace(raster, block_shape=block, dtype=dtype, bands=tuple(range(1, bands + 1)))
     view = replace(View.whole(raster), region=Window(0, 0, 5000, width))
-    job = job_of(config, "scene", view, kernel_for(config, None), codebook([[0.0]]), tmp_path)
+    job = job_of(config, "scene", view, kernel_for_run(config, None), codebook([[0.0]]), tmp_path)
     found = list(job.windows())
     assert {w.width for w in found} == wanted
     assert sum(w.pixels for w in found) == view.region.pixels

@@ -21,8 +21,8 @@ from engine.grid import Window, tiles
 from pipeline.errors import RasterError
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source import bad_blocks
+from pipeline.source.gdal import dataset_opening
 from pipeline.source.gdal import handles as module
-from pipeline.source.gdal import remote
 from pipeline.source.gdal.planes import BandPlanes
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.opening import open_segmentable
@@ -456,13 +456,13 @@ def flaky(monkeypatch):
     opened = []
 
     def start(failures):
-        left, real = [None] * failures, remote.open_dataset
+        left, real = [None] * failures, dataset_opening.open_dataset
 
         def open_flaky(path):
             opened.append(path)
             return Flaky(real(path), left)
 
-        monkeypatch.setattr(remote, "open_dataset", open_flaky)
+        monkeypatch.setattr(dataset_opening, "open_dataset", open_flaky)
         return opened
 
     return start

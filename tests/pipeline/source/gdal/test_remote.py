@@ -22,7 +22,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.running.run import run
 from pipeline.source.fingerprint import fingerprint
-from pipeline.source.gdal import handles
+from pipeline.source.gdal import dataset_opening, transient
 from pipeline.source.gdal import remote as network
 from pipeline.source.opening import open_segmentable
 from tests.rasters import from_file, level_arrays, noise, write_geotiff, write_vrt
@@ -66,7 +66,7 @@ def served(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
     """Tried as often as ever, but with short pauses."""
-    monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.01, 0.02, 0.04))
+    monkeypatch.setattr(transient, "REMOTE_PAUSES_S", (0.01, 0.02, 0.04))
     monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.02")
 
 
@@ -218,7 +218,7 @@ def test_a_file_that_is_not_there_is_refused_so_too(served, tmp_path):
 
 def test_a_server_that_stalls_is_given_up(served, tmp_path, monkeypatch):
     monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
-    monkeypatch.setattr(handles, "_NETWORK_RETRY_S", (0.01,))
+    monkeypatch.setattr(transient, "REMOTE_PAUSES_S", (0.01,))
     # the server would answer after half a minute
     failure = fails(served.url("stall", "a.tif"), tmp_path / "o")
     assert "cannot be fetched, after 2 tries" in failure
@@ -294,7 +294,7 @@ def test_a_local_vrt_of_a_remote_file_is_refused_without_asking_for_it(served, t
 
 def test_from_a_local_file_nothing_leads_to_a_network(served):
     url = served.url("fast", "a.tif")
-    with network.environment("local.tif"), pytest.raises(RasterioIOError):
+    with dataset_opening.environment("local.tif"), pytest.raises(RasterioIOError):
         rasterio.open(f"/vsicurl/{url}")
     assert not served.requests(url)
 
@@ -397,9 +397,9 @@ def test_settings_of_gdal_are_defaults_that_the_environment_overrides(given, wan
     code = (
         "import os\n"
         "from rasterio.env import get_gdal_config\n"
-        "from pipeline.source.gdal import remote, setup\n"
+        "from pipeline.source.gdal import dataset_opening, setup\n"
         "before = dict(os.environ)\n"
-        "with remote.environment('a.tif'):\n"
+        "with dataset_opening.environment('a.tif'):\n"
         "    print(get_gdal_config('GDAL_HTTP_MAX_RETRY'), get_gdal_config('VRT_NUM_THREADS'))\n"
         "print(get_gdal_config('VRT_NUM_THREADS'), os.environ == before)\n"
         "setup.configure()\n"

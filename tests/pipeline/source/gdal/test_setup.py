@@ -15,9 +15,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from pipeline.errors import RasterError, UsageError
 from pipeline.process.warning_filters import ignored
-from pipeline.source.gdal import remote, setup
+from pipeline.source.aoi import interest
+from pipeline.source.gdal import setup, transient
 from pipeline.source.opening import open_segmentable
-from pipeline.source.vector import interest
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -215,8 +215,8 @@ def test_all_drivers_are_asked_where_those_of_services_were_left_out():
     code = (
         "from pipeline.source.gdal import setup\n"
         "setup.configure()\n"
-        "from pipeline.source.gdal import remote\n"
-        "assert remote._drivers() is None\n"
+        "from pipeline.source.gdal import dataset_opening\n"
+        "assert dataset_opening._drivers() is None\n"
         "assert setup.missing_options() == {}\n"
     )
     run_python(code)
@@ -229,8 +229,8 @@ def test_options_of_the_caller_win_but_for_what_labels_depend_on():
     run_python(
         "import rasterio\n"
         "from rasterio.env import get_gdal_config\n"
-        "from pipeline.source.gdal import remote\n"
-        "with rasterio.Env(GDAL_HTTP_MAX_RETRY=9, VRT_NUM_THREADS=4), remote.environment('a.tif'):\n"
+        "from pipeline.source.gdal import dataset_opening\n"
+        "with rasterio.Env(GDAL_HTTP_MAX_RETRY=9, VRT_NUM_THREADS=4), dataset_opening.environment('a.tif'):\n"
         "    found = [get_gdal_config(f'GDAL_HTTP_{n}') for n in ('MAX_RETRY', 'CONNECTTIMEOUT')]\n"
         "    assert [*map(str, found)] == ['9', '10'], found\n"
         "    assert str(get_gdal_config('VRT_NUM_THREADS')) == '1'\n"
@@ -313,9 +313,9 @@ def test_a_filter_that_went_into_a_copy_of_the_list_is_removed_there_too():
 
 
 def test_the_ear_hears_only_while_somebody_listens():
-    loggers = remote._EAR._loggers
-    with remote.listening():
-        with remote.listening():
-            assert all(remote._EAR in logger.handlers for logger in loggers)
-        assert all(remote._EAR in logger.handlers for logger in loggers)
-    assert not any(remote._EAR in logger.handlers for logger in loggers)
+    loggers = transient._EAR._loggers
+    with transient.listening():
+        with transient.listening():
+            assert all(transient._EAR in logger.handlers for logger in loggers)
+        assert all(transient._EAR in logger.handlers for logger in loggers)
+    assert not any(transient._EAR in logger.handlers for logger in loggers)

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from engine.grid import Window, tiles
 from pipeline.errors import DamageError
-from pipeline.graph import labels as graph_labels
+from pipeline.graph import label_graph as graph_labels
 from pipeline.source import bad_blocks
-from pipeline.source.gdal import remote, shared_blocks
+from pipeline.source.gdal import dataset_opening, shared_blocks
 from pipeline.source.gdal.raster import open_header
 from pipeline.source.gdal.shared_blocks import SharedBlocks, Source, UndecodableError
 from pipeline.source.reading import ReadContext
 from pipeline.source.view import View
-from tests.pipeline.graph.test_labels import Neighbours
+from tests.pipeline.graph.test_label_graph import Neighbours
 from tests.rasters import noise, spoil, write_geotiff
 from tests.strategies import codebook
 from tests.waiting import HANG_S, waited_for
@@ -51,7 +51,7 @@ def source(pixels, tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """How often each block of a file was asked of GDAL, by all handles."""
-    count, lock, opened = Counter(), threading.Lock(), remote.open_dataset
+    count, lock, opened = Counter(), threading.Lock(), dataset_opening.open_dataset
 
     class Counting:
         def __init__(self, *arguments, **options):
@@ -77,7 +77,7 @@ def decoded(monkeypatch):
                 count.update(product(rows, cols))
             return self._dataset.read(*arguments, window=window, **options)
 
-    monkeypatch.setattr(remote, "open_dataset", Counting)
+    monkeypatch.setattr(dataset_opening, "open_dataset", Counting)
     return count
 
 

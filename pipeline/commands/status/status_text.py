@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.commands.status.run_status import RasterStatus, RunStatus
-from pipeline.cost.text import bytes_text, seconds_text
+from pipeline.cost.readable import bytes_text, seconds_text
 from pipeline.errors import printable
 
 _FEW = 20

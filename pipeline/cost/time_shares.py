@@ -82,7 +82,7 @@ class Setting:
     refitted: bool
 
 
-def budget(spent: Spent, setting: Setting) -> dict[str, Any]:
+def time_shares(spent: Spent, setting: Setting) -> dict[str, Any]:
     """Shares of a run's time, with a one-line verdict.
 
     Returns

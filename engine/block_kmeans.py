@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import blocks
+from engine import block_loops
 from engine.arrays import F64
 from engine.codebook import Codebook
 from engine.grid import CELL_PX, Window
@@ -57,7 +57,7 @@ class BlockKMeans:
         return CELL_PX
 
     @property
-    def block_px(self) -> int:
+    def window_px(self) -> int:
         """Side of a cell."""
         return CELL_PX
 
@@ -124,11 +124,11 @@ class BlockKMeans:
         rows, cols = core.slices(patch.outer)
         valid = patch.valid[rows, cols]
         if r == 1:
-            return blocks.nearest(patch.pixels[:, rows, cols], codebook.centres, valid, codebook.scaling)
+            return block_loops.nearest(patch.pixels[:, rows, cols], codebook.centres, valid, codebook.scaling)
         first_row, first_col = core.row // r, core.col // r
         means, seen = self._means(patch, first_row, first_col)
-        block_labels = blocks.nearest(means, codebook.centres, seen, codebook.scaling)
-        return blocks.spread(block_labels, valid, core.row - first_row * r, core.col - first_col * r, r)
+        block_labels = block_loops.nearest(means, codebook.centres, seen, codebook.scaling)
+        return block_loops.spread(block_labels, valid, core.row - first_row * r, core.col - first_col * r, r)
 
     def _means(self, patch: Patch, first_row: int, first_col: int) -> tuple[F64, Mask]:
         """Means of the blocks from a first one to the core's last, over the pixels in the patch."""
@@ -137,6 +137,6 @@ class BlockKMeans:
         row_end = min(-(-core.row_end // r) * r, outer.row_end)
         col_end = min(-(-core.col_end // r) * r, outer.col_end)
         rows, cols = Window(row, col, row_end - row, col_end - col).slices(outer)
-        return blocks.block_means(
+        return block_loops.block_means(
             patch.pixels[:, rows, cols], patch.valid[rows, cols], row - first_row * r, col - first_col * r, r
         )

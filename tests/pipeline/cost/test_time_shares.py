@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine.networks.kernel import CnnKernel
 from pipeline.config import build
 from pipeline.cost import timing
-from pipeline.cost.budget import Setting, Spent, budget
+from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.cost.timing import LABEL, READ, Effort
 from pipeline.durable import checksums
 from pipeline.events.progress import Plain, Silent
@@ -136,7 +136,9 @@ def test_what_fails_took_its_time_too(clock):
 
 @given(st.lists(st.floats(0, 1e6), min_size=9, max_size=9), st.integers(1, 64))
 def test_shares_are_parts_of_one_whole(seconds, workers):
-    found = budget(Spent(*seconds[:4], Effort(*seconds[4:8]), seconds[8]), replace(SETTING, workers=workers))
+    found = time_shares(
+        Spent(*seconds[:4], Effort(*seconds[4:8]), seconds[8]), replace(SETTING, workers=workers)
+    )
     shares = found["shares"]
     assert sum(shares.values()) == pytest.approx(1, abs=0.003) or not any(seconds)
     assert all(0 <= share <= 1 for share in shares.values())
@@ -173,14 +175,14 @@ def test_shares_are_parts_of_one_whole(seconds, workers):
 def test_a_verdict_says_what_bounds_the_run_and_what_would_help(spent, setting, bound, words, advice):
     work = {f.name: spent[f.name] for f in fields(Effort) if f.name in spent}
     others = {name: spent[name] for name in spent.keys() - work.keys()}
-    found = budget(Spent(wall_s=10, effort=Effort(**work), **others), replace(SETTING, **setting))
+    found = time_shares(Spent(wall_s=10, effort=Effort(**work), **others), replace(SETTING, **setting))
     assert found["bound_by"] == bound
     assert words in found["verdict"]
     assert advice_in(found["verdict"]) == advice
 
 
 def test_where_threads_shared_cores_there_is_no_negative_waiting():
-    found = budget(Spent(wall_s=1, effort=Effort(3, 3)), SETTING)
+    found = time_shares(Spent(wall_s=1, effort=Effort(3, 3)), SETTING)
     assert found["shares"] == {"start": 0, "read": 0.5, "compute": 0.5, "write": 0, "wait": 0}
 
 

@@ -70,7 +70,7 @@ class Request:
                 )
 
 
-class Former:
+class PreviousRun:
     """What an earlier run left in OUT.
 
     Parameters
@@ -137,7 +137,7 @@ class Former:
             )
 
 
-def take_up(request: Request) -> Former:
+def take_up(request: Request) -> PreviousRun:
     """What an earlier run left, after it was taken up, or deleted with --overwrite.
 
     Raises
@@ -149,7 +149,7 @@ def take_up(request: Request) -> Former:
     if not path.exists():
         if not config.overwrite:
             _refuse_strangers(request)
-        return Former(request, None)
+        return PreviousRun(request, None)
     try:
         run = RunFile.read(path)
         made = {file for raster in run.rasters for file in _made(request.out, raster, run.config["format"])}
@@ -163,19 +163,19 @@ def take_up(request: Request) -> Former:
         request.refuse_inputs(made)
         for file in (path, request.out / out_names.CODEBOOK, *made):
             remove(file)
-        return Former(request, None)
+        return PreviousRun(request, None)
     _refuse_another(request, run)
     _refuse_strangers(request, made)
-    return Former(request, run)
+    return PreviousRun(request, run)
 
 
-def _made(out: Path, raster: RasterState, form: str) -> Iterable[Path]:
+def _made(out: Path, raster: RasterState, format_: str) -> Iterable[Path]:
     """Files of a raster that an earlier run made or was to make, the labels in another format too."""
-    outputs = Outputs.named(out, raster.name, form)
+    outputs = Outputs.named(out, raster.name, format_)
     yield from outputs.all()
     try:
         record = RasterRecord.read(outputs.json)
-        if (other := record.parameters["format"]) != form:
+        if (other := record.parameters["format"]) != format_:
             yield from Outputs.named(out, raster.name, other).all()
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing was made, or nothing says how

@@ -10,8 +10,8 @@ import rasterio
 
 from engine.grid import Window, tiles
 from pipeline.api.writing import write
-from pipeline.check import labels as check_labels
-from pipeline.check.labels import at_step, check_window, labels_crc
+from pipeline.check import read_back as check_labels
+from pipeline.check.read_back import at_step, check_window, labels_crc
 from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.durable.checksums import checksum
 from pipeline.errors import RasterError

@@ -13,7 +13,7 @@ from pipeline.workers.pool import Pool
 
 
 @dataclass(frozen=True)
-class Openings:
+class Reopened:
     """What came of opening the inputs of a run.
 
     Parameters
@@ -35,14 +35,14 @@ class Openings:
         return self.failures.get(source) or self.reason or f"{source}: not among the sources any more"
 
 
-def openings(
+def reopen(
     config: RunConfig,
     run: RunFile,
     pool: Pool,
     cell_px: int,
     bands: tuple[int | str, ...] | None,
     advance: Callable[[int, int], None],
-) -> Openings:
+) -> Reopened:
     """The inputs of a finished run; an error that concerns all of them is in it.
 
     Parameters
@@ -59,11 +59,11 @@ def openings(
     try:
         opened = open_inputs(config, pool, cell_px, bands, advance)
     except TilewrightError as error:
-        return Openings(reason=one_line(error))
+        return Reopened(reason=one_line(error))
     if run.area not in (None, opened.area):
-        return Openings(reason=f"{config.aoi}: its polygons have changed since")
+        return Reopened(reason=f"{config.aoi}: its polygons have changed since")
     failures = {source.path: one_line(error) for source, error in opened.failures}
     # a mosaic is of all its tiles
     reason = next(iter(failures.values())) if config.mosaic and failures else ""
     inputs = {raster.source.path: raster for raster in opened.inputs}
-    return Openings(inputs, failures, reason)
+    return Reopened(inputs, failures, reason)

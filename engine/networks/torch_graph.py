@@ -10,7 +10,7 @@ import numpy as np
 from engine.networks.straight import Convolution, Straight
 
 
-def read(torch: Any, module: Any) -> Straight | None:
+def straight_of(torch: Any, module: Any) -> Straight | None:
     """A TorchScript module as a straight line, or None if it is not one."""
     try:
         with warnings.catch_warnings():

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.block_kmeans import BlockKMeans
 from engine.codebook import Scaling
 from engine.grid import CELL_PX, Window, tiles
 from engine.kernel import NODATA, Kernel, Patch
-from engine.kmeans import BlockKMeans
 from tests.strategies import codebook, codebooks, patches, windows_in
 
 RESOLUTIONS = st.integers(1, 32)

@@ -11,8 +11,8 @@ from engine.codebook import Codebook
 from pipeline.check import label_file
 from pipeline.check.label_file import Expected
 from pipeline.check.seams import Borders, Seams
-from pipeline.commands.verify.record import DAMAGED, steps
-from pipeline.commands.verify.verdict import Verdict
+from pipeline.commands.verify.raster_report import RasterReport
+from pipeline.commands.verify.record_checks import DAMAGED, steps
 from pipeline.durable.checksums import checksum
 from pipeline.errors import printable
 from pipeline.out.outputs import Outputs
@@ -76,9 +76,13 @@ def file_problems(finished: Finished) -> Iterator[str]:
 
 
 def check_labels(
-    finished: Finished, expected: Expected, verdict: Verdict, pool: Pool, advance: Callable[[int, int], None]
+    finished: Finished,
+    expected: Expected,
+    report: RasterReport,
+    pool: Pool,
+    advance: Callable[[int, int], None],
 ) -> bool:
-    """True if all labels are as their record says; what is wrong is added to the verdict.
+    """True if all labels are as their record says; what is wrong is added to the report.
 
     Parameters
     ----------
@@ -86,20 +90,20 @@ def check_labels(
         The raster.
     expected
         What its record says of the labels.
-    verdict
-        Its verdict, which gets the seams too.
+    report
+        Its report, which gets the seams too.
     pool
         Reads.
     advance
         Hears how many of how many windows are done.
     """
-    verdict.wrong += label_file.header_problems(finished.labels, expected)
-    if verdict.wrong:
+    report.wrong += label_file.header_problems(finished.labels, expected)
+    if report.wrong:
         return False
     borders = Borders.of(*steps(finished.codebook))
-    wrong, verdict.seams = label_file.label_problems(finished.labels, expected, borders, pool, advance)
-    verdict.wrong += wrong or _score_problems(finished, verdict.seams)
-    verdict.notes += _seam_note(verdict.seams)
+    wrong, report.seams = label_file.label_problems(finished.labels, expected, borders, pool, advance)
+    report.wrong += wrong or _score_problems(finished, report.seams)
+    report.notes += _seam_note(report.seams)
     return not wrong
 
 

@@ -32,4 +32,4 @@ def load_graph() -> None:
     """Import the chunk graph."""
     load_compiled()
     with importing, without("xarray", "scipy.fftpack", "scipy.sparse"):
-        importlib.import_module("pipeline.graph.labels")
+        importlib.import_module("pipeline.graph.label_graph")

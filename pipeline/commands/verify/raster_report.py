@@ -13,7 +13,7 @@ _MOST_SHOWN = 4
 
 
 @dataclass
-class Verdict:
+class RasterReport:
     """What came of one raster.
 
     Parameters
@@ -73,16 +73,14 @@ class Verdict:
         }
 
 
-def summary(out: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """All verdicts as one JSON object, with a line for people."""
-    wrong = sum(not verdict.ok for verdict in verdicts)
-    skipped = sum(verdict.state == "skipped" for verdict in verdicts)
-    total = (
-        f"{out}: {len(verdicts) - wrong - skipped} rasters ok, {wrong} wrong, {skipped} skipped in the run"
-    )
+def summary(out: str, reports: Sequence[RasterReport]) -> dict[str, Any]:
+    """All reports as one JSON object, with a line for people."""
+    wrong = sum(not report.ok for report in reports)
+    skipped = sum(report.state == "skipped" for report in reports)
+    total = f"{out}: {len(reports) - wrong - skipped} rasters ok, {wrong} wrong, {skipped} skipped in the run"
     return {
         "out": out,
         "ok": not wrong,
         "text": printable(total),
-        "rasters": [verdict.as_json() for verdict in verdicts],
+        "rasters": [report.as_json() for report in reports],
     }

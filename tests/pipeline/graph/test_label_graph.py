@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.block_kmeans import BlockKMeans
 from engine.grid import Window
-from engine.kmeans import BlockKMeans
 from pipeline.api import arrays as array_module
 from pipeline.api.arrays import segment
-from pipeline.graph.labels import read_arrays
+from pipeline.graph.label_graph import read_arrays
 from pipeline.graph.overlap import Layout, overlap
 from pipeline.source.reading import ReadContext
 from tests.rasters import noise, pixel_array
@@ -134,7 +134,7 @@ def test_a_kernel_with_a_halo_labels_an_array_the_same_however_it_is_chunked(dat
     pixels = rng.integers(0, 200, (1, bounds.height, bounds.width)).astype(np.uint8)
     valid = rng.random(pixels.shape[1:]) < 0.9
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(array_module, "kernel_of", lambda *_, **__: kernel)
+        patch.setattr(array_module, "kernel_from_codebook", lambda *_, **__: kernel)
         labels = segment(pixel_array(pixels, valid, chunks=side), codebook(np.arange(8)[:, None]))
     sums = box_sums(pixels, valid, bounds, bounds, kernel.halo_px)
     expected = np.where(valid, sums % 7, 255)

@@ -10,7 +10,7 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.clustering import cluster
+from engine.kmeans_fit import cluster
 
 
 def groups(k, each, seed=0, dims=3, spread=1.0):

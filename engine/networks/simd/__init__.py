@@ -1,0 +1,1 @@
+"""Compiled loops over vectors of channels: convolutions, softmax and distances for one thread."""
