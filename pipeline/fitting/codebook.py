@@ -89,6 +89,7 @@ def fit_codebook(
         result = fit.on_every_pixel(kernel)
     else:
         result = fit.with_network(kernel) if kernel.needs_statistics else fit.on_sample(kernel)
+    _refuse_infinite(result, ", ".join(r.path for r in rasters[:3]))
     return Codebook(
         centres=result.clustering.centres,
         kernel=result.kernel.identity,
@@ -233,6 +234,18 @@ def _scaling(vectors: Vectors, dtype: str, scale: Scale) -> Scaling | None:
     if not (np.isfinite(limits).all() and (high > low).all()):
         raise UsageError(f"--scale {given}: each low limit must be below its high, and both numbers")
     return Scaling(low, high)
+
+
+def _refuse_infinite(result: _Result, name: str) -> None:
+    """Refuse centres or limits that no number holds: labels of such a codebook mean nothing."""
+    scaling = result.statistics.scaling
+    limits = () if scaling is None else (scaling.low, scaling.high, scaling.gain)
+    numbers = (result.clustering.centres, result.statistics.mean, *limits)
+    if not all(np.isfinite(array).all() for array in numbers):
+        raise UsageError(
+            f"{name}: values are too large to be clustered (their means or squares are not finite); "
+            "declare those that stand for nodata, or give limits with --scale LOW,HIGH (scale=)"
+        )
 
 
 def _outcome(clustering: Clustering, segments_asked: int) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from engine.codebook import Band, Codebook
-from pipeline.errors import RasterError
+from pipeline.errors import RasterError, UsageError
 from pipeline.source.bands import expression
 
 # what programs call bands that nobody has named, and colours that say nothing
@@ -90,21 +91,33 @@ class FittedBands:
             If names say that these are other bands than those of the codebook.
         """
         bands = self.asked or self.bands
-        wanted = [_keys(band, name) for band, name in zip(self.bands, self.names, strict=True)]
         by_themselves = self.asked is None and all(isinstance(b, str) for b in bands)
-        if self.by_order or by_themselves or not all(wanted):
+        if self.by_order or by_themselves or not all(self._wanted()):
             return bands
         raster = header()
+        return self._matched(self.asked or raster.bands, raster) or bands
+
+    def in_array(self, array: Named) -> tuple[Band, ...]:
+        """The bands to use of an array, as `in_raster`; all of them in their order where names do not say."""
+        return (not self.by_order and self._matched(array.bands, array)) or array.bands
+
+    def _wanted(self) -> list[set[str]]:
+        return [_keys(band, name) for band, name in zip(self.bands, self.names, strict=True)]
+
+    def _matched(self, candidates: Sequence[Band], raster: Named) -> tuple[Band, ...] | None:
+        """Those of some bands that have the names of the codebook's; None where a band has no name."""
         names = dict(zip(raster.bands, given_names(raster), strict=True))
-        # of a raster all bands are candidates, of those that are asked for each has to be used
-        candidates = raster.bands if self.asked is None else self.asked
         keys = [_keys(band, names.get(_number(band, raster), "")) for band in candidates]
-        if not all(keys):
-            return bands
-        matches = [[b for b, own in zip(candidates, keys, strict=True) if own & keys_] for keys_ in wanted]
+        wanted = self._wanted()
+        if not all(keys) or not all(wanted):
+            return None
+        matches = [[b for b, own in zip(candidates, keys, strict=True) if own & key] for key in wanted]
         chosen = tuple(some[0] for some in matches if len(some) == 1)
+        # each of those that are asked for has to be used
         if len(set(chosen)) == len(wanted) and (self.asked is None or len(candidates) == len(wanted)):
             return chosen
+        if self.asked is None and (_by_position(keys) or _by_position(wanted)):
+            return None
         has = f"{'--bands asks for' if self.asked else 'it has'} {_listed(candidates, names)}"
         fitted = _listed(self.bands, dict(zip(self.bands, self.names, strict=True)))
         raise RasterError(
@@ -114,13 +127,19 @@ class FittedBands:
         )
 
 
+def _by_position(keys: Sequence[set[str]]) -> bool:
+    """Whether bands are called b1, b2, ... in this order, which is no name of theirs."""
+    return all(f"b{number}" in own for number, own in enumerate(keys, 1))
+
+
 def _keys(band: Band, name: str) -> set[str]:
     """What a band is known by: the text of an expression, or its names; nothing if it has none."""
     text = _key(name) if name else ""
     if isinstance(band, int):
         return {text} - {""}
-    if not isinstance(expression.parse(band), expression.Name):
-        return {"".join(band.split()).casefold()}
+    with contextlib.suppress(UsageError):  # an array's names need not be names in expressions
+        if not isinstance(expression.parse(band), expression.Name):
+            return {"".join(band.split()).casefold()}
     return {_key(band), text} - {""}
 
 
@@ -134,7 +153,8 @@ def _number(band: Band, raster: Named) -> Band:
     if isinstance(band, int):
         return band
     names = zip(raster.bands, given_names(raster), strict=True)
-    return next((b for b, name in names if _key(name) == _key(band)), band)
+    number = re.fullmatch(r"b([1-9]\d{0,4})", _key(band))
+    return next((b for b, name in names if _key(name) == _key(band)), int(number[1]) if number else band)
 
 
 def _listed(bands: Sequence[Band], names: Mapping[Band, str]) -> str:
