@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from engine.codebook import Band, Codebook
 from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from engine.kernel import NODATA
-from pipeline.api.imagery import INSIDE, VALID, Imagery, Nodata
+from pipeline.api.imagery import BAND_NAME, INSIDE, VALID, Imagery, Nodata
 from pipeline.api.opening import common_nodata, needed_coordinates, open_view
 from pipeline.api.origin import ATTRIBUTE, Origin
 from pipeline.api.position import EXACT_PX, whole_of

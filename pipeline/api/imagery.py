@@ -112,11 +112,9 @@ class Imagery:
         if tuple(bands) == self.bands:
             return self
         indices = [self.bands.index(band) for band in bands]
-        declared = tuple(self.decoding.nodata[i] for i in indices)
         array = self.array.isel({self.array.dims[0]: indices})
-        return replace(
-            self, array=array, bands=tuple(bands), decoding=replace(self.decoding, nodata=declared)
-        )
+        decoding = replace(self.decoding, nodata=tuple(self.decoding.nodata[i] for i in indices))
+        return replace(self, array=array, bands=tuple(bands), decoding=decoding)
 
     @property
     def bounds(self) -> Window:

@@ -93,6 +93,16 @@ def test_names_and_expressions_of_a_codebook_are_looked_up_as_ever():
         FittedBands(bands, bands, ("nir", "(nir+red)/(nir-red)")).in_raster(header)
 
 
+def test_an_array_is_taken_by_name_where_it_has_names():
+    fitted = FittedBands((1, 2, 3), ("red", "green", "blue"))
+    assert fitted.in_array(Header(("blue", "nir", "red", "green"))) == (3, 4, 1)
+    assert fitted.in_array(Header(("", "", ""))) == (1, 2, 3)
+    assert fitted.in_array(Header(("b1", "b2", "b3"))) == (1, 2, 3)  # called by their numbers
+    with pytest.raises(RasterError, match="it has b2, b1, b3, but"):
+        fitted.in_array(Header(("b2", "b1", "b3")))
+    assert FittedBands(("b1", "b2"), ("", "")).in_array(Header(("x y (10 m)", "z"))) == (1, 2)
+
+
 def test_a_codebook_without_names_takes_bands_by_number():
     assert chosen(("", "", ""), ("B8", "B8A", "B12")) == (1, 2, 3)
     assert chosen(("", "", ""), ("B8", "B8A", "B12"), (3, 1, 2)) == (3, 1, 2)
