@@ -84,6 +84,9 @@ class Codebook:
         Scaling of the features, or None where they are used unscaled (uint8).
     fit
         How it was fitted: method, seed, sample counts. Not part of the hash.
+    in_units
+        Whether its bands are expressions of values scaled as the files declare (``value * scale + offset``),
+        and not of the numbers that are stored.
     """
 
     centres: npt.NDArray[np.float32]
@@ -93,6 +96,7 @@ class Codebook:
     band_mean: npt.NDArray[np.float64]
     scaling: Scaling | None = None
     fit: dict[str, Any] = field(default_factory=dict)
+    in_units: bool = False
 
     @property
     def segments(self) -> int:
@@ -106,6 +110,16 @@ class Codebook:
         for array in self._arrays().values():
             h.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return h.hexdigest()
+
+    @property
+    def centre_values(self) -> npt.NDArray[np.float64] | None:
+        """Shape (K, D), float64: the centres as values of the bands; None if features are no bands."""
+        if "features" in self.kernel:
+            return None
+        centres = self.centres.astype(np.float64)
+        if self.scaling is None:
+            return centres
+        return self.scaling.low + centres / 255 * (self.scaling.high - self.scaling.low)
 
     def _check(self) -> None:
         """Refuse arrays whose shapes do not match: the compiled loops do not check them."""
@@ -125,7 +139,7 @@ class Codebook:
             raise CodebookError(f"{self.segments} centres, not 1 to {_MAX_SEGMENTS}; fit it again")
 
     def _header(self) -> dict[str, Any]:
-        return {
+        header = {
             "format": FORMAT,
             "kernel": self.kernel,
             "bands": list(self.bands),
@@ -133,6 +147,8 @@ class Codebook:
             "segments": self.segments,
             "scaled": self.scaling is not None,
         }
+        # only where it is so: others have the hash that they had before there was this
+        return {**header, "in_units": True} if self.in_units else header
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {"centres": self.centres, "band_mean": self.band_mean}
@@ -187,6 +203,7 @@ class Codebook:
             band_mean=_numbers(members["band_mean"]),
             scaling=None if low is None or high is None else Scaling(_numbers(low), _numbers(high)),
             fit=dict(meta["fit"]),
+            in_units=meta.get("in_units", False) is True,
         )
         if codebook.content_hash != meta["codebook_hash"]:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")

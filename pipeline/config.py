@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from engine.codebook import Band
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
 from pipeline.errors import UsageError
-from pipeline.source.bands.options import read_bands, read_stack
+from pipeline.source.bands.options import read_bands, read_nodata, read_stack, read_valid
+from pipeline.source.declared import Nodata
 from pipeline.workers.pool import parse as parse_workers
 
 _CONFIG_LIMIT_BYTES = 4 << 20
@@ -105,6 +107,20 @@ class RunConfig(BaseModel):
         description="bands to use: numbers (4,3,2), names, or expressions such as (nir-red)/(nir+red) "
         "(default: all but alpha)",
     )
+    raw_values: bool = Field(
+        default=False,
+        description="expressions see stored numbers, not value * scale + offset as files declare",
+    )
+    nodata: Annotated[Nodata | None, BeforeValidator(read_nodata)] = Field(
+        None,
+        description="VALUE[,VALUE...] (once or for each band of the source): nodata, whatever files declare; "
+        "or none: no value is (default: as files declare; masks and alpha count always)",
+    )
+    valid: Annotated[str | None, BeforeValidator(read_valid)] = Field(
+        None,
+        description='condition of bands, such as "scl in (4, 5)" or "(qa & 8) == 0": pixels where it is not '
+        "true are nodata",
+    )
     scale: Annotated[tuple[float, ...] | Literal["none"] | None, _numbers(float)] = Field(
         None,
         description="LOW,HIGH (once or for each band): values that become 0 and 255; or none "
@@ -185,6 +201,7 @@ class RunConfig(BaseModel):
         """The options that determine the labels: a run with other values is another run."""
         names = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
         names |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
+        names |= {"raw_values", "nodata", "valid"}
         return self.model_dump(mode="json", include=names)
 
     @property
@@ -192,6 +209,31 @@ class RunConfig(BaseModel):
         """The options that determine the files of labels: a folder holds files of one kind."""
         names = {"format", "zarr_version"} if self.format == "zarr" else {"format"}
         return self.model_dump(mode="json", include=names)
+
+
+def of_former(values: Mapping[str, Any], now: RunConfig) -> dict[str, Any]:
+    """Options of a former run, with those that there were not yet as they have to be for labels like `now`'s.
+
+    Expressions saw stored numbers before there was `raw_values`. Where no scale is declared that is the same,
+    and where one is, fingerprint and codebook are others.
+    """
+    return {"nodata": None, "valid": None, "raw_values": now.raw_values, **values}
+
+
+def rebuilt(values: Mapping[str, Any], origin: str) -> RunConfig:
+    """The configuration of a former run, as its run.json has it.
+
+    Raises
+    ------
+    UsageError
+        On the first invalid value.
+    """
+    return build(_with_stored_numbers(values), origin)
+
+
+def _with_stored_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a former run; before there was `raw_values`, expressions saw stored numbers."""
+    return {"raw_values": True, **values}
 
 
 def build(values: dict[str, Any], origin: str = "") -> RunConfig:
@@ -242,7 +284,7 @@ def load_file(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(f"{path}: not valid YAML or JSON ({' '.join(str(error).split())[:160]})") from None
     if isinstance(values, dict) and isinstance(values.get("config"), dict) and "rasters" in values:
-        values = values["config"]
+        values = _with_stored_numbers(values["config"])
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
         raise UsageError(f"{path}: a configuration is a mapping of option names to values")
     values = {k.replace("-", "_"): v for k, v in values.items()}

@@ -94,14 +94,34 @@ def provenance(kernel: Kernel) -> dict[str, Any]:
     return {} if model is None else {"model": model, "device": kernel.device}
 
 
-def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
-    """The reason why pixels cannot be labelled with a codebook; "" if they can."""
-    if (bands, dtype) == (len(codebook.bands), codebook.dtype):
-        return ""
-    return (
-        f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
-        f"{codebook.dtype}; choose bands with --bands or fit another codebook"
-    )
+def mismatch(bands: int, dtype: str, codebook: Codebook, *, in_units: bool | None = None) -> str:
+    """The reason why pixels cannot be labelled with a codebook; "" if they can.
+
+    Parameters
+    ----------
+    bands, dtype
+        Number of bands and dtype of the pixels.
+    codebook
+        The codebook.
+    in_units
+        Whether the pixels are scaled as their files declare; None where that makes no difference.
+    """
+    if (bands, dtype) != (len(codebook.bands), codebook.dtype):
+        return (
+            f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
+            f"{codebook.dtype}; choose bands with --bands or fit another codebook"
+        )
+    if in_units is False and codebook.in_units:
+        return (
+            "its numbers are not scaled, but the codebook was fitted on value * scale + offset; declare "
+            "scale and offset (gdal_edit -scale -offset) and leave --raw-values out, or fit another codebook"
+        )
+    if in_units is True and not codebook.in_units:
+        return (
+            "it declares scales, but the codebook was fitted on the numbers that are stored; "
+            "give --raw-values, or fit another codebook"
+        )
+    return ""
 
 
 def on_cpu(kernel: Kernel) -> Kernel | None:

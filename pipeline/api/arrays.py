@@ -23,13 +23,22 @@ from pipeline.graph.labels import label_array, read_arrays
 from pipeline.graph.overlap import DEFAULT_CHUNK_PX, Layout
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.kernels import kernel_of, mismatch
+from pipeline.source.bands.computed import choose
+from pipeline.source.bands.options import read_nodata, read_valid
+from pipeline.source.bands.selection import Selection
 from pipeline.source.opening import open_any
 
 _GRID = "tilewright_georeference"
 
 
 def open_raster(
-    path: str | Path, *, bands: Sequence[int] | None = None, chunk_size: int = DEFAULT_CHUNK_PX
+    path: str | Path,
+    *,
+    bands: Sequence[int] | None = None,
+    nodata: object = None,
+    valid: str | None = None,
+    raw_values: bool = False,
+    chunk_size: int = DEFAULT_CHUNK_PX,
 ) -> xr.DataArray:
     """A raster as a lazy array; only its header is read.
 
@@ -39,6 +48,14 @@ def open_raster(
         Anything GDAL opens.
     bands
         1-based band numbers (default: all but alpha).
+    nodata
+        A nodata value, or one for each band of the file, in place of those that it declares; "none" for
+        no nodata value. Masks and alpha count always.
+    valid
+        A condition of the file's bands, such as "(qa & 8) == 0": where it is not true a pixel is invalid.
+    raw_values
+        Whether the condition sees the numbers that are stored, and not ``value * scale + offset`` as the
+        file declares. The array holds stored numbers in any case.
     chunk_size
         Side of the Dask chunks in pixels, rounded up to whole cells of 512.
 
@@ -54,18 +71,23 @@ def open_raster(
     Raises
     ------
     RasterError
-        If the raster cannot be opened.
+        If the raster cannot be opened, or lacks a band.
+    UsageError
+        If `nodata` or `valid` cannot be understood.
     """
-    raster = open_any(path, bands)
+    wanted = None if bands is None else tuple(bands)
+    selection = Selection(wanted, read_valid(valid), read_nodata(nodata), raw_values)
+    chosen = choose(selection, lambda: open_any(path))
+    raster = chosen.of(open_any(path, chosen.numbers, selection.declared))
     layout = Layout.of(raster.bounds, raster.bounds, 0, chunk_side(chunk_size))
-    pixels, valid = read_arrays(raster, layout)
+    pixels, mask = read_arrays(raster, layout)
     array = xr.DataArray(
         pixels,
         dims=("band", "y", "x"),
         coords={
             "band": list(raster.bands),
             **_axes(raster.georeference, raster.height, raster.width),
-            "valid": (("y", "x"), valid),
+            "valid": (("y", "x"), mask),
         },
         name=Path(raster.path).stem,
         attrs={"long_name": raster.band_names, "source": raster.path, _GRID: _pack(raster.georeference)},
@@ -232,6 +254,7 @@ class ArrayPixels:
         self.bounds = self.region = bounds_of(array)
         self.bands = tuple(int(b) for b in np.atleast_1d(array.coords["band"].values))
         self.dtype = str(array.dtype)
+        self.in_units = None
         place = georeference_of(array)
         self.identity = (self.bounds.height, self.bounds.width, place.transform, len(self.bands), self.dtype)
         self.path = str(array.name or "array")

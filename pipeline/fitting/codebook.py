@@ -104,6 +104,7 @@ def fit_codebook(
             **provenance(result.kernel),
             **result.precision,
         },
+        in_units=any(raster.in_units for raster in rasters),
     )
 
 
@@ -192,7 +193,7 @@ def check_bands(kernel: Kernel, raster: sampling.Pixels) -> None:
 
 
 def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
-    """Refuse rasters with unequal numbers of bands or dtypes, which one codebook cannot describe.
+    """Refuse rasters with unequal bands or dtypes, or with scaled values and others: no codebook is for both.
 
     Raises
     ------
@@ -211,6 +212,12 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
         raise UsageError(
             f"one codebook needs equal bands and dtypes, but there are {named}; "
             "choose --bands, run the groups apart, or use --codebook-scope raster"
+        )
+    scaled, stored = ([r.path for r in rasters if r.in_units is kind] for kind in (True, False))
+    if scaled and stored:
+        raise UsageError(
+            f"one codebook needs equal units, but {scaled[0]} declares scales that expressions see, and "
+            f"{stored[0]} declares none; give it some (gdal_edit -scale -offset), or give --raw-values"
         )
 
 

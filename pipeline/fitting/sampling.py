@@ -57,6 +57,11 @@ class Pixels(Protocol):
         ...
 
     @property
+    def in_units(self) -> bool | None:
+        """Whether values are scaled as files declare; None where that makes no difference."""
+        ...
+
+    @property
     def identity(self) -> tuple[Any, ...]:
         """Values that seed the choice: size, transform, bands, dtype; never a path."""
         ...

@@ -70,6 +70,11 @@ class View:
         return self.raster.dtype
 
     @property
+    def in_units(self) -> bool | None:
+        """Whether values are scaled as the files declare; see `Raster.in_units`."""
+        return self.raster.in_units
+
+    @property
     def identity(self) -> tuple[Any, ...]:
         """What seeds the hash sample."""
         return self.raster.identity
