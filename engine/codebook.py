@@ -84,7 +84,7 @@ class Codebook:
         Scaling of the features, or None where they are used unscaled (uint8).
     fit
         How it was fitted: method, seed, sample counts. Not part of the hash.
-    in_units
+    physical
         Whether its bands are expressions of values scaled as the files declare (``value * scale + offset``),
         and not of the numbers that are stored.
     """
@@ -96,7 +96,7 @@ class Codebook:
     band_mean: npt.NDArray[np.float64]
     scaling: Scaling | None = None
     fit: dict[str, Any] = field(default_factory=dict)
-    in_units: bool = False
+    physical: bool = False
 
     @property
     def segments(self) -> int:
@@ -148,7 +148,7 @@ class Codebook:
             "scaled": self.scaling is not None,
         }
         # only where it is so: others have the hash that they had before there was this
-        return {**header, "in_units": True} if self.in_units else header
+        return {**header, "physical": True} if self.physical else header
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {"centres": self.centres, "band_mean": self.band_mean}
@@ -203,7 +203,7 @@ class Codebook:
             band_mean=_numbers(members["band_mean"]),
             scaling=None if low is None or high is None else Scaling(_numbers(low), _numbers(high)),
             fit=dict(meta["fit"]),
-            in_units=meta.get("in_units", False) is True,
+            physical=meta.get("physical", False) is True,
         )
         if codebook.content_hash != meta["codebook_hash"]:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")

@@ -94,7 +94,7 @@ def provenance(kernel: Kernel) -> dict[str, Any]:
     return {} if model is None else {"model": model, "device": kernel.device}
 
 
-def mismatch(bands: int, dtype: str, codebook: Codebook, *, in_units: bool | None = None) -> str:
+def mismatch(bands: int, dtype: str, codebook: Codebook, *, physical: bool | None = None) -> str:
     """The reason why pixels cannot be labelled with a codebook; "" if they can.
 
     Parameters
@@ -103,7 +103,7 @@ def mismatch(bands: int, dtype: str, codebook: Codebook, *, in_units: bool | Non
         Number of bands and dtype of the pixels.
     codebook
         The codebook.
-    in_units
+    physical
         Whether the pixels are scaled as their files declare; None where that makes no difference.
     """
     if (bands, dtype) != (len(codebook.bands), codebook.dtype):
@@ -111,12 +111,12 @@ def mismatch(bands: int, dtype: str, codebook: Codebook, *, in_units: bool | Non
             f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
             f"{codebook.dtype}; choose bands with --bands or fit another codebook"
         )
-    if in_units is False and codebook.in_units:
+    if physical is False and codebook.physical:
         return (
             "its numbers are not scaled, but the codebook was fitted on value * scale + offset; declare "
             "scale and offset (gdal_edit -scale -offset) and leave --raw-values out, or fit another codebook"
         )
-    if in_units is True and not codebook.in_units:
+    if physical is True and not codebook.physical:
         return (
             "it declares scales, but the codebook was fitted on the numbers that are stored; "
             "give --raw-values, or fit another codebook"

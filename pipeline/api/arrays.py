@@ -254,7 +254,7 @@ class ArrayPixels:
         self.bounds = self.region = bounds_of(array)
         self.bands = tuple(int(b) for b in np.atleast_1d(array.coords["band"].values))
         self.dtype = str(array.dtype)
-        self.in_units = None
+        self.physical = None
         place = georeference_of(array)
         self.identity = (self.bounds.height, self.bounds.width, place.transform, len(self.bands), self.dtype)
         self.path = str(array.name or "array")

@@ -9,7 +9,7 @@ from engine.codebook import Codebook
 from pipeline.errors import printable
 from pipeline.grid.georeference import Georeference
 from pipeline.kernels import load_codebook
-from pipeline.source.declared import Units
+from pipeline.source.declared import Scales
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.opening import open_any
@@ -35,7 +35,7 @@ def _codebook(codebook: Codebook) -> str:
         f"codebook {codebook.content_hash}",
         f"kernel    {codebook.kernel['name']} ({kernel})",
         f"fitted on bands {', '.join(map(str, codebook.bands))} of {codebook.dtype}"
-        + (", of value * scale + offset" if codebook.in_units else ""),
+        + (", of value * scale + offset" if codebook.physical else ""),
     ]
     if codebook.scaling is not None:
         limits = zip(codebook.scaling.low, codebook.scaling.high, strict=True)
@@ -71,7 +71,7 @@ def _raster(raster: Raster) -> str:
         f"overviews {levels}",
         f"bands     {len(raster.bands)} of {raster.dtype}: {printable(', '.join(raster.band_names[:16]))}",
         f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}{masks}",
-        *([f"units     value * scale + offset: {_units(raster.units)}"] if raster.units else []),
+        *([f"scales    value * scale + offset: {_scales(raster.scales)}"] if raster.scales else []),
         f"CRS       {_crs(georeference)}"
         + (f", {len(georeference.gcps)} ground control points" if georeference.gcps else ""),
         f"transform {georeference.transform or 'none'}",
@@ -83,9 +83,9 @@ def _raster(raster: Raster) -> str:
     return "\n".join(lines)
 
 
-def _units(units: Units) -> str:
-    distinct = units[:1] if len(set(units)) == 1 else units[:16]
-    each = " for each band" if len(distinct) < len(units) else ""
+def _scales(scales: Scales) -> str:
+    distinct = scales[:1] if len(set(scales)) == 1 else scales[:16]
+    each = " for each band" if len(distinct) < len(scales) else ""
     return ", ".join(f"{scale:g} {offset:+g}" for scale, offset in distinct) + each
 
 

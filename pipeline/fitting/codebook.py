@@ -109,7 +109,7 @@ def fit_codebook(
             **provenance(result.kernel),
             **result.precision,
         },
-        in_units=any(raster.in_units for raster in rasters),
+        physical=any(raster.physical for raster in rasters),
     )
 
 
@@ -218,10 +218,10 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
             f"one codebook needs equal bands and dtypes, but there are {named}; "
             "choose --bands, run the groups apart, or use --codebook-scope raster"
         )
-    scaled, stored = ([r.path for r in rasters if r.in_units is kind] for kind in (True, False))
+    scaled, stored = ([r.path for r in rasters if r.physical is kind] for kind in (True, False))
     if scaled and stored:
         raise UsageError(
-            f"one codebook needs equal units, but {scaled[0]} declares scales that expressions see, and "
+            f"one codebook needs values of one kind, but {scaled[0]} declares scales for expressions, and "
             f"{stored[0]} declares none; give it some (gdal_edit -scale -offset), or give --raw-values"
         )
 

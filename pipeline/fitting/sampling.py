@@ -58,7 +58,7 @@ class Pixels(Protocol):
         ...
 
     @property
-    def in_units(self) -> bool | None:
+    def physical(self) -> bool | None:
         """Whether values are scaled as files declare; None where that makes no difference."""
         ...
 

@@ -202,7 +202,7 @@ def _mosaic(
             refuse(paths[0])
         chosen = choose(selection, lambda: open_numbered(paths[0]))
         tiles_opened = opened(chosen.numbers)
-        joined = mosaic_building.build(tiles_opened, config.overlap, label, in_units=chosen.in_units)
+        joined = mosaic_building.build(tiles_opened, config.overlap, label, physical=chosen.physical)
         raster = chosen.of(joined)
     except RasterError as error:
         return source, RasterError(label, f"tile {error}"), Mark()
@@ -217,7 +217,7 @@ def _stack(
     source = Source(label, "stack", tuple(path for _, path in members))
     layers, marks = [], {}
     # nodata values are those of the whole stack, and its files have none of their own then
-    declared = Declared(None if selection.nodata is None else (None,), selection.declared.in_units)
+    declared = Declared(None if selection.nodata is None else (None,), selection.declared.physical)
     calls = [(path, None, declared, remote) for _, path in members]
     for (name, _), member in zip(members, pool.each(open_tile, calls), strict=True):
         if isinstance(member, RasterError):

@@ -95,7 +95,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
 
 
 def _problem(view: View, codebook: Codebook) -> str:
-    return mismatch(len(view.bands), view.dtype, codebook, in_units=view.in_units)
+    return mismatch(len(view.bands), view.dtype, codebook, physical=view.physical)
 
 
 class _Opening:

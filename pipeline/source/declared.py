@@ -14,7 +14,7 @@ from pipeline.errors import RasterError
 Nodata = tuple[float | None, ...]
 """Nodata values: one for all bands or one for each, None for a band without; never NaN."""
 
-Units = tuple[tuple[float, float], ...]
+Scales = tuple[tuple[float, float], ...]
 """Scale and offset of each band, as in ``value * scale + offset``; () where no band declares any."""
 
 PLAIN = (1.0, 0.0)
@@ -31,12 +31,12 @@ class Declared:
     ----------
     nodata
         In place of the header's nodata values; None for those. Masks and alpha bands count in any case.
-    in_units
+    physical
         Whether scales and offsets matter for what is made of the pixels: its fingerprint covers them then.
     """
 
     nodata: Nodata | None = None
-    in_units: bool = False
+    physical: bool = False
 
 
 AS_IN_FILE = Declared()
@@ -95,20 +95,20 @@ def declared_nodata(
     return possible
 
 
-def units_of(scales: Sequence[float], offsets: Sequence[float]) -> Units:
+def scales_of(factors: Sequence[float], offsets: Sequence[float]) -> Scales:
     """Scales and offsets of bands as a header has them, which may make no sense."""
-    units = tuple((float(s), float(o)) for s, o in zip(scales, offsets, strict=True))
-    return () if all(u == PLAIN for u in units) else units
+    scales = tuple((float(s), float(o)) for s, o in zip(factors, offsets, strict=True))
+    return () if all(u == PLAIN for u in scales) else scales
 
 
-def units_text(units: Units) -> str:
+def scales_text(scales: Scales) -> str:
     """Scales and offsets in words."""
-    if not units:
+    if not scales:
         return "no scales"
-    return "scales and offsets " + ", ".join(f"{scale:g} {offset:+g}" for scale, offset in units[:16])
+    return "scales and offsets " + ", ".join(f"{scale:g} {offset:+g}" for scale, offset in scales[:16])
 
 
-def refuse_senseless(path: str, name: str, unit: tuple[float, float]) -> None:
+def refuse_senseless(path: str, name: str, scale: float, offset: float) -> None:
     """Refuse a scale and offset that turn all values into one, or into none.
 
     Raises
@@ -116,7 +116,6 @@ def refuse_senseless(path: str, name: str, unit: tuple[float, float]) -> None:
     RasterError
         Then.
     """
-    scale, offset = unit
     if not (math.isfinite(scale) and math.isfinite(offset) and scale):
         raise RasterError(
             path,

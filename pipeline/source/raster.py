@@ -17,7 +17,7 @@ import numpy.typing as npt
 from engine.codebook import Band
 from engine.grid import Window
 from pipeline.grid.georeference import Georeference
-from pipeline.source.declared import AS_IN_FILE, Declared, Units
+from pipeline.source.declared import AS_IN_FILE, Declared, Scales
 from pipeline.source.reading import STRICT, ReadContext
 
 Stack = npt.NDArray[Any]
@@ -46,7 +46,7 @@ class Raster(ABC):
         (height, width) of the blocks that are read at once.
     georeference
         CRS, transform, ground control points.
-    units
+    scales
         Scale and offset that the file declares for each band used; () where it declares none. Pixels are
         read without them.
     judged
@@ -62,7 +62,7 @@ class Raster(ABC):
     nodata: tuple[float | None, ...]
     block_shape: tuple[int, int]
     georeference: Georeference
-    units: Units = ()
+    scales: Scales = ()
     judged: tuple[int, ...] = ()
 
     @property
@@ -92,7 +92,7 @@ class Raster(ABC):
         return {}
 
     @property
-    def in_units(self) -> bool | None:
+    def physical(self) -> bool | None:
         """Whether its values are scaled as its files declare; None where that makes no difference.
 
         False where they could not be, as of whole numbers without a declared scale.

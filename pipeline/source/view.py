@@ -70,9 +70,9 @@ class View:
         return self.raster.dtype
 
     @property
-    def in_units(self) -> bool | None:
-        """Whether values are scaled as the files declare; see `Raster.in_units`."""
-        return self.raster.in_units
+    def physical(self) -> bool | None:
+        """Whether values are scaled as the files declare; see `Raster.physical`."""
+        return self.raster.physical
 
     @property
     def identity(self) -> tuple[Any, ...]:

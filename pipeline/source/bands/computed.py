@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.codebook import Band
 from engine.grid import Window
@@ -66,21 +67,21 @@ class Computed(Raster):
     @cached_property
     def _scaled(self) -> dict[str, tuple[float, float]]:
         """Scale and offset of each name that they change where it is looked at."""
-        if self.raw_values or not self.base.units:
+        if self.raw_values or not self.base.scales:
             return {}
-        return {n: u for n, i in self.names if n in self._looked_at and (u := self.base.units[i]) != PLAIN}
+        return {n: u for n, i in self.names if n in self._looked_at and (u := self.base.scales[i]) != PLAIN}
 
     @property
     def origin(self) -> dict[str, Any]:
         """The base's origin, the base's band for each name, and the scales in use."""
         origin = {**self.base.origin, "computed_from": {n: self.base.bands[i] for n, i in self.names}}
-        return {**origin, "units": {n: list(u) for n, u in self._scaled.items()}} if self._scaled else origin
+        return {**origin, "scales": {n: list(u) for n, u in self._scaled.items()}} if self._scaled else origin
 
     @property
-    def in_units(self) -> bool | None:
-        """Whether the values of expressions are scaled as the base declares; see `Raster.in_units`."""
+    def physical(self) -> bool | None:
+        """Whether the values of expressions are scaled as the base declares; see `Raster.physical`."""
         indices = [i for n, i in self.names if n in self._computed]
-        if any(self.base.units[i] != PLAIN for i in indices if self.base.units):
+        if any(self.base.scales[i] != PLAIN for i in indices if self.base.scales):
             return not self.raw_values
         whole = any(np.dtype(self.base.dtype_of([i])).kind in "iu" for i in indices)
         return False if whole and not self.raw_values else None
@@ -93,8 +94,8 @@ class Computed(Raster):
         RasterError
             Then.
         """
-        for name, unit in self._scaled.items():
-            refuse_senseless(self.path, name, unit)
+        for name, (scale, offset) in self._scaled.items():
+            refuse_senseless(self.path, name, scale, offset)
         bits = {n for node in (*self.nodes, self.condition) if node for n in expression.bit_names(node)}
         if scaled := next((n for n in self._scaled if n in bits), None):
             raise RasterError(
@@ -132,14 +133,36 @@ class Computed(Raster):
             self._fill(stack, pixels, slice(start, start + _STRIP_ROWS))
         return stack
 
+    def _value(self, name: str, stored: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """What expressions see of a band."""
+        value = stored.astype(np.float64)
+        if name in self._scaled:
+            scale, offset = self._scaled[name]
+            value = value * scale + offset
+        return value
+
+    @cached_property
+    def _table(self) -> tuple[int, int, npt.NDArray[np.bool_]] | None:
+        """Of a condition of one band of 8 or 16 bits: its index, the lowest value, the truth of each value.
+
+        A mask of clouds is such a condition, and an expression for each pixel takes ten times as long.
+        """
+        asked = [(n, i) for n, i in self.names if self.condition and n in expression.names(self.condition)]
+        if self.condition is None or len(asked) != 1:
+            return None
+        name, index = asked[0]
+        dtype = np.dtype(self.base.dtype_of([index]))
+        if dtype.kind not in "iu" or dtype.itemsize > 2:
+            return None
+        limits = np.iinfo(dtype)
+        every = np.arange(limits.min, limits.max + 1)
+        return index, int(limits.min), holds(self.condition, {name: self._value(name, every)})
+
     def _fill(self, stack: Stack, pixels: Stack, rows: slice) -> None:
         """Some rows of a stack, from those of the base."""
-        indices, values = dict(self.names), {}
-        for name in self._looked_at:
-            values[name] = pixels[indices[name], rows].astype(np.float64)
-            if name in self._scaled:
-                scale, offset = self._scaled[name]
-                values[name] = values[name] * scale + offset
+        indices = dict(self.names)
+        looked_at = self._computed if self._table is not None else self._looked_at
+        values = {name: self._value(name, pixels[indices[name], rows]) for name in looked_at}
         with np.errstate(over="ignore"):
             for band, node in zip(stack, self.nodes, strict=False):
                 if not isinstance(node, Name):
@@ -149,7 +172,10 @@ class Computed(Raster):
                     band[rows] = pixels[indices[node.name], rows].astype(np.float64)
                 else:
                     band[rows] = pixels[indices[node.name], rows]
-        if self.condition is not None:
+        if self._table is not None:
+            index, lowest, table = self._table
+            stack[-1, rows] *= table[pixels[index, rows].astype(np.int32) - lowest]
+        elif self.condition is not None:
             stack[-1, rows] *= holds(self.condition, values)
 
 
@@ -181,7 +207,7 @@ class Choice:
     raw_values: bool = False
 
     @property
-    def in_units(self) -> bool:
+    def physical(self) -> bool:
         """Whether declared scales matter."""
         return bool(self.nodes) and not self.raw_values
 

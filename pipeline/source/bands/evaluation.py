@@ -62,31 +62,36 @@ def _folded(function: Callable[[Values, Values], Values]) -> Callable[..., Value
     return fold
 
 
+def _known(truth: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_]) -> Values:
+    """1 and 0 for what is true and false, NaN for what is not known."""
+    result = truth.astype(np.float64)
+    return np.where(unknown, np.nan, result) if unknown.any() else result
+
+
 def _compared(function: Callable[[Values, Values], npt.NDArray[np.bool_]]) -> Callable[..., Values]:
     """A comparison, NaN where a side is."""
-
-    def compare(a: Values, b: Values) -> Values:
-        return np.where(np.isnan(a) | np.isnan(b), np.nan, function(a, b))
-
-    return compare
+    return lambda a, b: _known(function(a, b), np.isnan(a) | np.isnan(b))
 
 
 def _not(value: Values) -> Values:
-    return np.where(np.isnan(value), np.nan, value == 0)
+    return _known(value == 0, np.isnan(value))
 
 
 def _and(a: Values, b: Values) -> Values:
-    either_unknown = np.isnan(a) | np.isnan(b)
-    return np.where((a == 0) | (b == 0), 0.0, np.where(either_unknown, np.nan, 1.0))
+    perhaps = (a != 0) & (b != 0)
+    return _known(perhaps, perhaps & (np.isnan(a) | np.isnan(b)))
 
 
 def _or(a: Values, b: Values) -> Values:
-    return _not(_and(_not(a), _not(b)))
+    unknown = np.isnan(a), np.isnan(b)
+    sure = ((a != 0) & ~unknown[0]) | ((b != 0) & ~unknown[1])
+    return _known(sure, ~sure & (unknown[0] | unknown[1]))
 
 
 def _in(value: Values, *items: Values) -> Values:
-    equal = _compared(np.equal)
-    return _folded(_or)(*(equal(value, item) for item in items))
+    equal = np.logical_or.reduce(np.broadcast_arrays(*(value == item for item in items)))
+    unknown = np.logical_or.reduce(np.broadcast_arrays(np.isnan(value), *map(np.isnan, items)))
+    return _known(equal, unknown & ~equal)
 
 
 def _where(condition: Values, a: Values, b: Values) -> Values:

@@ -13,20 +13,20 @@ from typing import Any
 
 from rasterio.enums import ColorInterp
 
-from pipeline.source.declared import Units
+from pipeline.source.declared import Scales
 
 _LOOKED_AT = (".aux.xml", ".aux", ".ovr", ".rrd")
 """Endings of files that hold statistics, overviews, and what an open dataset tells of itself."""
 
 
-def reading_digest(dataset: Any, units: Units = ()) -> str:
+def reading_digest(dataset: Any, scales: Scales = ()) -> str:
     """Tells how a dataset's pixels are read and where they lie from how others are.
 
     Parameters
     ----------
     dataset
         Open.
-    units
+    scales
         Scales and offsets, if they matter for what is made of the pixels; () otherwise, so that an edit of
         them does not make another raster of one whose bare numbers are used.
     """
@@ -46,7 +46,7 @@ def reading_digest(dataset: Any, units: Units = ()) -> str:
             dataset.tags().get("AREA_OR_POINT"),
         ),
         [(p.row, p.col, p.x, p.y, p.z) for p in gcps],
-        *([units] if units else []),
+        *([scales] if scales else []),
     )
     return hashlib.sha256(repr(said).encode(errors="surrogateescape")).hexdigest()
 

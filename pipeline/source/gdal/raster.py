@@ -14,7 +14,7 @@ from engine.grid import Window
 from pipeline.errors import ContainerError, RasterError
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source import bad_blocks
-from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, is_exact, nodata_of, units_of
+from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, is_exact, nodata_of, scales_of
 from pipeline.source.fingerprint import combined
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.dataset import files_of, reading_digest
@@ -167,7 +167,7 @@ def header_of(
         raise ContainerError(path, tuple(dataset.subdatasets))
     # asked for once: rasterio collects each again from all bands, of which there may be thousands
     colours, dtypes, in_header = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
-    scales, offsets = dataset.scales, dataset.offsets
+    factors, offsets = dataset.scales, dataset.offsets
     shapes, names = dataset.block_shapes, dataset.descriptions
     alpha = next((i for i, c in enumerate(colours, 1) if c == ColorInterp.alpha), None)
     all_numbers = tuple(i for i in range(1, dataset.count + 1) if i != alpha)
@@ -185,8 +185,8 @@ def header_of(
     else:
         positions = [None if b == alpha else all_numbers.index(b) for b in numbers]
         nodata = declared_nodata(path, declared.nodata, dtype, positions, len(all_numbers))
-    units = units_of([scales[b - 1] for b in numbers], [offsets[b - 1] for b in numbers])
-    state = reading_digest(dataset, units if declared.in_units else ())
+    scales = scales_of([factors[b - 1] for b in numbers], [offsets[b - 1] for b in numbers])
+    state = reading_digest(dataset, scales if declared.physical else ())
     return FileRaster(
         path=path,
         width=dataset.width,
@@ -197,7 +197,7 @@ def header_of(
         nodata=nodata,
         block_shape=shapes[numbers[0] - 1],
         georeference=_georeference(path, dataset),
-        units=units,
+        scales=scales,
         driver=dataset.driver,
         numbers=numbers,
         colours=tuple(colours[b - 1].name for b in numbers),

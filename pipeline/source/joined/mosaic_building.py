@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
 from pipeline.grid.georeference import Transform, on_ground
-from pipeline.source.declared import units_text
+from pipeline.source.declared import scales_text
 from pipeline.source.joined.mosaic import Mosaic, Numbers, Tiles
 from pipeline.source.raster import Raster, SingleRaster
 
@@ -22,7 +22,7 @@ _SPARSE_PIXELS = 10**10
 _SPARSE_SHARE = 1e-3
 
 
-def build(tiles: Iterable[SingleRaster], overlap: str, path: str, *, in_units: bool = False) -> Mosaic:
+def build(tiles: Iterable[SingleRaster], overlap: str, path: str, *, physical: bool = False) -> Mosaic:
     """The mosaic of some rasters, in order of precedence where they overlap.
 
     Parameters
@@ -33,7 +33,7 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str, *, in_units: b
         One of `OVERLAPS`.
     path
         Name of the mosaic in messages.
-    in_units
+    physical
         Whether the scales of the tiles matter: they have to be the same then.
 
     Raises
@@ -49,8 +49,8 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str, *, in_units: b
     index_of_kind: dict[str, int] = {}
     for tile in itertools.chain([first], remaining):
         windows.append((*_position(tile, first), tile.height, tile.width))
-        if in_units:
-            _refuse_other_units(tile, first)
+        if physical:
+            _refuse_other_scales(tile, first)
         transform = tile.georeference.transform
         corners.append((transform[2], transform[5]) if transform else (0.0, 0.0))
         kind = tile.moved("", 1, 1)
@@ -75,7 +75,7 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str, *, in_units: b
         nodata=(None,) * len(first.bands),
         block_shape=first.block_shape,
         georeference=replace(first.georeference, transform=transform),
-        units=first.units,
+        scales=first.scales,
         tiles=Tiles(
             rows=rows,
             cols=cols,
@@ -118,11 +118,11 @@ def _position(tile: Raster, first: Raster) -> tuple[int, int]:
     return alignment.corner
 
 
-def _refuse_other_units(tile: Raster, first: Raster) -> None:
-    if tile.units != first.units:
+def _refuse_other_scales(tile: Raster, first: Raster) -> None:
+    if tile.scales != first.scales:
         raise UsageError(
-            f"--mosaic: {tile.path} declares {units_text(tile.units)}, but {first.path} "
-            f"{units_text(first.units)}, and expressions cannot see both; make them equal "
+            f"--mosaic: {tile.path} declares {scales_text(tile.scales)}, but {first.path} "
+            f"{scales_text(first.scales)}, and expressions cannot see both; make them equal "
             "(gdal_edit -scale -offset), or give --raw-values"
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 from engine.grid import Window
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
-from pipeline.source.declared import PLAIN, Nodata, declared_nodata, nodata_of, units_of
+from pipeline.source.declared import PLAIN, Nodata, declared_nodata, nodata_of, scales_of
 from pipeline.source.raster import Raster, SingleRaster, Stack
 from pipeline.source.reading import ReadContext
 
@@ -162,7 +162,7 @@ class BandStack(Raster):
             band_names=tuple(layer.name for layer in layers),
             dtype=dtype,
             nodata=tuple(nodata_of(self.nodata[n - 1], dtype) for n in numbers),
-            units=tuple(self.units[n - 1] for n in numbers) if self.units else (),
+            scales=tuple(self.scales[n - 1] for n in numbers) if self.scales else (),
         )
 
 
@@ -187,7 +187,7 @@ def build(members: Sequence[tuple[str, Raster]], path: str) -> BandStack:
                 f"--stack: {raster.path} has {len(raster.bands)} bands, where {name} is one; "
                 "give files of a single band"
             )
-    each_unit = [raster.units[0] if raster.units else PLAIN for _, raster in members]
+    each_scale = [raster.scales[0] if raster.scales else PLAIN for _, raster in members]
     grid = min((raster for _, raster in members), key=_pixel_area)
     layers = tuple(_layer(name, raster, grid) for name, raster in members)
     return BandStack(
@@ -198,7 +198,7 @@ def build(members: Sequence[tuple[str, Raster]], path: str) -> BandStack:
         band_names=tuple(name for name, _ in members),
         dtype=str(np.result_type(*(raster.dtype for _, raster in members))),
         nodata=tuple(raster.nodata[0] for _, raster in members),
-        units=units_of(*zip(*each_unit, strict=True)),
+        scales=scales_of(*zip(*each_scale, strict=True)),
         block_shape=grid.block_shape,
         georeference=grid.georeference,
         layers=layers,

@@ -23,7 +23,7 @@ from engine.grid import Window
 from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
 from pipeline.process.retry import retry
 from pipeline.source import bad_blocks
-from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, units_of
+from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, scales_of
 from pipeline.source.limits import refuse_block, refuse_claim
 from pipeline.source.raster import SingleRaster, Stack, described
 from pipeline.source.reading import ReadContext
@@ -238,12 +238,12 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None, decl
     nodata = (in_store,) * len(bands)
     if declared.nodata is not None:
         nodata = declared_nodata(path, declared.nodata, dtype, positions, count)
-    units = units_of(*([values[p] for p in positions] for values in scales_and_offsets(array, count)))
+    scales = scales_of(*([values[p] for p in positions] for values in scales_and_offsets(array, count)))
     georef = georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
     # the fingerprint of a large store does not cover all its files, so the state covers the metadata too
     state = repr((array.shape, str(array.dtype), in_store, georef, name, axis, row, col))
-    if declared.in_units and units:
-        state += repr(units)
+    if declared.physical and scales:
+        state += repr(scales)
     return ZarrRaster(
         path=path,
         width=array.shape[col],
@@ -254,7 +254,7 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None, decl
         nodata=nodata,
         block_shape=(chunks[row], chunks[col]),
         georeference=georef,
-        units=units,
+        scales=scales,
         store=store,
         array=name,
         axes=(axis, row, col),

@@ -203,7 +203,7 @@ def test_what_cannot_be_done_is_one_line_that_names_the_option(source, tmp_path,
 def test_a_codebook_in_units_is_for_values_in_units(source, pixels, tmp_path):
     segmented(source, tmp_path / "o", bands=NDVI, resolution=1)
     book = codebook(tmp_path / "o")
-    assert book.in_units
+    assert book.physical
     assert "of float32, of value * scale + offset" in describe(str(tmp_path / "o" / "codebook.npz"))
     named = {"codebook": str(tmp_path / "o" / "codebook.npz"), "resolution": 1}
     segmented(source, tmp_path / "again", **named)
@@ -226,7 +226,7 @@ def test_a_codebook_in_units_is_for_values_in_units(source, pixels, tmp_path):
 def test_a_codebook_of_stored_numbers_is_for_stored_numbers(source, pixels, tmp_path):
     segmented(source, tmp_path / "o", bands=NDVI, raw_values=True)
     book = codebook(tmp_path / "o")
-    assert not book.in_units
+    assert not book.physical
     named = {"codebook": str(tmp_path / "o" / "codebook.npz")}
     report = run(build({"sources": [str(source)], "out": str(tmp_path / "r"), **named}))
     assert "it declares scales" in str(report.failed["scene"])
@@ -238,7 +238,7 @@ def test_a_codebook_of_stored_numbers_is_for_stored_numbers(source, pixels, tmp_
 def test_one_codebook_is_not_fitted_on_scaled_and_stored_numbers(source, pixels, tmp_path):
     bare = scene(tmp_path / "bare.tif", pixels, ((1, 0),) * 3)
     values = {"sources": [str(source), str(bare)], "out": str(tmp_path / "o"), "bands": NDVI}
-    with pytest.raises(UsageError, match="one codebook needs equal units") as caught:
+    with pytest.raises(UsageError, match="one codebook needs values of one kind") as caught:
         run(build(values))
     assert str(source) in str(caught.value)
     assert str(bare) in str(caught.value)
@@ -299,4 +299,4 @@ def test_plain_runs_have_the_codebook_that_they_had(source, tmp_path):
     assert RunConfig().raw_values is False
     segmented(source, tmp_path / "o")
     meta = json.loads(np.load(tmp_path / "o" / "codebook.npz")["meta"].tobytes())
-    assert "in_units" not in meta
+    assert "physical" not in meta

@@ -56,26 +56,26 @@ def check(raster, pixels, units=UNITS):
     np.testing.assert_array_equal(values[0][valid], ndvi(pixels, units)[valid])
 
 
-# Units in expressions
+# Scales in expressions
 
 
 def test_an_expression_sees_units_of_each_band_and_nodata_is_compared_before(tmp_path, numbers):
     path = scaled(tmp_path / "s.tif", numbers, nodata=0)
     raster = open_segmentable(path, (NDVI,))
     check(raster, numbers)
-    assert raster.in_units
-    assert raster.origin["units"] == {"nir": [5e-5, -0.35], "red": [2.75e-5, -0.2]}
+    assert raster.physical
+    assert raster.origin["scales"] == {"nir": [5e-5, -0.35], "red": [2.75e-5, -0.2]}
     raw = open_segmentable(path, (NDVI,), raw_values=True)
     check(raw, numbers, ((1, 0), (1, 0)))
-    assert raw.in_units is False
-    assert "units" not in raw.origin
+    assert raw.physical is False
+    assert "scales" not in raw.origin
 
 
 def test_plain_bands_keep_their_numbers_also_beside_expressions(tmp_path, numbers):
     path = scaled(tmp_path / "s.tif", numbers, nodata=0)
     for bands in (None, (2, 1), ("nir", "red")):
         raster = open_segmentable(path, bands)
-        assert (raster.dtype, raster.in_units) == ("uint16", None)
+        assert (raster.dtype, raster.physical) == ("uint16", None)
         order = slice(None) if bands is None else slice(None, None, -1)
         np.testing.assert_array_equal(read(raster)[0], numbers[order])
     values, _ = read(open_segmentable(path, ("red", NDVI, "b1*1")))
@@ -85,7 +85,7 @@ def test_plain_bands_keep_their_numbers_also_beside_expressions(tmp_path, number
 
 def test_without_scales_an_expression_is_what_it_was_to_the_bit(tmp_path, numbers):
     path = scaled(tmp_path / "s.tif", numbers, ((1, 0), (1, 0)))
-    assert open_segmentable(path).units == ()
+    assert open_segmentable(path).scales == ()
     asked, raw = (open_segmentable(path, (NDVI,), raw_values=raw) for raw in (False, True))
     np.testing.assert_array_equal(read(asked)[0], read(raw)[0])
     red, nir = numbers.astype(np.float64)
@@ -104,11 +104,11 @@ def test_units_come_through_a_vrt_and_a_stack(tmp_path, numbers):
     files = [scaled(tmp_path / f"{i}.tif", numbers[i], UNITS[i : i + 1], nodata=0) for i in range(2)]
     layers = [("red", open_numbered(str(files[0]))), ("nir", open_numbered(str(files[1])))]
     joined = stack.build(layers, "s")
-    assert joined.units == UNITS
-    assert joined.only((2,)).units == UNITS[1:]
+    assert joined.scales == UNITS
+    assert joined.only((2,)).scales == UNITS[1:]
     plain = write_geotiff(tmp_path / "p.tif", numbers[0])
-    assert stack.build([("a", open_numbered(str(plain))), layers[1]], "s").units == ((1, 0), UNITS[1])
-    assert open_segmentable(path).units == UNITS
+    assert stack.build([("a", open_numbered(str(plain))), layers[1]], "s").scales == ((1, 0), UNITS[1])
+    assert open_segmentable(path).scales == UNITS
 
 
 def test_units_of_netcdf_are_cf_s(tmp_path, numbers):
@@ -138,7 +138,7 @@ def test_units_of_a_zarr_store_are_cf_s_or_those_of_each_band(tmp_path, numbers,
         array.to_dataset().to_zarr(tmp_path / "s.zarr", consolidated=False, zarr_format=version)
     raster = open_segmentable(tmp_path / "s.zarr", ("(b2-b1)/(b2+b1)",))
     check(raster, numbers, units)
-    assert "units     value * scale + offset: 2.75e-05" in describe(str(tmp_path / "s.zarr"))
+    assert "scales    value * scale + offset: 2.75e-05" in describe(str(tmp_path / "s.zarr"))
 
 
 def test_tiles_of_a_mosaic_have_equal_scales_or_expressions_are_refused(tmp_path, numbers):
@@ -147,16 +147,16 @@ def test_tiles_of_a_mosaic_have_equal_scales_or_expressions_are_refused(tmp_path
     other = scaled(tmp_path / "o.tif", numbers, UNITS[::-1], nodata=0, **place[1])
     bare = write_geotiff(tmp_path / "b.tif", numbers, nodata=0, **place[1])
 
-    def joined(*paths, in_units=True):
-        return mosaic_building.build((open_numbered(str(p)) for p in paths), "first", "m", in_units=in_units)
+    def joined(*paths, physical=True):
+        return mosaic_building.build((open_numbered(str(p)) for p in paths), "first", "m", physical=physical)
 
-    assert joined(*alike).units == UNITS
+    assert joined(*alike).scales == UNITS
     for odd, text in ((other, "scales and offsets 5e-05 -0.35, 2.75e-05 -0.2"), (bare, "no scales")):
         with pytest.raises(UsageError, match=r"--mosaic.*--raw-values") as caught:
             joined(alike[0], odd)
         assert f"{odd} declares {text}, but {alike[0]} scales" in str(caught.value)
         # bands as they are stored need no common scale
-        assert joined(alike[0], odd, in_units=False).width == 2 * SHAPE[1]
+        assert joined(alike[0], odd, physical=False).width == 2 * SHAPE[1]
 
 
 @pytest.mark.parametrize("unit", [(0.0, 1.0), (np.nan, 0.0), (np.inf, 0.0), (1.0, np.nan)])
@@ -181,7 +181,7 @@ def test_a_real_raster_with_scales(rasters):
         pytest.skip("no real raster with scales here")
     with rasterio.open(paths[0]) as dataset:
         stored, units = dataset.read((1, 2)), list(zip(dataset.scales, dataset.offsets, strict=True))
-    assert "units     value * scale + offset: 0.0001 +1000, 0.001 +2000" in describe(str(paths[0]))
+    assert "scales    value * scale + offset: 0.0001 +1000, 0.001 +2000" in describe(str(paths[0]))
     raster = open_segmentable(paths[0], ("b1-b2",))
     values, valid = read(raster)
     first, second = (b * s + o for b, (s, o) in zip(stored.astype("f8"), units, strict=True))
@@ -203,9 +203,9 @@ def test_an_edited_scale_is_another_raster_where_expressions_see_it_and_only_the
     for scale in (None, 2, 3):
         if scale:
             (tmp_path / "s.tif.aux.xml").write_text(xml.format(scale))
-        marks[scale] = [fingerprint(path, Declared(in_units=in_units)) for in_units in (False, True)]
+        marks[scale] = [fingerprint(path, Declared(physical=physical)) for physical in (False, True)]
     assert len({stored for stored, _ in marks.values()}) == 1
-    assert len({in_units for _, in_units in marks.values()}) == 3
+    assert len({physical for _, physical in marks.values()}) == 3
     assert marks[None][0] == marks[None][1]  # so a run from before there were scales is taken up
 
 
