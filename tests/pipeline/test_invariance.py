@@ -81,20 +81,20 @@ SCALE, OFFSET = (0.5, 2.0, 0.01, -1.0, 3.0), (-3.0, 0.0, 0.5, 200.0, 1e3)
 def selections(draw, bands, *, scaled):
     """Options that say which pixels are read, and as what; the first pixel, 50 in all bands, stays valid."""
     raw, last = draw(st.booleans()), bands
+    # four bands of 8 bits are three and alpha, which has no value of its own
+    each = "61" if bands == 4 else ",".join(map(str, range(60, 60 + bands)))
     options = {
-        "nodata": draw(
-            st.sampled_from([None, None, "none", "61", ",".join(map(str, range(60, 60 + bands)))])
-        ),
+        "nodata": draw(st.sampled_from([None, None, "none", "61", each])),
         "raw_values": raw,
     }
     index = f"(b1-b{last})/(b1+b{last}+1)"
     chosen = f"where(b1 > 60 or not b{last} in (50, 55), b1, b{last}*2),abs(b1)**0.5"
     options["bands"] = draw(st.sampled_from([None, None, index, f"b{last},{index}", chosen]))
-    # thresholds below the first pixel, in units or in stored numbers
-    in_units = scaled and not raw
-    scale, offset = (SCALE[last - 1], OFFSET[last - 1]) if in_units else (1.0, 0.0)
+    # thresholds below the first pixel, in physical values or stored ones
+    physical = scaled and not raw
+    scale, offset = (SCALE[last - 1], OFFSET[last - 1]) if physical else (1.0, 0.0)
     conditions = [None, f"(b{last} - {offset}) * {1 / scale} > 40.5", f"b1 == b1 and not b{last}/0 < 0"]
-    if not in_units:
+    if not physical:
         conditions += [f"(b{last} & 1) == 0", f"b1 in (50, 51, 60) or ~(b{last} < 62)"]
     options["valid"] = draw(st.sampled_from(conditions))
     return options
