@@ -85,7 +85,8 @@ def declared_nodata(
     """
     if len(nodata) not in (1, count):
         wanted = f"give 1 or {count}" if count > 1 else "give 1"
-        raise RasterError(path, f"--nodata has {len(nodata)} values for {count} bands; {wanted}")
+        bands = f"{count} band{'s' if count > 1 else ''} (without alpha)"
+        raise RasterError(path, f"--nodata has {len(nodata)} values for {bands}; {wanted}")
     each = nodata * count if len(nodata) == 1 else nodata
     values = [None if p is None else each[p] for p in positions]
     possible = tuple(nodata_of(value, dtype) for value in values)

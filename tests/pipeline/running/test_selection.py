@@ -128,6 +128,31 @@ def test_an_array_has_the_pixels_and_validity_of_the_run(source, tmp_path):
         open_raster(source, valid="nir >")
 
 
+def test_an_index_of_a_real_landsat_scene_is_that_of_reflectances_where_the_condition_is_true(
+    rasters, tmp_path
+):
+    folder = rasters.parent / "awkward" / "xarray-spatial"
+    if not folder.is_dir():
+        pytest.skip(f"no Landsat scene here: {folder} is absent")
+    stored, files = {}, {}
+    for name, number in (("red", 4), ("nir", 5)):
+        files[name] = str(shutil.copy(folder / f"LC80030172015001LGN00_B{number}.tiff", tmp_path))
+        with rasterio.open(files[name], "r+") as dataset:
+            dataset.scales, dataset.offsets = (2e-5,), (-0.1,)
+            stored[name] = dataset.read(1).astype("f8")
+    options = {"bands": NDVI, "valid": "red > 0.01 and nir > 0.01", "segments": 3, "resolution": 1}
+    out = tmp_path / "o"
+    assert not run(build({"stack": files, "out": str(out), "scale": "-1,1", **options})).failed
+    red, nir = (stored[name] * 2e-5 - 0.1 for name in ("red", "nir"))
+    found, ok = labels(out, "stack"), (red > 0.01) & (nir > 0.01)
+    np.testing.assert_array_equal(found != 255, ok)
+    assert 0 < ok.sum() < ok.size
+    index, centres = ((nir - red) / (nir + red))[ok].astype("f4"), codebook(out).centre_values[:, 0]
+    assert (np.diff(centres) > 0).all()
+    nearest = np.abs(index[:, None] - centres).argmin(axis=1)
+    assert (nearest == found[ok]).mean() > 0.9999  # but for pixels half way between two
+
+
 # Roads that other runs take
 
 
@@ -181,7 +206,7 @@ def test_what_cannot_be_done_is_one_line_that_names_the_option(source, tmp_path,
     cases = (
         (["--valid", "scl in (4)"], 1, "has no band 'scl'; it has red, nir, qa: change --valid"),
         (["--valid", "qa in"], 2, "--valid: expression 'qa in'"),
-        (["--nodata", "1,2"], 1, "--nodata has 2 values for 3 bands; give 1 or 3"),
+        (["--nodata", "1,2"], 1, "--nodata has 2 values for 3 bands (without alpha); give 1 or 3"),
         (["--nodata", "x"], 2, "--nodata 'x': give VALUE or VALUE,VALUE,..."),
         (["--nodata", "1e9"], 1, "no pixel of int16 can have this value"),
     )

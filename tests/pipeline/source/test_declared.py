@@ -307,7 +307,7 @@ def test_nodata_of_a_palette_is_a_colour_number(tmp_path):
     assert valid_of(path).tolist() == [[True, True, False, True]]
     assert valid_of(path, nodata=(1.0,)).tolist() == [[True, False, True, False]]
     assert valid_of(path, nodata=(None,)).all()
-    with pytest.raises(RasterError, match="--nodata has 3 values for 1 bands; give 1"):
+    with pytest.raises(RasterError, match=r"--nodata has 3 values for 1 band \(without alpha\); give 1"):
         valid_of(path, nodata=(0.0, 0.0, 0.0))
 
 
@@ -329,7 +329,7 @@ def test_nodata_of_a_vrt_and_a_zarr_store(tmp_path):
 @pytest.mark.parametrize(
     ("nodata", "said"),
     [
-        ((0.0, 0.0), "--nodata has 2 values for 3 bands; give 1 or 3"),
+        ((0.0, 0.0), "--nodata has 2 values for 3 bands (without alpha); give 1 or 3"),
         ((-9999.0,), "--nodata -9999: no pixel of uint8 can have this value"),
         ((0.5, None, None), "--nodata 0.5: no pixel of uint8 can have this value"),
     ],
