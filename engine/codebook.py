@@ -88,6 +88,9 @@ class Codebook:
         Scaling of the features, or None where they are used unscaled (uint8).
     fit
         How it was fitted: method, seed, sample counts. Not part of the hash.
+    physical
+        Whether its bands are expressions of values scaled as the files declare (``value * scale + offset``),
+        and not of the numbers that are stored.
     """
 
     centres: npt.NDArray[np.float32]
@@ -98,6 +101,7 @@ class Codebook:
     scaling: Scaling | None = None
     fit: dict[str, Any] = field(default_factory=dict)
     band_names: tuple[str, ...] = ()
+    physical: bool = False
 
     @property
     def segments(self) -> int:
@@ -111,6 +115,16 @@ class Codebook:
         for array in self._arrays().values():
             h.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return h.hexdigest()
+
+    @property
+    def centre_values(self) -> npt.NDArray[np.float64] | None:
+        """Shape (K, D), float64: the centres as values of the bands; None if features are no bands."""
+        if "features" in self.kernel:
+            return None
+        centres = self.centres.astype(np.float64)
+        if self.scaling is None:
+            return centres
+        return self.scaling.low + centres / 255 * (self.scaling.high - self.scaling.low)
 
     def _check(self) -> None:
         """Refuse arrays whose shapes do not match: the compiled loops do not check them."""
@@ -132,7 +146,7 @@ class Codebook:
             raise CodebookError(f"{self.segments} centres, not 1 to {_MAX_SEGMENTS}; fit it again")
 
     def _header(self) -> dict[str, Any]:
-        return {
+        header = {
             "format": FORMAT,
             "kernel": self.kernel,
             "bands": list(self.bands),
@@ -140,6 +154,8 @@ class Codebook:
             "segments": self.segments,
             "scaled": self.scaling is not None,
         }
+        # only where it is so: others have the hash that they had before there was this
+        return {**header, "physical": True} if self.physical else header
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {"centres": self.centres, "band_mean": self.band_mean}
@@ -211,6 +227,7 @@ class Codebook:
             scaling=None if low is None or high is None else Scaling(_numbers(low), _numbers(high)),
             fit=dict(meta["fit"]),
             band_names=tuple(map(str, meta.get("band_names", ()))),
+            physical=meta.get("physical", False) is True,
         )
         if codebook.content_hash != meta["codebook_hash"]:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")

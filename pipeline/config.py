@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,13 +25,13 @@ from engine.codebook import Band
 from engine.grid import DEFAULT_CHUNK_PX
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
 from pipeline.errors import UsageError
-from pipeline.source.bands.options import read_bands, read_stack
+from pipeline.source.bands.options import read_bands, read_nodata, read_stack, read_valid
+from pipeline.source.declared import Nodata
 from pipeline.workers.pool import parse as parse_workers
 
 _CONFIG_LIMIT_BYTES = 4 << 20
 _RECORD_LIMIT_BYTES = 256 << 20
 _DEPTH_LIMIT = 16
-_LATER = ("codebook_bands",)  # options of labels that records of the first versions lack
 
 
 def _numbers(kind: type[int | float]) -> BeforeValidator:
@@ -116,6 +116,20 @@ class RunConfig(BaseModel):
         None,
         description="bands to use: numbers (4,3,2), names, or expressions such as (nir-red)/(nir+red) "
         "(default: all but alpha)",
+    )
+    raw_values: bool = Field(
+        default=False,
+        description="expressions see stored numbers, not value * scale + offset as files declare",
+    )
+    nodata: Annotated[Nodata | None, BeforeValidator(read_nodata)] = Field(
+        None,
+        description="VALUE[,VALUE...] (once or for each band of the source): nodata, whatever files declare; "
+        "or none: no value is (default: as files declare; masks and alpha count always)",
+    )
+    valid: Annotated[str | None, BeforeValidator(read_valid)] = Field(
+        None,
+        description='condition of bands, such as "scl in (4, 5)" or "(qa & 8) == 0": pixels where it is not '
+        "true are nodata",
     )
     scale: Annotated[tuple[float, ...] | Literal["none"] | None, _numbers(float)] = Field(
         None,
@@ -212,19 +226,40 @@ class RunConfig(BaseModel):
         """The options that determine the labels: a run with other values is another run."""
         names = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
         names |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
-        names |= {"codebook_bands"}
+        names |= {"codebook_bands", "raw_values", "nodata", "valid"}
         return self.model_dump(mode="json", include=names)
-
-    @classmethod
-    def meaning_of(cls, recorded: dict[str, Any]) -> dict[str, Any]:
-        """Options as `meaning` was recorded by a run, also by a version that lacked some of them."""
-        return {name: cls.model_fields[name].default for name in _LATER} | recorded
 
     @property
     def layout(self) -> dict[str, Any]:
         """The options that determine the files of labels: a folder holds files of one kind."""
         names = {"format", "zarr_version"} if self.format == "zarr" else {"format"}
         return self.model_dump(mode="json", include=names)
+
+
+def of_former(values: Mapping[str, Any], now: RunConfig) -> dict[str, Any]:
+    """Options of a former run, with those that there were not yet as they have to be for labels like `now`'s.
+
+    Expressions saw stored numbers before there was `raw_values`. Where no scale is declared that is the same,
+    and where one is, fingerprint and codebook are others.
+    """
+    later = {"nodata": None, "valid": None, "codebook_bands": "match", "raw_values": now.raw_values}
+    return {**later, **values}
+
+
+def rebuilt(values: Mapping[str, Any], origin: str) -> RunConfig:
+    """The configuration of a former run, as its run.json has it.
+
+    Raises
+    ------
+    UsageError
+        On the first invalid value.
+    """
+    return build(_with_stored_numbers(values), origin, recorded=values)
+
+
+def _with_stored_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a former run; before there was `raw_values`, expressions saw stored numbers."""
+    return {"raw_values": True, **values}
 
 
 def build(values: dict[str, Any], origin: str = "", recorded: Collection[str] = ()) -> RunConfig:
@@ -287,7 +322,7 @@ def load_file(path: str) -> tuple[dict[str, Any], bool]:
         raise UsageError(f"{path}: not valid YAML or JSON ({' '.join(str(error).split())[:160]})") from None
     recorded = isinstance(values, dict) and isinstance(values.get("config"), dict) and "rasters" in values
     if recorded:
-        values = values["config"]
+        values = _with_stored_numbers(values["config"])
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
         raise UsageError(f"{path}: a configuration is a mapping of option names to values")
     values = {k.replace("-", "_"): v for k, v in values.items()}

@@ -154,14 +154,34 @@ def faster_form(kernel: Kernel) -> Kernel | None:
     return replace(kernel, form=STRAIGHT)
 
 
-def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
-    """The reason why pixels cannot be labelled with a codebook; "" if they can."""
-    if (bands, dtype) == (len(codebook.bands), codebook.dtype):
-        return ""
-    return (
-        f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
-        f"{codebook.dtype}; choose bands with --bands or fit another codebook"
-    )
+def mismatch(bands: int, dtype: str, codebook: Codebook, *, physical: bool | None = None) -> str:
+    """The reason why pixels cannot be labelled with a codebook; "" if they can.
+
+    Parameters
+    ----------
+    bands, dtype
+        Number of bands and dtype of the pixels.
+    codebook
+        The codebook.
+    physical
+        Whether the pixels are scaled as their files declare; None where that makes no difference.
+    """
+    if (bands, dtype) != (len(codebook.bands), codebook.dtype):
+        return (
+            f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
+            f"{codebook.dtype}; choose bands with --bands or fit another codebook"
+        )
+    if physical is False and codebook.physical:
+        return (
+            "its numbers are not scaled, but the codebook was fitted on value * scale + offset; declare "
+            "scale and offset (gdal_edit -scale -offset) and leave --raw-values out, or fit another codebook"
+        )
+    if physical is True and not codebook.physical:
+        return (
+            "it declares scales, but the codebook was fitted on the numbers that are stored; "
+            "give --raw-values, or fit another codebook"
+        )
+    return ""
 
 
 def kernel_for_run(config: RunConfig, saved: Codebook | None = None) -> Kernel:

@@ -20,7 +20,7 @@ from engine.codebook import Band, Codebook
 from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from engine.kernel import NODATA
 from pipeline.api.imagery import BAND_NAME, INSIDE, VALID, Imagery, Nodata
-from pipeline.api.opening import common_nodata, needed_coordinates, open_view
+from pipeline.api.opening import common_nodata, needed_coordinates, open_view, read_some
 from pipeline.api.origin import ATTRIBUTE, Origin
 from pipeline.api.position import EXACT_PX, whole_of
 from pipeline.errors import RasterError, UsageError
@@ -31,6 +31,8 @@ from pipeline.grid.georeference import Georeference
 from pipeline.kernels import kernel_from_codebook, mismatch
 from pipeline.sinks.style import LabelStyle
 from pipeline.source.bands.fitted import FittedBands, given_names
+from pipeline.source.bands.options import read_nodata, read_valid
+from pipeline.source.bands.selection import Selection
 
 
 def open_raster(
@@ -41,6 +43,9 @@ def open_raster(
     overlap: str = "first",
     extent: Sequence[float] | None = None,
     aoi: str | Path | None = None,
+    nodata: object = None,
+    valid: str | None = None,
+    raw_values: bool = False,
     chunk_size: int = DEFAULT_CHUNK_PX,
 ) -> xr.DataArray:
     """A raster as a lazy array; only headers are read.
@@ -59,6 +64,14 @@ def open_raster(
     extent, aoi
         (x0, y0, x1, y1) in the raster's CRS, or a file of polygons: only there are pixels sampled and
         labelled, as of ``--extent`` and ``--aoi``. The array holds the whole cells of 512 px around it.
+    nodata
+        A nodata value, or one for each band of the file, in place of those that it declares; "none" for
+        no nodata value. Masks and alpha count always.
+    valid
+        A condition of the file's bands, such as "(qa & 8) == 0": where it is not true a pixel is invalid.
+    raw_values
+        Whether expressions and the condition see the numbers that are stored, and not
+        ``value * scale + offset`` as the file declares. Plain bands hold stored numbers in any case.
     chunk_size
         Side of the Dask chunks in pixels, rounded up to whole cells of 512.
 
@@ -80,21 +93,22 @@ def open_raster(
     UsageError
         If what is asked for cannot be, such as a mosaic of files that do not fit.
     """
-    view = open_view(path, bands, mosaic=mosaic, overlap=overlap, extent=extent, aoi=aoi)
+    selection = Selection(read_some(bands), read_valid(valid), read_nodata(nodata), raw_values)
+    view = open_view(path, selection, mosaic=mosaic, overlap=overlap, extent=extent, aoi=aoi)
     raster, region = view.raster, view.region
     layout = Layout.of(region, region, 0, chunk_side(chunk_size))
-    pixels, valid = read_arrays(raster, layout)
-    nodata = common_nodata(raster)
+    pixels, mask = read_arrays(raster, layout)
+    declared = common_nodata(raster)
     origin = Origin(
         raster.georeference,
         bands=len(raster.bands),
         dtype=raster.dtype,
-        nodata=nodata,
+        nodata=declared,
         needs=needed_coordinates(view),
         size=None if view.area is None else (raster.height, raster.width),
         region=None if view.area is None else region,
     )
-    masks: dict[str, Any] = {VALID: (("y", "x"), valid)}
+    masks: dict[str, Any] = {VALID: (("y", "x"), mask)}
     if view.area is not None:
         masks[INSIDE] = (("y", "x"), _area_mask(view.area, layout))
     array = xr.DataArray(
@@ -109,8 +123,8 @@ def open_raster(
         name=Path(raster.path).stem,
         attrs={"long_name": raster.band_names, "source": raster.path, ATTRIBUTE: origin.text},
     )
-    if nodata is not None:
-        array = _with_nodata(array, nodata)
+    if declared is not None:
+        array = _with_nodata(array, declared)
     return _georeferenced(array, raster.georeference)
 
 
@@ -292,6 +306,7 @@ class ArrayPixels:
         self.bounds = self.region = self._imagery.bounds
         self.bands = self._imagery.bands
         self.given_names = given_names(self._imagery)
+        self.physical = None
         self.dtype = self._imagery.decoding.dtype
         self.identity = self._identity()
         self.path = self._imagery.decoding.name

@@ -68,11 +68,12 @@ class Decoding:
             gaps = np.isnan(stack[:-1])
             stack[-1] *= ~gaps.all(axis=0)
             stack[:-1][gaps] = self.gap
+        bands = range(len(pixels))
         if self.only_whole:
-            has_data(stack, (None,) * len(pixels))
+            has_data(stack, (None,) * len(pixels), stack.dtype, bands)
             stack[-1] *= np.logical_or.reduce([b != n for b, n in zip(stack, self.nodata, strict=False)])
         else:
-            has_data(stack, self.nodata)
+            has_data(stack, self.nodata, stack.dtype, bands)
         return stack if stack.dtype == self.dtype else self._whole(stack)
 
     def _whole(self, stack: Stack) -> Stack:

@@ -14,6 +14,7 @@ from pipeline.grid.georeference import Georeference
 from pipeline.kernels import load_codebook
 from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RunFile
+from pipeline.source.declared import Scales
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.opening import open_any
@@ -90,7 +91,8 @@ def _codebook(codebook: Codebook) -> str:
     lines = [
         f"codebook {codebook.content_hash}",
         f"kernel    {codebook.kernel['name']} ({kernel})",
-        f"fitted on bands {', '.join(bands)} of {codebook.dtype}",
+        f"fitted on bands {', '.join(bands)} of {codebook.dtype}"
+        + (", of value * scale + offset" if codebook.physical else ""),
     ]
     if codebook.scaling is not None:
         limits = zip(codebook.scaling.low, codebook.scaling.high, strict=True)
@@ -101,9 +103,11 @@ def _codebook(codebook: Codebook) -> str:
         lines.append(f"saw       {codebook.fit['cells_read']} of {codebook.fit['cells_total']} cells")
     shares = codebook.fit.get("share") or [None] * codebook.segments
     lines.append("label  share  centre")
-    for label, (centre, share) in enumerate(zip(codebook.centres, shares, strict=True)):
+    values = codebook.centre_values
+    centres = codebook.centres if values is None else values
+    for label, (centre, share) in enumerate(zip(centres, shares, strict=True)):
         percent = "" if share is None else f"{share:6.1%}"
-        lines.append(f"{label:5}  {percent:>6}  " + " ".join(f"{v:.1f}" for v in centre[:16]))
+        lines.append(f"{label:5}  {percent:>6}  " + " ".join(f"{v:.4g}" for v in centre[:16]))
     return "\n".join(lines)
 
 
@@ -124,6 +128,7 @@ def _raster(raster: Raster) -> str:
         f"overviews {levels}",
         f"bands     {len(raster.bands)} of {raster.dtype}: {printable(', '.join(raster.band_names[:16]))}",
         f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}{masks}",
+        *([f"scales    value * scale + offset: {_scales(raster.scales)}"] if raster.scales else []),
         f"CRS       {_crs(georeference)}"
         + (f", {len(georeference.gcps)} ground control points" if georeference.gcps else ""),
         f"transform {georeference.transform or 'none'}",
@@ -133,6 +138,12 @@ def _raster(raster: Raster) -> str:
             f"labels of codebook {tags['TILEWRIGHT_CODEBOOK']} ({tags.get('TILEWRIGHT_KERNEL', '')})"
         )
     return "\n".join(lines)
+
+
+def _scales(scales: Scales) -> str:
+    distinct = scales[:1] if len(set(scales)) == 1 else scales[:16]
+    each = " for each band" if len(distinct) < len(scales) else ""
+    return ", ".join(f"{scale:g} {offset:+g}" for scale, offset in distinct) + each
 
 
 def _crs(georeference: Georeference) -> str:

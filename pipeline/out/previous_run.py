@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import out_names
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, of_former
 from pipeline.durable.files import remove
 from pipeline.errors import UsageError
 from pipeline.out.outputs import Outputs
@@ -195,10 +195,10 @@ def _refuse_another(request: Request, run: RunFile) -> None:
 
 def _difference(request: Request, run: RunFile) -> str:
     """How a request is another one than that of a run, in words; "" where it is the same."""
-    before = request.config.meaning_of(run.config)
+    former = of_former(run.config, request.config)
     for key, value in {**request.config.meaning, "codebook": request.config.codebook}.items():
-        if before.get(key) != value:
-            return f"{key} {before.get(key)}, not {value}"
+        if former.get(key) != value:
+            return f"{key} {former.get(key)}, not {value}"
     here = [os.path.abspath(source.path) for source in request.sources]
     there = [os.path.abspath(raster.source) for raster in run.rasters]
     if new := [path for path in here if path not in there]:

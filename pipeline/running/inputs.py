@@ -18,8 +18,10 @@ from pipeline.running.opening_tasks import SourceRaster, open_source, open_tile
 from pipeline.source import unchanged
 from pipeline.source.aoi import interest
 from pipeline.source.arguments import Source, numbered, resolve
-from pipeline.source.bands.computed import Bands, choose
+from pipeline.source.bands.computed import choose
 from pipeline.source.bands.fitted import FittedBands
+from pipeline.source.bands.selection import Selection
+from pipeline.source.declared import Declared
 from pipeline.source.gdal.remote import refuse
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.limits import refuse_region
@@ -105,22 +107,24 @@ def open_inputs(
     UsageError
         If the request cannot be carried out, such as a mosaic of files that do not fit.
     """
-    bands: Bands = config.bands
+    fitted = None
     if codebook is not None:
-        bands = FittedBands.of(codebook, config.bands, by_order=config.codebook_bands == "any")
+        fitted = FittedBands.of(codebook, config.bands, by_order=config.codebook_bands == "any")
+    used = config.bands or (None if codebook is None else codebook.bands)
+    selection = Selection(used, config.valid, config.nodata, config.raw_values, fitted)
     if config.output_tiles and config.output_tiles % cell_px:
         raise UsageError(
             f"--output-tiles {config.output_tiles}: the cells of this network are {cell_px} px; "
             "give a multiple of that"
         )
     if config.stack:
-        rasters = [_stack(config.stack, bands, pool, remote=config.network)]
+        rasters = [_stack(config.stack, selection, pool, remote=config.network)]
     elif config.mosaic:
-        rasters = [_mosaic(resolve(config.sources, recursive=config.recursive), bands, config, pool, advance)]
+        sources = resolve(config.sources, recursive=config.recursive)
+        rasters = [_mosaic(sources, selection, config, pool, advance)]
     else:
-        calls = [
-            (source, bands, config.network) for source in resolve(config.sources, recursive=config.recursive)
-        ]
+        sources = resolve(config.sources, recursive=config.recursive)
+        calls = [(source, selection, config.network) for source in sources]
         rasters = [raster for opened in _each(pool, open_source, calls, advance) for raster in opened]
         names = numbered([source.name for source, _, _ in rasters])
         rasters = [(replace(s, name=n), r, m) for (s, r, m), n in zip(rasters, names, strict=True)]
@@ -182,7 +186,7 @@ def _cut(raster: Input, side: int) -> Iterator[Input]:
 
 
 def _mosaic(
-    sources: Sequence[Source], bands: Bands, config: RunConfig, pool: Pool, advance: Advance
+    sources: Sequence[Source], selection: Selection, config: RunConfig, pool: Pool, advance: Advance
 ) -> SourceRaster:
     """All sources as one raster; it fails with a tile that cannot be opened, for none is left out unseen."""
     paths = tuple(source.path for source in sources)
@@ -191,7 +195,7 @@ def _mosaic(
     marks: list[Mark] = []
 
     def opened(numbers: Sequence[int] | None) -> Iterator[SingleRaster]:
-        calls = [(path, numbers, config.network) for path in paths]
+        calls = [(path, numbers, selection.declared, config.network) for path in paths]
         for tile in _each(pool, open_tile, calls, advance):
             if isinstance(tile, RasterError):
                 raise tile
@@ -202,19 +206,25 @@ def _mosaic(
     try:
         if not config.network:
             refuse(paths[0])
-        chosen = choose(bands, lambda: open_numbered(paths[0]))
-        raster = chosen.of(mosaic_building.build(opened(chosen.numbers), config.overlap, label))
+        chosen = choose(selection, lambda: open_numbered(paths[0]))
+        tiles_opened = opened(chosen.numbers)
+        joined = mosaic_building.build(tiles_opened, config.overlap, label, physical=chosen.physical)
+        raster = chosen.of(joined)
     except RasterError as error:
         return source, RasterError(label, f"tile {error}"), Mark()
     return source, raster, unchanged.together(marks)
 
 
-def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remote: bool) -> SourceRaster:
+def _stack(
+    members: Sequence[tuple[str, str]], selection: Selection, pool: Pool, *, remote: bool
+) -> SourceRaster:
     """The files of a stack as one raster."""
     label = f"stack of {', '.join(f'{name}={path}' for name, path in members)}"
     source = Source(label, "stack", tuple(path for _, path in members))
     layers, marks = [], {}
-    calls = [(path, None, remote) for _, path in members]
+    # nodata values are those of the whole stack, and its files have none of their own then
+    declared = Declared(None if selection.nodata is None else (None,), selection.declared.physical)
+    calls = [(path, None, declared, remote) for _, path in members]
     for (name, _), member in zip(members, pool.each(open_tile, calls), strict=True):
         if isinstance(member, RasterError):
             return source, RasterError(label, f"{name}: {member}"), Mark()
@@ -223,8 +233,9 @@ def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remo
         marks[raster.path] = mark
     whole = stack.build(layers, label)
     try:
-        chosen = choose(bands, lambda: whole)
+        chosen = choose(selection, lambda: whole)
+        used = (whole if selection.nodata is None else whole.declaring(selection.nodata)).only(chosen.numbers)
+        selected = chosen.of(used)
     except RasterError as error:
         return source, error, Mark()
-    used = whole.only(chosen.numbers)
-    return source, chosen.of(used), unchanged.together(marks[member.path] for member in used.members)
+    return source, selected, unchanged.together(marks[member.path] for member in used.members)

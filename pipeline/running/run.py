@@ -29,6 +29,7 @@ from pipeline.running.relay import Relay
 from pipeline.running.spending import Spending
 from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
+from pipeline.source.view import View
 from pipeline.tasks.job import Job, job_of
 from pipeline.tasks.redo import retry_of
 from pipeline.versions import versions
@@ -89,6 +90,10 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
             raise
         folder.close()
         return report
+
+
+def _problem(view: View, codebook: Codebook) -> str:
+    return mismatch(len(view.bands), view.dtype, codebook, physical=view.physical)
 
 
 class _Opening:
@@ -173,7 +178,7 @@ class _Run:
         rasters = []
         for raster in self._opened.inputs:
             view = raster.view
-            if self._saved and (problem := mismatch(len(view.bands), view.dtype, self._saved)):
+            if self._saved and (problem := _problem(view, self._saved)):
                 self._outcomes.fail(raster.source, RasterError(raster.source.path, problem))
             else:
                 rasters.append(raster)

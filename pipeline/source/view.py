@@ -76,6 +76,11 @@ class View:
         return self.raster.dtype
 
     @property
+    def physical(self) -> bool | None:
+        """Whether values are scaled as the files declare; see `Raster.physical`."""
+        return self.raster.physical
+
+    @property
     def identity(self) -> tuple[Any, ...]:
         """What seeds the hash sample."""
         return self.raster.identity

@@ -22,7 +22,7 @@ from pipeline.commands.verify.record_checks import (
     steps,
 )
 from pipeline.commands.verify.reopened import Reopened, reopen
-from pipeline.config import RunConfig, build
+from pipeline.config import RunConfig, rebuilt
 from pipeline.durable import lock
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
 from pipeline.events.kinds import FilesOpened, RasterAdvanced, RasterVerified
@@ -153,7 +153,7 @@ def _run_of(out: Path) -> tuple[RunFile, RunConfig]:
         raise UsageError(f"{out}: no run stands there (no run.json); name the OUT of a run")
     try:
         run = RunFile.read(path)
-        config = build(run.config, str(path), recorded=run.config)
+        config = rebuilt(run.config, str(path))
     except (OSError, ValueError, UsageError) as error:
         raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
     if run.format != FORMAT:
