@@ -14,7 +14,15 @@ from typing import Any, NoReturn
 from pipeline.config import RunConfig
 
 _SHORT = {"out": "-o", "segments": "-k"}
-_ONCE = {"stack", "bands", "scale", "extent", "aoi", "valid", "nodata"}  # a second value would silently replace the first
+_ONCE = {
+    "stack",
+    "bands",
+    "scale",
+    "extent",
+    "aoi",
+    "valid",
+    "nodata",
+}  # a second value would silently replace the first
 _CHOICE = re.compile(r"argument COMMAND: invalid choice: '([^']*)' \(choose from (.*)\)")
 
 

@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from engine.codebook import Band, Codebook
 from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from engine.kernel import NODATA
-from pipeline.api.imagery import BAND_NAME, INSIDE, VALID, Imagery, Nodata
+from pipeline.api.imagery import INSIDE, VALID, Imagery, Nodata
 from pipeline.api.opening import common_nodata, needed_coordinates, open_view, read_some
 from pipeline.api.origin import ATTRIBUTE, Origin
 from pipeline.api.position import EXACT_PX, whole_of
@@ -78,12 +78,11 @@ def open_raster(
     Returns
     -------
     xarray.DataArray
-        Dimensions (band, y, x), the file's dtype, backed by Dask. Coordinates: `band`; `band_name` (what
-        the file calls each band, "" where it does not say); `x` and `y` (pixel centres) or, where the grid
-        has no such axes (it is rotated, or placed by points only), `row` and `column` (pixel offsets in the
-        raster, which slices keep; drop them before `rio.reproject`); `valid` (y, x), bool, True where
-        nodata, alpha, masks and NaN leave a pixel valid; `inside` (y, x), bool, True in the area, where one
-        was chosen; `spatial_ref` (CRS and
+        Dimensions (band, y, x), the file's dtype, backed by Dask. Coordinates: `band`; `x` and `y`
+        (pixel centres) or, where the grid has no such axes (it is rotated, or placed by points only),
+        `row` and `column` (pixel offsets in the raster, which slices keep; drop them before
+        `rio.reproject`); `valid` (y, x), bool, True where nodata, alpha, masks and NaN leave a pixel
+        valid; `inside` (y, x), bool, True in the area, where one was chosen; `spatial_ref` (CRS and
         transform, as rioxarray writes them). Band names are in ``attrs["long_name"]``.
 
     Raises
@@ -107,6 +106,7 @@ def open_raster(
         needs=needed_coordinates(view),
         size=None if view.area is None else (raster.height, raster.width),
         region=None if view.area is None else region,
+        names=tuple(zip(raster.bands, given_names(raster), strict=True)),
     )
     masks: dict[str, Any] = {VALID: (("y", "x"), mask)}
     if view.area is not None:
@@ -116,7 +116,6 @@ def open_raster(
         dims=("band", "y", "x"),
         coords={
             "band": list(raster.bands),
-            BAND_NAME: ("band", list(given_names(raster))),
             **_axes(raster.georeference, region),
             **masks,
         },

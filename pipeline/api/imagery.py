@@ -23,9 +23,6 @@ from pipeline.grid.georeference import Georeference
 VALID, INSIDE = "valid", "inside"
 """Coordinates of masks (y, x): where pixels are valid, and where labels are wanted."""
 
-BAND_NAME = "band_name"
-"""Coordinate of what a raster's file calls its bands, which `band` numbers."""
-
 _TIMES = frozenset({"time", "t", "times", "date", "datetime"})
 _MOST_CHANNELS = 4  # of an array (y, x, channel) as pictures are stored, which is taken for (band, y, x) else
 
@@ -97,11 +94,10 @@ class Imagery:
     @property
     def band_names(self) -> tuple[str, ...]:
         """What the bands are called; "" where nothing says it."""
-        names = self.array.coords.get(BAND_NAME)
+        if (origin := Origin.of(self.array)) is not None and origin.names:
+            names = dict(origin.names)
+            return tuple(names.get(band, "") for band in self.bands)
         texts = self.array.attrs.get("long_name")
-        count = len(self.bands)
-        if names is not None and names.shape == (count,):
-            return tuple(map(str, names.values))
         # rioxarray has descriptions of all bands there, which a choice of bands leaves as they are
         if isinstance(texts, (tuple, list)) and self.bands == tuple(range(1, len(texts) + 1)):
             return tuple(map(str, texts))

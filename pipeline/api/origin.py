@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import xarray as xr
 
+from engine.codebook import Band
 from engine.grid import Window
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 
@@ -33,6 +34,8 @@ class Origin:
         (height, width) of the whole raster, where only the area `region` of it was opened; else None.
     region
         That area, in pixels of the raster; else None.
+    names
+        Each value of the coordinate `band`, and what the file calls that band; "" where it does not say.
     """
 
     georeference: Georeference = field(default_factory=Georeference)
@@ -43,6 +46,7 @@ class Origin:
     needs: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     region: Window | None = None
+    names: tuple[tuple[Band, str], ...] = ()
 
     @classmethod
     def of(cls, array: xr.DataArray) -> Origin | None:
@@ -66,6 +70,7 @@ class Origin:
             tuple(values["needs"]),
             tuple(values["size"]) if values["size"] else None,
             Window(**values["region"]) if values["region"] else None,
+            tuple((band, name) for band, name in values["names"]),
         )
 
     @property

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import warnings
+from dataclasses import replace
 
 import cloudpickle
 import dask
 import dask.array as da
 import numpy as np
 import pytest
+import rasterio
 import rioxarray
 import xarray as xr
 from hypothesis import given, settings
@@ -128,7 +130,9 @@ def test_a_dtype_in_another_byte_order_is_the_same(files):
 @pytest.mark.parametrize("dtype", sorted(NODATA))
 def test_a_fit_of_an_array_is_the_fit_of_its_file(files, dtype):
     plain = rioxarray.open_rasterio(files[dtype], chunks={"y": 300, "x": 200})
-    assert pipeline.fit(plain, segments=5, resolution=3).to_bytes() == fitted(files[dtype]).to_bytes()
+    # but for colours, which rioxarray does not tell
+    named = replace(pipeline.fit(plain, segments=5, resolution=3), band_names=fitted(files[dtype]).band_names)
+    assert named.to_bytes() == fitted(files[dtype]).to_bytes()
     cut = {"y": slice(128, 500), "x": slice(60, 690)}
     own = pipeline.open_raster(files[dtype])
     assert (
@@ -479,3 +483,26 @@ def test_a_cluster_labels_and_fits_as_threads_do(files):
         for name in ("own", "persisted"):
             book = pipeline.fit(arrays[name], segments=5, resolution=3)
             assert book.content_hash == fitted(path).content_hash, name
+
+
+def test_bands_of_arrays_go_by_name(tmp_path):
+    pixels = noise(3, 90, 80)
+    for name, order in (("a", (0, 1, 2)), ("b", (2, 0, 1))):
+        with rasterio.open(write_geotiff(tmp_path / f"{name}.tif", pixels[list(order)]), "r+") as dataset:
+            dataset.descriptions = [("blue", "red", "nir")[i] for i in order]
+    first, second = (pipeline.open_raster(tmp_path / f"{n}.tif") for n in "ab")
+    book = pipeline.fit([first], segments=4, resolution=1)
+    assert book.band_names == ("blue", "red", "nir")
+    wanted = pipeline.segment(first, book).values
+    plain = rioxarray.open_rasterio(tmp_path / "b.tif")
+    named = second.assign_coords(band=["nir", "blue", "red"]).drop_attrs()
+    for array in (second, second.isel(band=[1, 2, 0]), plain, named, as_dataset_of(named)):
+        np.testing.assert_array_equal(pipeline.segment(array, book).values, wanted)
+    with pytest.raises(UsageError, match=r"it has nir, blue, but .* blue, red, nir.*codebook_bands=\"any\""):
+        pipeline.segment(second[:2], book)
+    by_order = pipeline.segment(second, book, codebook_bands="any").values
+    assert (by_order != wanted).mean() > 0.2
+
+
+def as_dataset_of(array):
+    return array.to_dataset("band")

@@ -193,13 +193,13 @@ def test_options_stand_in_a_file_and_in_run_json(source, tmp_path, capsys):
     asked = ["--nodata", "3,4,none", "--valid", "qa not in (1,2)", "--raw-values", "--bands", "nir"]
     assert cli.main([*arguments, *asked]) == 0
     np.testing.assert_array_equal(labels(tmp_path / "y"), labels(tmp_path / "z"))
-    written = load_file(str(tmp_path / "y" / "run.json"))
+    written = load_file(str(tmp_path / "y" / "run.json"))[0]
     assert (written["nodata"], written["valid"], written["raw_values"]) == (
         [3, 4, None],
         "qa not in(1,2)",
         True,
     )
-    assert build(written).meaning == build(load_file(str(tmp_path / "z" / "run.json"))).meaning
+    assert build(written).meaning == build(load_file(str(tmp_path / "z" / "run.json"))[0]).meaning
 
 
 def test_what_cannot_be_done_is_one_line_that_names_the_option(source, tmp_path, capsys):
