@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -72,6 +72,15 @@ class Opened(NamedTuple):
     failures: list[tuple[Source, RasterError]]
     sources: list[Source]
     area: str | None
+
+    def renamed(self, sources: Mapping[Source, Source]) -> Opened:
+        """The same with other names of outputs."""
+        return Opened(
+            [replace(one, source=sources[one.source]) for one in self.inputs],
+            [(sources[source], error) for source, error in self.failures],
+            [sources[source] for source in self.sources],
+            self.area,
+        )
 
 
 def open_inputs(

@@ -213,9 +213,9 @@ def _with_folder(path: str) -> str:
     return clean(f"{Path(os.path.abspath(file)).parent.name}_{file.stem}{suffix}")
 
 
-def numbered(names: Iterable[str]) -> list[str]:
-    """Names made distinct by a number in brackets, as file managers do."""
-    taken: set[str] = set(_OWN_FILES)
+def numbered(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Names made distinct, also from those taken, by a number in brackets, as file managers do."""
+    taken = {*_OWN_FILES, *(name.casefold() for name in taken)}
     result = []
     for name in names:
         n, unique = 2, name
