@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -76,6 +77,9 @@ class Codebook:
         Identity of the kernel: name and parameters.
     bands
         Bands that it was fitted on: 1-based numbers, names or expressions.
+    band_names
+        What the rasters of the fit call these bands; "" where they do not say, and () in a codebook of
+        before. Other rasters' bands are found by them. Not part of the hash.
     dtype
         Dtype of the pixels that it was fitted on.
     band_mean
@@ -84,6 +88,9 @@ class Codebook:
         Scaling of the features, or None where they are used unscaled (uint8).
     fit
         How it was fitted: method, seed, sample counts. Not part of the hash.
+    physical
+        Whether its bands are expressions of values scaled as the files declare (``value * scale + offset``),
+        and not of the numbers that are stored.
     """
 
     centres: npt.NDArray[np.float32]
@@ -93,6 +100,8 @@ class Codebook:
     band_mean: npt.NDArray[np.float64]
     scaling: Scaling | None = None
     fit: dict[str, Any] = field(default_factory=dict)
+    band_names: tuple[str, ...] = ()
+    physical: bool = False
 
     @property
     def segments(self) -> int:
@@ -106,6 +115,16 @@ class Codebook:
         for array in self._arrays().values():
             h.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return h.hexdigest()
+
+    @property
+    def centre_values(self) -> npt.NDArray[np.float64] | None:
+        """Shape (K, D), float64: the centres as values of the bands; None if features are no bands."""
+        if "features" in self.kernel:
+            return None
+        centres = self.centres.astype(np.float64)
+        if self.scaling is None:
+            return centres
+        return self.scaling.low + centres / 255 * (self.scaling.high - self.scaling.low)
 
     def _check(self) -> None:
         """Refuse arrays whose shapes do not match: the compiled loops do not check them."""
@@ -121,11 +140,13 @@ class Codebook:
         numbers = [*(self.fit.get(key, 0) for key in _COUNTS), *(share if isinstance(share, list) else "?")]
         if not all(isinstance(n, (int, float)) for n in numbers) or len(share) not in (0, self.segments):
             raise CodebookError("its record of the fit holds values that are not numbers; fit it again")
+        if len(self.band_names) not in (0, bands):
+            raise CodebookError(f"{len(self.band_names)} names of {bands} bands; fit it again")
         if not 1 <= self.segments <= _MAX_SEGMENTS:
             raise CodebookError(f"{self.segments} centres, not 1 to {_MAX_SEGMENTS}; fit it again")
 
     def _header(self) -> dict[str, Any]:
-        return {
+        header = {
             "format": FORMAT,
             "kernel": self.kernel,
             "bands": list(self.bands),
@@ -133,6 +154,8 @@ class Codebook:
             "segments": self.segments,
             "scaled": self.scaling is not None,
         }
+        # only where it is so: others have the hash that they had before there was this
+        return {**header, "physical": True} if self.physical else header
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays: dict[str, npt.NDArray[Any]] = {"centres": self.centres, "band_mean": self.band_mean}
@@ -143,6 +166,8 @@ class Codebook:
     def to_bytes(self) -> bytes:
         """The .npz file; equal codebooks have equal bytes (the archive holds no times)."""
         meta = {**self._header(), "fit": self.fit, "codebook_hash": self.content_hash}
+        if self.band_names:
+            meta["band_names"] = list(self.band_names)
         text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -151,6 +176,20 @@ class Codebook:
                 np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
                 archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue())
         return buffer.getvalue()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the codebook as an .npz file, which takes its name only when it is whole; returns it."""
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with unfinished.open("wb") as file:
+                file.write(self.to_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return path
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
@@ -187,6 +226,8 @@ class Codebook:
             band_mean=_numbers(members["band_mean"]),
             scaling=None if low is None or high is None else Scaling(_numbers(low), _numbers(high)),
             fit=dict(meta["fit"]),
+            band_names=tuple(map(str, meta.get("band_names", ()))),
+            physical=meta.get("physical", False) is True,
         )
         if codebook.content_hash != meta["codebook_hash"]:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")

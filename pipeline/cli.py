@@ -10,15 +10,14 @@ import argparse
 import json
 import sys
 import traceback
-import types
-import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pipeline import out_names
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import TilewrightError, UsageError, one_line
+from pipeline.parser import CommandParser, Version, add_options, count
 from pipeline.process import signals
 from pipeline.process.first_signals import EXIT_CODE, HINT
 
@@ -27,12 +26,13 @@ _ABOUT = {
     "run": "segment rasters: SOURCE... to a folder of label files (COG), styles and records",
     "plan": "say what a run would take: time, memory, disk, what bounds it; measures parts and keeps nothing",
     "fit": "fit a codebook on rasters and save it",
-    "inspect": "describe a raster, a label file or a codebook",
+    "inspect": "describe a raster, a label file, a codebook, a record, or a finished run",
     "status": "say where a run stands, while it lives and after: progress, rate, memory, errors",
     "verify": "check all that a run left: files, records, labels, a sample made anew from the inputs, seams",
     "demo": "make the built-in scene, segment it, and compare with its known truth",
 }
 _FIT_OPTIONS = (
+    "recursive",
     "method",
     "segments",
     "resolution",
@@ -45,6 +45,9 @@ _FIT_OPTIONS = (
     "overlap",
     "stack",
     "bands",
+    "raw_values",
+    "nodata",
+    "valid",
     "scale",
     "fit",
     "seed",
@@ -52,14 +55,6 @@ _FIT_OPTIONS = (
     "workers",
     "progress",
 )
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(2)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,9 +86,12 @@ def _say(error: BaseException, *, debug: bool) -> None:
     print(f"error: {kind}{one_line(error)}{hint}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m pipeline", description="Segment rasters of any size.", epilog=_EPILOG)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="python -m pipeline", description="Segment rasters of any size.", epilog=_EPILOG
+    )
+    parser.add_argument("--version", action=Version, help="print the version")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, function: Any) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=_ABOUT[name], description=_ABOUT[name], epilog=_EPILOG)
@@ -101,95 +99,55 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command("run", _run)
-    _add_options(sub, tuple(RunConfig.model_fields))
+    add_options(sub, tuple(RunConfig.model_fields))
     sub.add_argument(
         "--retry-bad",
         metavar="OUT",
         help="in place of SOURCE: do the bad chunks of a finished run again",
     )
     sub = command("plan", _plan)
-    _add_options(sub, tuple(RunConfig.model_fields))
+    add_options(sub, tuple(RunConfig.model_fields))
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub = command("fit", _fit)
-    _add_options(sub, ("sources", *_FIT_OPTIONS, "debug"))
+    add_options(sub, ("sources", *_FIT_OPTIONS, "debug"))
     sub.add_argument("-o", "--output", required=True, metavar="FILE", help="codebook to write (.npz)")
     sub = command("inspect", _inspect)
-    sub.add_argument("path", metavar="PATH", help="a raster, a label file or a codebook")
-    _add_options(sub, ("debug",))
+    sub.add_argument(
+        "path", metavar="PATH", help="a raster, a label file, a codebook, a record, or the OUT of a run"
+    )
+    add_options(sub, ("debug",))
     sub = command("status", _status)
     sub.add_argument("out", metavar="OUT", help="folder of a run's outputs")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub.add_argument("--watch", action="store_true", help="again every 2 s, till the run is over")
     sub.add_argument("--all", action="store_true", help="list every raster, also where there are many")
-    _add_options(sub, ("debug",))
+    add_options(sub, ("debug",))
     sub = command("verify", _verify)
     sub.add_argument("out", metavar="OUT", help="folder of a run")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub.add_argument(
         "--sample",
-        type=_count,
+        type=count,
         default=3,
         metavar="N",
         help="windows of each raster to make anew from its input and compare, 0 for none (default 3)",
     )
-    _add_options(sub, ("workers", "progress", "debug"))
+    add_options(sub, ("workers", "progress", "debug"))
     sub = command("demo", _demo)
-    _add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
+    add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
     sub.add_argument("-o", "--out", required=True, metavar="OUT", help="folder for the scene and its labels")
     return parser
-
-
-def _add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
-    """Options from the configuration's fields: one description for help, YAML and checks."""
-    for name in names:
-        field = RunConfig.model_fields[name]
-        flag, text = f"--{name.replace('_', '-')}", (field.description or "").replace("%", "%%")
-        if name == "sources":
-            parser.add_argument("sources", nargs="*", metavar="SOURCE", help=text)
-        elif field.annotation is bool:
-            parser.add_argument(
-                flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
-            )
-        else:
-            flags = ["-o", flag] if name == "out" else [flag]
-            default = "" if field.default is None else f" (default {field.default})"
-            parser.add_argument(
-                *flags,
-                dest=name,
-                default=argparse.SUPPRESS,
-                metavar=_metavar(name, field.annotation),
-                help=text + default,
-            )
-    if "sources" in names and "out" in names:
-        parser.add_argument(
-            "--config", metavar="FILE", help="YAML file of these options, or a former run.json"
-        )
-    parser.set_defaults(fields=names)
-
-
-def _count(text: str) -> int:
-    """A number that is not negative."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of windows")
-    return int(text)
-
-
-def _metavar(name: str, annotation: Any) -> str:
-    if typing.get_origin(annotation) is typing.Literal:
-        return "|".join(map(str, typing.get_args(annotation)))
-    if isinstance(annotation, types.UnionType) or annotation is str:
-        return name.upper()
-    return {int: "N"}.get(annotation, name.upper())
 
 
 def _config(arguments: argparse.Namespace) -> RunConfig:
     """The configuration: defaults, then the file, then the command line."""
     values: dict[str, Any] = {}
+    recorded = False
     if path := getattr(arguments, "config", None):
-        values |= load_file(path)
+        values, recorded = load_file(path)
         build(values, path)
     given = {k: v for k, v in vars(arguments).items() if k in arguments.fields and v not in (None, [])}
-    return build({**values, **given})
+    return build({**values, **given}, recorded=values.keys() - given.keys() if recorded else ())
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -6,17 +6,27 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from engine.codebook import Band
 from engine.grid import DEFAULT_CHUNK_PX
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
 from pipeline.errors import UsageError
-from pipeline.source.bands.options import read_bands, read_stack
+from pipeline.source.bands.options import read_bands, read_nodata, read_stack, read_valid
+from pipeline.source.declared import Nodata
 from pipeline.workers.pool import parse as parse_workers
 
 _CONFIG_LIMIT_BYTES = 4 << 20
@@ -67,6 +77,7 @@ class RunConfig(BaseModel):
     sources: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
         (), description="files, folders, globs or @list.txt"
     )
+    recursive: bool = Field(default=False, description="search folders with all that they hold")
     out: str | None = Field(None, description="output folder")
     method: Literal["kmeans", "cnn"] = Field("kmeans", description="kernel that computes features")
     segments: int = Field(8, ge=2, le=MAX_SEGMENTS, description="number of labels K, 2 to 254")
@@ -106,6 +117,20 @@ class RunConfig(BaseModel):
         description="bands to use: numbers (4,3,2), names, or expressions such as (nir-red)/(nir+red) "
         "(default: all but alpha)",
     )
+    raw_values: bool = Field(
+        default=False,
+        description="expressions see stored numbers, not value * scale + offset as files declare",
+    )
+    nodata: Annotated[Nodata | None, BeforeValidator(read_nodata)] = Field(
+        None,
+        description="VALUE[,VALUE...] (once or for each band of the source): nodata, whatever files declare; "
+        "or none: no value is (default: as files declare; masks and alpha count always)",
+    )
+    valid: Annotated[str | None, BeforeValidator(read_valid)] = Field(
+        None,
+        description='condition of bands, such as "scl in (4, 5)" or "(qa & 8) == 0": pixels where it is not '
+        "true are nodata",
+    )
     scale: Annotated[tuple[float, ...] | Literal["none"] | None, _numbers(float)] = Field(
         None,
         description="LOW,HIGH (once or for each band): values that become 0 and 255; or none "
@@ -119,6 +144,11 @@ class RunConfig(BaseModel):
         "sample", description="fit on a sample of fixed size, or on every pixel (1 to 3 bands of uint8)"
     )
     codebook: str | None = Field(None, description="use this saved codebook; no fit")
+    codebook_bands: Literal["match", "any"] = Field(
+        "match",
+        description="bands for a saved codebook: those of the same names, where both have names; "
+        "or any, in their order",
+    )
     codebook_scope: Literal["batch", "raster"] = Field(
         "batch", description="one codebook for all rasters, or one for each"
     )
@@ -162,6 +192,8 @@ class RunConfig(BaseModel):
     )
     debug: bool = Field(default=False, description="show tracebacks")
 
+    _recorded: frozenset[str] = PrivateAttr(frozenset())
+
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         parse_workers(self.workers)
@@ -185,10 +217,16 @@ class RunConfig(BaseModel):
         return self
 
     @property
+    def asked(self) -> frozenset[str]:
+        """The options that somebody set, and that no run.json brought along."""
+        return frozenset(self.model_fields_set) - self._recorded
+
+    @property
     def meaning(self) -> dict[str, Any]:
         """The options that determine the labels: a run with other values is another run."""
         names = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
         names |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
+        names |= {"codebook_bands", "raw_values", "nodata", "valid"}
         return self.model_dump(mode="json", include=names)
 
     @property
@@ -198,8 +236,43 @@ class RunConfig(BaseModel):
         return self.model_dump(mode="json", include=names)
 
 
-def build(values: dict[str, Any], origin: str = "") -> RunConfig:
-    """A configuration from raw values of the command line or YAML.
+def of_former(values: Mapping[str, Any], now: RunConfig) -> dict[str, Any]:
+    """Options of a former run, with those that there were not yet as they have to be for labels like `now`'s.
+
+    Expressions saw stored numbers before there was `raw_values`. Where no scale is declared that is the same,
+    and where one is, fingerprint and codebook are others.
+    """
+    later = {"nodata": None, "valid": None, "codebook_bands": "match", "raw_values": now.raw_values}
+    return {**later, **values}
+
+
+def rebuilt(values: Mapping[str, Any], origin: str) -> RunConfig:
+    """The configuration of a former run, as its run.json has it.
+
+    Raises
+    ------
+    UsageError
+        On the first invalid value.
+    """
+    return build(_with_stored_numbers(values), origin, recorded=values)
+
+
+def _with_stored_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a former run; before there was `raw_values`, expressions saw stored numbers."""
+    return {"raw_values": True, **values}
+
+
+def build(values: dict[str, Any], origin: str = "", recorded: Collection[str] = ()) -> RunConfig:
+    """A configuration from raw values of the command line, of YAML, or of a run.json.
+
+    Parameters
+    ----------
+    values
+        By the names of options.
+    origin
+        The file that they are from, for messages.
+    recorded
+        The names of those that are from a run.json.
 
     Raises
     ------
@@ -207,7 +280,9 @@ def build(values: dict[str, Any], origin: str = "") -> RunConfig:
         On the first invalid value; names its option.
     """
     try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
+        config._recorded = frozenset(recorded)  # noqa: SLF001  (only this function knows)
+        return config  # noqa: TRY300
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]) if first["loc"] else "configuration"
@@ -224,8 +299,8 @@ def unknown(key: str) -> str:
     return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "; see `run --help`")
 
 
-def load_file(path: str) -> dict[str, Any]:
-    """Raw values of a YAML file, or of the `run.json` of an earlier run.
+def load_file(path: str) -> tuple[dict[str, Any], bool]:
+    """Raw values of a YAML file, or of the `run.json` of an earlier run, and whether they are of the latter.
 
     Raises
     ------
@@ -245,15 +320,16 @@ def load_file(path: str) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot read this configuration ({error.strerror})") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(f"{path}: not valid YAML or JSON ({' '.join(str(error).split())[:160]})") from None
-    if isinstance(values, dict) and isinstance(values.get("config"), dict) and "rasters" in values:
-        values = values["config"]
+    recorded = isinstance(values, dict) and isinstance(values.get("config"), dict) and "rasters" in values
+    if recorded:
+        values = _with_stored_numbers(values["config"])
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
         raise UsageError(f"{path}: a configuration is a mapping of option names to values")
     values = {k.replace("-", "_"): v for k, v in values.items()}
     for key in values:
         if key not in RunConfig.model_fields:
             raise UsageError(f"{path}: {unknown(key)}")
-    return values
+    return values, recorded
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -154,14 +154,34 @@ def faster_form(kernel: Kernel) -> Kernel | None:
     return replace(kernel, form=STRAIGHT)
 
 
-def mismatch(bands: int, dtype: str, codebook: Codebook) -> str:
-    """The reason why pixels cannot be labelled with a codebook; "" if they can."""
-    if (bands, dtype) == (len(codebook.bands), codebook.dtype):
-        return ""
-    return (
-        f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
-        f"{codebook.dtype}; choose bands with --bands or fit another codebook"
-    )
+def mismatch(bands: int, dtype: str, codebook: Codebook, *, physical: bool | None = None) -> str:
+    """The reason why pixels cannot be labelled with a codebook; "" if they can.
+
+    Parameters
+    ----------
+    bands, dtype
+        Number of bands and dtype of the pixels.
+    codebook
+        The codebook.
+    physical
+        Whether the pixels are scaled as their files declare; None where that makes no difference.
+    """
+    if (bands, dtype) != (len(codebook.bands), codebook.dtype):
+        return (
+            f"{bands} bands of {dtype}, but the codebook was fitted on {len(codebook.bands)} bands of "
+            f"{codebook.dtype}; choose bands with --bands or fit another codebook"
+        )
+    if physical is False and codebook.physical:
+        return (
+            "its numbers are not scaled, but the codebook was fitted on value * scale + offset; declare "
+            "scale and offset (gdal_edit -scale -offset) and leave --raw-values out, or fit another codebook"
+        )
+    if physical is True and not codebook.physical:
+        return (
+            "it declares scales, but the codebook was fitted on the numbers that are stored; "
+            "give --raw-values, or fit another codebook"
+        )
+    return ""
 
 
 def kernel_for_run(config: RunConfig, saved: Codebook | None = None) -> Kernel:
@@ -170,13 +190,37 @@ def kernel_for_run(config: RunConfig, saved: Codebook | None = None) -> Kernel:
     Raises
     ------
     UsageError
-        As `kernel_from_codebook` and `kernel_from_options`.
+        As `kernel_from_codebook` and `kernel_from_options`, or if an option was set that the codebook
+        has otherwise.
     """
     if saved is not None:
+        _refuse_contradiction(config, saved)
         return kernel_from_codebook(saved, model=config.model, device=config.device)
     return kernel_from_options(
         config.method, config.resolution, model=config.model, upsample=config.upsample, device=config.device
     )
+
+
+def _refuse_contradiction(config: RunConfig, codebook: Codebook) -> None:
+    """Refuse options of the fit that a codebook was fitted without: they would be dropped without a word."""
+    fit, kernel = codebook.fit, codebook.kernel
+    fitted = {
+        "method": {kernel.get("name")},
+        "segments": {codebook.segments, fit.get("segments_asked")},
+        "resolution": {kernel.get("resolution", config.resolution)},
+        "upsample": {kernel.get("upsample", config.upsample)},
+        "scale": {None},
+        "fit": {fit.get("method")},
+        "seed": {fit.get("seed")},
+    }
+    for name, values in fitted.items():
+        if name in config.asked and getattr(config, name) not in values:
+            value = next(v for v in values)
+            has = "its own" if value is None else value
+            raise UsageError(
+                f"--{name} {getattr(config, name)}: the codebook has {has}; leave --{name} out, "
+                "or --codebook to fit another"
+            )
 
 
 def load_codebook(path: str | Path) -> Codebook:

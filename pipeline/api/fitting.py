@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from engine.codebook import Codebook
 from pipeline.errors import UsageError
+from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import sampling
 from pipeline.fitting.codebook import Scale, fit_codebook
 from pipeline.kernels import kernel_from_options
 from pipeline.workers.pool import Workers, open_pool
 
 if TYPE_CHECKING:
+    import dask.array as da
+    import numpy as np
+    import numpy.typing as npt
     import xarray as xr
+
+    from pipeline.api.imagery import Nodata
+
+    Raster = xr.DataArray | xr.Dataset | da.Array | npt.NDArray[np.generic] | str | Path
 
 
 def fit(
-    rasters: Sequence[xr.DataArray | str | Path] | xr.DataArray | str | Path,
+    rasters: Raster | Sequence[Raster],
     *,
     segments: int = 8,
     resolution: int = 4,
@@ -29,13 +37,16 @@ def fit(
     model: str | None = None,
     upsample: str = "bilinear",
     device: str = "auto",
+    nodata: Nodata = None,
+    valid: Any = None,
+    progress: Advance = ignore_progress,
 ) -> Codebook:
     """Fit one codebook on some rasters.
 
     Parameters
     ----------
     rasters
-        Arrays from `open_raster` (or slices), or paths. Equal band counts and dtypes.
+        Arrays as `segment` takes them, or paths; one or several. Equal band counts and dtypes.
     segments
         K, 2 to 254; fewer are found where there are fewer distinct values.
     resolution
@@ -52,6 +63,10 @@ def fit(
     model, upsample, device
         For "cnn": TorchScript file (default: built-in filters of stride `resolution`), "nearest" or
         "bilinear" between features, and the torch device.
+    nodata, valid
+        Of arrays, as of `segment`; a mask is that of a single array.
+    progress
+        Called as ``progress(done, total)`` with the number of cells that are read.
 
     Returns
     -------
@@ -61,22 +76,36 @@ def fit(
     Raises
     ------
     RasterError
-        If a raster cannot be read, or none has a valid pixel.
+        If a raster cannot be read, or none has a valid pixel (all are nodata or NaN).
     UsageError
         If rasters differ in bands or dtype, or an option is out of range.
     """
+    kernel = kernel_from_options(method, resolution, model=model, upsample=upsample, device=device)
+    pixels = _pixels(rasters, nodata, valid)
+    with open_pool(Workers("threads", 1)) as pool:
+        return fit_codebook(
+            pixels, kernel, segments, seed=seed, method=fit, scale=scale, pool=pool, advance=progress
+        )
+
+
+def _pixels(rasters: Raster | Sequence[Raster], nodata: Nodata, valid: Any) -> list[sampling.Pixels]:
+    """What a fit samples: files and arrays."""
     from pipeline.api.arrays import ArrayPixels
     from pipeline.source.opening import open_segmentable
     from pipeline.source.view import View
 
-    several: Sequence[Any] = (
-        [rasters] if isinstance(rasters, (str, Path)) or hasattr(rasters, "coords") else rasters
-    )
-    pixels: list[sampling.Pixels] = [
-        View.whole(open_segmentable(r)) if isinstance(r, (str, Path)) else ArrayPixels(r) for r in several
-    ]
-    if not pixels:
+    several: list[Any] = list(rasters) if isinstance(rasters, (list, tuple)) else [rasters]
+    if not several:
         raise UsageError("no raster to fit a codebook on")
-    kernel = kernel_from_options(method, resolution, model=model, upsample=upsample, device=device)
-    with open_pool(Workers("threads", 1)) as pool:
-        return fit_codebook(pixels, kernel, segments, seed=seed, method=fit, scale=scale, pool=pool)
+    files = [str(r) for r in several if isinstance(r, (str, Path))]
+    if files and (nodata is not None or valid is not None):
+        raise UsageError(f"nodata= and valid= are of arrays; open {files[0]} with pipeline.open_raster")
+    if valid is not None and len(several) > 1:
+        raise UsageError(
+            f"valid= of {len(several)} arrays; give each its own as a coordinate: "
+            "array.assign_coords(valid=(('y', 'x'), mask))"
+        )
+    return [
+        View.whole(open_segmentable(r)) if isinstance(r, (str, Path)) else ArrayPixels(r, nodata, valid)
+        for r in several
+    ]

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import dask.array as da
+import xarray as xr
 
 from engine.grid import DEFAULT_CHUNK_PX, chunk_side
 from engine.kernel import NODATA
 from pipeline import out_names
-from pipeline.api.arrays import bounds_of, georeference_of
+from pipeline.api.arrays import computed
+from pipeline.api.position import georeference_of, spatial_dims
 from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
+from pipeline.events.observer import Advance, ignore_progress
 from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
 from pipeline.workers.pool import Workers, open_pool, usable_cores
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 
 def write(
-    labels: xr.DataArray, path: str | Path, *, chunk_size: int = DEFAULT_CHUNK_PX, zarr_version: int = 3
+    labels: xr.DataArray,
+    path: str | Path,
+    *,
+    chunk_size: int = DEFAULT_CHUNK_PX,
+    zarr_version: int = 3,
+    progress: Advance = ignore_progress,
 ) -> Path:
     """Write labels as a Cloud Optimized GeoTIFF or a Zarr store, with what styles them beside it.
 
-    Chunks are computed and written one by one; the file or store appears whole.
+    Chunks are computed and written one by one; the file or store appears whole. It lies where the CRS and
+    the coordinates of the labels say now, as a file of ``labels.rio.to_raster`` does.
 
     Parameters
     ----------
@@ -44,6 +49,8 @@ def write(
         Side of the pieces that are computed at a time, in pixels; of a Zarr store's shards too.
     zarr_version
         Format of a Zarr store: 3, or 2 for older readers.
+    progress
+        Called as ``progress(done, total)`` with the number of chunks of all levels that are written.
 
     Returns
     -------
@@ -53,12 +60,17 @@ def write(
     Raises
     ------
     UsageError
-        If the labels are not a (y, x) array of uint8 from `segment`, or the suffix is another one.
+        If the labels are not a (y, x) array of uint8 from `segment`, their coordinates are in uneven
+        steps, or the suffix is another one.
     StorageError
         If the file cannot be written.
     """
     path = Path(path)
-    if labels.dims != ("y", "x") or labels.dtype != "uint8":
+    if not isinstance(labels, xr.DataArray):
+        raise UsageError(
+            f"a {type(labels).__name__} has no grid to write labels on; give what segment returns"
+        )
+    if labels.ndim != 2 or labels.dims != spatial_dims(labels) or labels.dtype != "uint8":
         raise UsageError(f"labels with dimensions {labels.dims} of {labels.dtype}; (y, x) of uint8 is needed")
     if path.suffix not in {*SUFFIXES.values(), ".tiff"}:
         raise UsageError(f"{path}: labels are written as .tif (COG) or .zarr; choose one of these suffixes")
@@ -66,9 +78,9 @@ def write(
         raise UsageError(f"zarr_version {zarr_version}; 3 and 2 can be written")
     _refuse_target(labels, path)
     sink = sink_of(path.name, zarr_version)
-    bounds = bounds_of(labels)
     folder = path.parent / out_names.PARTIAL / f"{path.name}{out_names.WRITE_SUFFIX}"
-    plan = stages(bounds.height, bounds.width, chunk_side(chunk_size))
+    plan = stages(labels.shape[0], labels.shape[1], chunk_side(chunk_size))
+    total = sum(1 for stage in plan for _ in stage.units())
     segments = int(labels.attrs.get("segments", NODATA))
     meaning = LabelInfo(
         georeference_of(labels),
@@ -79,11 +91,15 @@ def write(
     try:
         shutil.rmtree(folder, ignore_errors=True)
         with open_pool(Workers("threads", usable_cores())) as pool:
-            for _ in pool.each(_label_unit, ((labels, sink, folder, plan[0], u) for u in plan[0].units())):
-                pass
-            for below, stage in pairwise(plan):
-                for _ in pool.each(_merge_unit, ((sink, folder, stage, u, below) for u in stage.units())):
-                    pass
+            written = itertools.chain(
+                pool.each(_label_unit, ((labels, sink, folder, plan[0], u) for u in plan[0].units())),
+                *(
+                    pool.each(_merge_unit, [(sink, folder, stage, u, below) for u in stage.units()])
+                    for below, stage in pairwise(plan)
+                ),
+            )
+            for done, _ in enumerate(written, 1):
+                progress(done, total)
         sink.assemble(folder, plan, meaning)
         write_bytes(path.with_suffix(".qml"), style.qml(meaning.style).encode())
         for name in sink.files:
@@ -107,7 +123,7 @@ def _refuse_target(labels: xr.DataArray, path: Path) -> None:
 
 def _label_unit(labels: xr.DataArray, sink: Sink, folder: Path, stage: Stage, unit: tuple[int, int]) -> None:
     rows, cols = stage.window(unit).slices()
-    sink.write_unit(folder, stage, unit, da.asarray(labels[rows, cols].data).compute(scheduler="synchronous"))
+    sink.write_unit(folder, stage, unit, computed(labels.data[rows, cols])[0])
 
 
 def _merge_unit(sink: Sink, folder: Path, stage: Stage, unit: tuple[int, int], below: Stage) -> None:

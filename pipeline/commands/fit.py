@@ -11,6 +11,8 @@ from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
 from pipeline.events.kinds import FitAdvanced
 from pipeline.fitting.codebook import fit_as_asked
+from pipeline.fitting.collars import Collars
+from pipeline.fitting.hints import undeclared_nodata
 from pipeline.kernels import kernel_for_run
 from pipeline.running.codebooks import chosen
 from pipeline.running.inputs import Opened, open_inputs, sampled
@@ -43,13 +45,17 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 if not isinstance(error, NoRasterError):
                     raise error
             _refuse_inputs(path, opened)
+            views, collars = sampled(opened.inputs), Collars()
             codebook = fit_as_asked(
                 config,
-                sampled(opened.inputs),
+                views,
                 kernel,
                 pool,
                 lambda done, total: display.event(FitAdvanced(done, total, None)),
+                collars=collars,
             )
+            if (hint := undeclared_nodata(config, views, collars)) is not None:
+                display.event(hint)
         write_bytes(path, codebook.to_bytes())
         display.event(chosen(codebook, None))
     except OSError as error:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 from engine.codebook import Codebook
-from pipeline.errors import printable
+from pipeline import out_names
+from pipeline.config import RunConfig
+from pipeline.errors import RasterError, one_line, printable
 from pipeline.grid.georeference import Georeference
 from pipeline.kernels import load_codebook
+from pipeline.out.record import RasterRecord
+from pipeline.out.run_file import RunFile
+from pipeline.source.declared import Scales
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.opening import open_any
 from pipeline.source.raster import Raster
 
+_MOST_LISTED = 20
+
 
 def describe(path: str) -> str:
-    """A description of a raster, a label file or a codebook, for people.
+    """A description of a raster, a label file, a codebook, a record or the OUT of a run, for people.
 
     Raises
     ------
@@ -25,15 +33,66 @@ def describe(path: str) -> str:
     """
     if path.endswith(".npz") or (Path(path).is_file() and zipfile.is_zipfile(path)):
         return _codebook(load_codebook(path))
+    if (Path(path) / out_names.RUN).is_file():
+        return _run(Path(path) / out_names.RUN)
+    if path.endswith(".json"):
+        return _run(Path(path)) if Path(path).name == out_names.RUN else _record(Path(path))
     return _raster(open_any(path))
+
+
+def _run(path: Path) -> str:
+    try:
+        run = RunFile.read(path)
+    except (OSError, ValueError) as error:
+        raise RasterError(str(path), f"not the run.json of a run ({one_line(error)})") from None
+    counts = Counter(raster.state for raster in run.rasters)
+    defaults = RunConfig().model_dump(mode="json", exclude={"sources"})
+    asked = {k: run.config[k] for k, v in defaults.items() if run.config.get(k, v) != v}
+    lines = [
+        f"{printable(str(path.parent))}: run of {len(run.rasters)} rasters",
+        f"state     {', '.join(f'{count} {state}' for state, count in counts.items())}",
+        *(f"option    --{name.replace('_', '-')} {printable(str(value))}" for name, value in asked.items()),
+    ]
+    for raster in run.rasters[:_MOST_LISTED]:
+        what = raster.output or raster.error or raster.reason or ""
+        lines.append(f"{raster.state:9} {printable(raster.name)}  {printable(what)}".rstrip())
+    if (more := len(run.rasters) - _MOST_LISTED) > 0:
+        lines.append(f"and {more} more")
+    return "\n".join(lines)
+
+
+def _record(path: Path) -> str:
+    try:
+        record = RasterRecord.read(path)
+    except (OSError, ValueError) as error:
+        raise RasterError(str(path), f"not the record of a raster ({one_line(error)})") from None
+    raster = record.input
+    total = max(1, sum(record.labels.values()))
+    lines = [
+        f"{printable(str(path))}: record of {printable(record.name)}",
+        f"from      {printable(record.source)}",
+        f"input     {raster.width} x {raster.height} px, {len(raster.bands)} bands of {raster.dtype}",
+        f"codebook  {record.codebook_hash} ({record.kernel.get('name')})",
+        f"labels    {', '.join(f'{label}: {n / total:.1%}' for label, n in record.labels.items())}",
+        f"nodata    {record.nodata_pixels} px",
+        f"files     {printable(', '.join(record.files))}",
+    ]
+    if record.bad_chunks:
+        lines.append(f"bad       {record.bad_chunks} chunks")
+    if record.seam_score is not None:
+        lines.append(f"seams     {record.seam_score:.2f} +- {record.seam_score_error or 0:.2f}")
+    return "\n".join(lines)
 
 
 def _codebook(codebook: Codebook) -> str:
     kernel = ", ".join(f"{k} {v}" for k, v in codebook.kernel.items() if k != "name")
+    names = codebook.band_names or ("",) * len(codebook.bands)
+    bands = [f"{b} ({n})" if n and n != b else str(b) for b, n in zip(codebook.bands, names, strict=True)]
     lines = [
         f"codebook {codebook.content_hash}",
         f"kernel    {codebook.kernel['name']} ({kernel})",
-        f"fitted on bands {', '.join(map(str, codebook.bands))} of {codebook.dtype}",
+        f"fitted on bands {', '.join(bands)} of {codebook.dtype}"
+        + (", of value * scale + offset" if codebook.physical else ""),
     ]
     if codebook.scaling is not None:
         limits = zip(codebook.scaling.low, codebook.scaling.high, strict=True)
@@ -44,9 +103,11 @@ def _codebook(codebook: Codebook) -> str:
         lines.append(f"saw       {codebook.fit['cells_read']} of {codebook.fit['cells_total']} cells")
     shares = codebook.fit.get("share") or [None] * codebook.segments
     lines.append("label  share  centre")
-    for label, (centre, share) in enumerate(zip(codebook.centres, shares, strict=True)):
+    values = codebook.centre_values
+    centres = codebook.centres if values is None else values
+    for label, (centre, share) in enumerate(zip(centres, shares, strict=True)):
         percent = "" if share is None else f"{share:6.1%}"
-        lines.append(f"{label:5}  {percent:>6}  " + " ".join(f"{v:.1f}" for v in centre[:16]))
+        lines.append(f"{label:5}  {percent:>6}  " + " ".join(f"{v:.4g}" for v in centre[:16]))
     return "\n".join(lines)
 
 
@@ -67,6 +128,7 @@ def _raster(raster: Raster) -> str:
         f"overviews {levels}",
         f"bands     {len(raster.bands)} of {raster.dtype}: {printable(', '.join(raster.band_names[:16]))}",
         f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}{masks}",
+        *([f"scales    value * scale + offset: {_scales(raster.scales)}"] if raster.scales else []),
         f"CRS       {_crs(georeference)}"
         + (f", {len(georeference.gcps)} ground control points" if georeference.gcps else ""),
         f"transform {georeference.transform or 'none'}",
@@ -76,6 +138,12 @@ def _raster(raster: Raster) -> str:
             f"labels of codebook {tags['TILEWRIGHT_CODEBOOK']} ({tags.get('TILEWRIGHT_KERNEL', '')})"
         )
     return "\n".join(lines)
+
+
+def _scales(scales: Scales) -> str:
+    distinct = scales[:1] if len(set(scales)) == 1 else scales[:16]
+    each = " for each band" if len(distinct) < len(scales) else ""
+    return ", ".join(f"{scale:g} {offset:+g}" for scale, offset in distinct) + each
 
 
 def _crs(georeference: Georeference) -> str:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from pipeline.cost import timing
 from pipeline.errors import StorageError
+from pipeline.process import open_files
 from pipeline.process.retry import retry
 
 _PERMANENT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
@@ -74,6 +75,8 @@ def whole_file(path: Path, via: Path | None = None) -> Iterator[BinaryIO]:
 
 def storage_error(path: Path, error: OSError) -> StorageError | OSError:
     """What to tell people about a failed write; other kinds of OSError stay what they are."""
+    if error.errno in open_files.ERRORS:
+        return StorageError(f"{path}: {open_files.HINT}", transient=True)
     if error.errno not in _PERMANENT | _TRANSIENT:
         return error
     return StorageError(

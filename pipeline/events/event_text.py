@@ -2,8 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pipeline.errors import printable
 from pipeline.events import kinds
+
+DONE_ALREADY = "done already"
+"""Why a raster is skipped that an earlier run has done."""
+
+_MOST_LISTED = 20
+
+
+class Lines:
+    """Lines for people: rasters that were done before are one line, and what failed is listed at the end."""
+
+    def __init__(self) -> None:
+        self._skipped: list[kinds.Event] = []
+        self._failed: list[str] = []
+
+    def of(self, event: kinds.Event) -> Iterator[str]:
+        """The lines of an event, after those that waited for it."""
+        if isinstance(event, kinds.RasterSkipped) and event.reason == DONE_ALREADY:
+            self._skipped.append(event)
+            return
+        if len(self._skipped) > 1:
+            yield f"{len(self._skipped)} rasters: {DONE_ALREADY}"
+        else:
+            yield from map(text_of, self._skipped)
+        self._skipped.clear()
+        if text := text_of(event):
+            yield text
+        if isinstance(event, kinds.RasterFailed):
+            self._failed.append(text)
+        if isinstance(event, kinds.RunEnded) and self._failed and event.failed + event.done > 1:
+            yield f"failed: {len(self._failed)}"
+            yield from (f"  {text}" for text in self._failed[:_MOST_LISTED])
+            if (more := len(self._failed) - _MOST_LISTED) > 0:
+                yield f"  and {more} more (run.json has all)"
 
 
 def text_of(event: kinds.Event) -> str:
@@ -22,7 +57,8 @@ def text_of(event: kinds.Event) -> str:
         case kinds.Warned():
             text = f"warning: {event.message}"
         case kinds.RunEnded():
-            return f"{_end_text(event)}\ntime: {printable(event.budget['verdict'])}"
+            time = f"\ntime: {printable(event.budget['verdict'])}" if event.done else ""
+            return _end_text(event) + time
         case _:
             text = ""
     return printable(text)

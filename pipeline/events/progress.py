@@ -7,7 +7,7 @@ import sys
 import time
 from typing import IO, Any
 
-from pipeline.events.event_text import text_of
+from pipeline.events.event_text import Lines, text_of
 from pipeline.events.kinds import (
     CodebookChosen,
     Event,
@@ -50,6 +50,7 @@ class Plain(Observer):
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
         self._last = time.monotonic()
+        self._lines = Lines()
 
     def event(self, event: Event) -> None:
         """Print the line of an event, if it has one and its turn is now."""
@@ -60,8 +61,8 @@ class Plain(Observer):
             case RasterAdvanced() | FitAdvanced() | FilesOpened() if now - self._last < _PLAIN_EVERY_S:
                 return
         self._last = now
-        if text := text_of(event):
-            print(text, file=self._stream, flush=True)
+        for line in self._lines.of(event):
+            print(line, file=self._stream, flush=True)
 
 
 class JsonLines(Observer):
@@ -97,6 +98,7 @@ class Bar(Observer):
             transient=True,
         )
         self._rows: dict[str, Any] = {}
+        self._lines = Lines()
         self._bars.start()
 
     def event(self, event: Event) -> None:
@@ -113,8 +115,8 @@ class Bar(Observer):
                 pass
             case _:
                 self._hide(_row_that_ends(event))
-                if text := text_of(event):
-                    self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+                for line in self._lines.of(event):
+                    self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, row: str, done: float, total: int, note: str) -> None:
         if row not in self._rows:

@@ -18,6 +18,7 @@ from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import gathering, sampling
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
+from pipeline.fitting.collars import Collars
 from pipeline.kernels import model_and_device
 from pipeline.workers.pool import Pool
 
@@ -37,6 +38,7 @@ def fit_as_asked(
     pool: Pool,
     advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
+    collars: Collars | None = None,
 ) -> Codebook:
     """One codebook, fitted with the options of a configuration; see `fit_codebook`."""
     return fit_codebook(
@@ -49,6 +51,7 @@ def fit_as_asked(
         pool=pool,
         advance=advance,
         memory=memory,
+        collars=collars,
     )
 
 
@@ -63,10 +66,12 @@ def fit_codebook(
     pool: Pool,
     advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
+    collars: Collars | None = None,
 ) -> Codebook:
     """One codebook, fitted by given workers; see `pipeline.api.fitting.fit` for the options.
 
-    ``advance(done, total)`` is called with the progress; `memory` stores results that take long.
+    ``advance(done, total)`` is called with the progress; `memory` stores results that take long,
+    and `collars` collects colours at the edges of rasters.
 
     Raises
     ------
@@ -84,11 +89,12 @@ def fit_codebook(
     check_bands(kernel, first)
     if method == "exact" and kernel.needs_statistics:
         raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
-    fit = _Fit(rasters, segments, seed, scale, gathering.Resources(pool, advance, memory))
+    fit = _Fit(rasters, segments, seed, scale, gathering.Resources(pool, advance, memory, collars))
     if method == "exact":
         result = fit.on_every_pixel(kernel)
     else:
         result = fit.with_network(kernel) if kernel.needs_statistics else fit.on_sample(kernel)
+    _refuse_infinite(result, ", ".join(r.path for r in rasters[:3]))
     return Codebook(
         centres=result.clustering.centres,
         kernel=result.kernel.identity,
@@ -104,6 +110,8 @@ def fit_codebook(
             **model_and_device(result.kernel),
             **result.precision,
         },
+        band_names=first.given_names if any(first.given_names) else (),
+        physical=any(raster.physical for raster in rasters),
     )
 
 
@@ -192,7 +200,7 @@ def check_bands(kernel: Kernel, raster: sampling.Pixels) -> None:
 
 
 def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
-    """Refuse rasters with unequal numbers of bands or dtypes, which one codebook cannot describe.
+    """Refuse rasters with unequal bands or dtypes, or with scaled values and others: no codebook is for both.
 
     Raises
     ------
@@ -211,6 +219,12 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
         raise UsageError(
             f"one codebook needs equal bands and dtypes, but there are {named}; "
             "choose --bands, run the groups apart, or use --codebook-scope raster"
+        )
+    scaled, stored = ([r.path for r in rasters if r.physical is kind] for kind in (True, False))
+    if scaled and stored:
+        raise UsageError(
+            f"one codebook needs values of one kind, but {scaled[0]} declares scales for expressions, and "
+            f"{stored[0]} declares none; give it some (gdal_edit -scale -offset), or give --raw-values"
         )
 
 
@@ -232,6 +246,18 @@ def _scaling(vectors: Vectors, dtype: str, scale: Scale) -> Scaling | None:
     if not (np.isfinite(limits).all() and (high > low).all()):
         raise UsageError(f"--scale {given}: each low limit must be below its high, and both numbers")
     return Scaling(low, high)
+
+
+def _refuse_infinite(result: _Result, name: str) -> None:
+    """Refuse centres or limits that no number holds: labels of such a codebook mean nothing."""
+    scaling = result.statistics.scaling
+    limits = () if scaling is None else (scaling.low, scaling.high, scaling.gain)
+    numbers = (result.clustering.centres, result.statistics.mean, *limits)
+    if not all(np.isfinite(array).all() for array in numbers):
+        raise UsageError(
+            f"{name}: values are too large to be clustered (their means or squares are not finite); "
+            "declare those that stand for nodata, or give limits with --scale LOW,HIGH (scale=)"
+        )
 
 
 def _outcome(clustering: Clustering, segments_asked: int) -> dict[str, Any]:

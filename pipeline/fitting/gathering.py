@@ -17,6 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.events.observer import Advance
 from pipeline.fitting import sampling
 from pipeline.fitting.checkpoint import FitMemory
+from pipeline.fitting.collars import Collars
 from pipeline.workers.pool import Pool
 
 _EXACT_WINDOW_PX = 2048
@@ -40,11 +41,12 @@ class SampledCells:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a fit uses: workers, a callback for progress, intermediate results on disk."""
+    """What a fit uses: workers, a callback for progress, intermediate results on disk; `collars` collects."""
 
     pool: Pool
     advance: Advance
     memory: FitMemory | None
+    collars: Collars | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,10 @@ def _samples(
     """The cells in order, with the sample of each."""
     quota = sampling.quota(sampled_cells.cells_total, sampled_cells.vectors)
     calls = [(sampled_cells.rasters[c.raster], kernel, statistics, c, quota) for c in cells]
-    return zip(cells, _cell_samples(calls, resources), strict=True)
+    for cell, sample in zip(cells, _cell_samples(calls, resources), strict=True):
+        if resources.collars is not None and sample.flat is not None:
+            resources.collars.add(cell.raster, sample.flat)
+        yield cell, sample
 
 
 _Call = tuple[sampling.Pixels, Kernel, BandStatistics | None, sampling.Cell, int]

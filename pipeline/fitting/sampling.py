@@ -19,6 +19,7 @@ from engine.block_loops import block_means
 from engine.codebook import Band
 from engine.grid import Window
 from engine.kernel import BandStatistics, Kernel, Mask, Patch, Places, Vectors
+from pipeline.fitting.collars import FlatColours, flat_colours
 
 CELLS = 64
 """Cells with valid pixels that a fit reads, if there are as many."""
@@ -48,8 +49,18 @@ class Pixels(Protocol):
         """Band numbers, names or expressions."""
 
     @property
+    def given_names(self) -> tuple[str, ...]:
+        """What its file calls these bands; "" where it does not say."""
+        ...
+
+    @property
     def dtype(self) -> str:
         """Dtype of the pixels."""
+
+    @property
+    def physical(self) -> bool | None:
+        """Whether values are scaled as files declare; None where that makes no difference."""
+        ...
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -85,12 +96,15 @@ class CellSample:
         Number of features in the cell, from which `vectors` were chosen.
     valid_pixels
         Valid pixels of the cell.
+    flat
+        The colours of the cell's squares of one colour; None where they were not looked for.
     """
 
     vectors: Vectors
     hashes: npt.NDArray[np.uint64]
     features_total: int
     valid_pixels: int
+    flat: FlatColours | None = None
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The sample as named arrays."""
@@ -178,8 +192,12 @@ def sample_cell(
     inside = pixels.inside(outer)
     pick = _Pick(cell, quota, inside, outer, kernel.stride_px)
     features = kernel.features(Patch(data, valid, outer, cell.window, pixels.bounds), statistics, pick)
-    here = (valid if inside is None else valid & inside)[cell.window.slices(outer)]
-    return CellSample(features.vectors, pick.hashes, pick.features_total, int(np.count_nonzero(here)))
+    core = cell.window.slices(outer)
+    here = (valid if inside is None else valid & inside)[core]
+    flat = None
+    if data.dtype == np.uint8 and not kernel.costly:  # the samples of costly ones are stored without it
+        flat = flat_colours(data[:, *core], valid[core], cell.window, pixels.bounds)
+    return CellSample(features.vectors, pick.hashes, pick.features_total, int(np.count_nonzero(here)), flat)
 
 
 class _Pick:

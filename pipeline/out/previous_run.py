@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import out_names
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, of_former
+from pipeline.durable.checksums import checksum
 from pipeline.durable.files import remove
 from pipeline.errors import UsageError
 from pipeline.out.outputs import Outputs
@@ -114,6 +115,8 @@ class PreviousRun:
             return None
         if codebook is not None and record.codebook_hash != codebook:
             return None
+        if _is_altered(files, record):
+            return None
         if fingerprint not in (None, record.input.fingerprint):
             raise UsageError(
                 f"{source.path}: the input has changed since {files.labels} "
@@ -135,6 +138,24 @@ class PreviousRun:
                 f"{source.path}: the input has changed since the run in {self._request.out} began; "
                 "use --overwrite or another OUT"
             )
+
+
+def _is_altered(files: Outputs, record: RasterRecord) -> bool:
+    """Whether labels are not what was written; they are read only if they were written to since.
+
+    The record is published last. What decays on disk without a trace, `verify` finds. Files of style are
+    people's to change.
+    """
+    try:
+        made = files.json.stat().st_mtime_ns
+        for name in files.sink.files:
+            path = files.out / name
+            newer = any(p.lstat().st_mtime_ns > made for p in (path, *path.rglob("*")))
+            if newer and not name.endswith(".aux.xml") and checksum(path) != record.checksums.get(name):
+                return True
+    except OSError:
+        return True
+    return False
 
 
 def take_up(request: Request) -> PreviousRun:
@@ -195,9 +216,12 @@ def _refuse_another(request: Request, run: RunFile) -> None:
 
 def _difference(request: Request, run: RunFile) -> str:
     """How a request is another one than that of a run, in words; "" where it is the same."""
+    former = of_former(run.config, request.config)
     for key, value in {**request.config.meaning, "codebook": request.config.codebook}.items():
-        if run.config.get(key) != value:
-            return f"{key} {run.config.get(key)}, not {value}"
+        if former.get(key) != value:
+            return f"{key} {former.get(key)}, not {value}"
+    if not (request.config.mosaic or request.config.stack):
+        return ""  # a folder of rasters grows, and some of them go
     here = [os.path.abspath(source.path) for source in request.sources]
     there = [os.path.abspath(raster.source) for raster in run.rasters]
     if new := [path for path in here if path not in there]:

@@ -65,6 +65,8 @@ class Provenance(BaseModel):
         Of the codebook: its hash, what it says of its kernel, and how it was fitted.
     device, device_failure
         What labelled, and why it was not the device asked for; None where it was.
+    outside_limits
+        Share of pixels, of those of a few cells, outside the limits of a codebook that was fitted elsewhere.
     chunks
         Number of chunks.
     timings
@@ -85,6 +87,7 @@ class Provenance(BaseModel):
     device: Text = ""
     device_failure: Text | None = None
     fit: dict[str, Any] = Field(default_factory=dict)
+    outside_limits: StrictFloat | None = None
     chunks: StrictInt = 0
     timings: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, Any]
@@ -139,7 +142,8 @@ class RasterRecord(Provenance):
         StorageError
             If the disk is full or not writable.
         """
-        durable.write_json(path, self.model_dump(exclude=None if self.device_failure else {"device_failure"}))
+        without = {name for name in ("device_failure", "outside_limits") if getattr(self, name) is None}
+        durable.write_json(path, self.model_dump(exclude=without))
 
 
 def chunks_done(out: Path, name: str, damaged: loose_json.Damaged) -> int | None:

@@ -103,7 +103,10 @@ class RunFolder:
     def save(self, summary: dict[str, Any]) -> None:
         """Write run.json."""
         sources = self._request.sources
-        states = [self.states.get(s.name) or RasterState(name=s.name, source=s.path) for s in sources]
+        here = {s.name: self.states.get(s.name) or RasterState(name=s.name, source=s.path) for s in sources}
+        # what an earlier run made of rasters that are not named any more stays as it is
+        before = {n: s for n, s in self.previous_run.states.items() if n in here or s.state == "done"}
+        states = [*({**before, **here}).values()]
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         if not (self._config.mosaic or self._config.stack):
             config["sources"] = [s.path for s in sources]

@@ -16,6 +16,8 @@ from pipeline.events.kinds import CodebookChosen, FitAdvanced, Warned
 from pipeline.events.observer import Observer
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
+from pipeline.fitting.collars import Collars
+from pipeline.fitting.hints import undeclared_nodata
 from pipeline.graph.preloading import graph_beside
 from pipeline.kernels import load_codebook, on_cpu
 from pipeline.out.run_folder import RunFolder
@@ -129,9 +131,11 @@ class Codebooks:
         def heard(done: int, total: int) -> None:
             self._observer.event(FitAdvanced(done, total, name))
 
+        views, collars = sampled(inputs), Collars()
+
         def fit(by: Kernel) -> Codebook:
             with graph_beside():
-                return fit_as_asked(config, sampled(inputs), by, self._pool, heard, memory)
+                return fit_as_asked(config, views, by, self._pool, heard, memory, collars)
 
         with self._spending.fit():
             try:
@@ -144,6 +148,8 @@ class Codebooks:
                 memory.forget()
                 codebook = fit(other)
         memory.forget()
+        if (hint := undeclared_nodata(config, views, collars)) is not None:
+            self._observer.event(hint)
         self.announce(codebook, name)
         return codebook
 

@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
+from engine.codebook import Codebook
 from engine.grid import tiles
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
-from pipeline.running.opening_tasks import Bands, SourceRaster, open_source, open_tile
+from pipeline.running.opening_tasks import SourceRaster, open_source, open_tile
 from pipeline.source import unchanged
 from pipeline.source.aoi import interest
 from pipeline.source.arguments import Source, numbered, resolve
 from pipeline.source.bands.computed import choose
+from pipeline.source.bands.fitted import FittedBands
+from pipeline.source.bands.selection import Selection
+from pipeline.source.declared import Declared
 from pipeline.source.gdal.remote import refuse
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.limits import refuse_region
@@ -69,9 +73,22 @@ class Opened(NamedTuple):
     sources: list[Source]
     area: str | None
 
+    def renamed(self, sources: Mapping[Source, Source]) -> Opened:
+        """The same with other names of outputs."""
+        return Opened(
+            [replace(one, source=sources[one.source]) for one in self.inputs],
+            [(sources[source], error) for source, error in self.failures],
+            [sources[source] for source in self.sources],
+            self.area,
+        )
+
 
 def open_inputs(
-    config: RunConfig, pool: Pool, cell_px: int, bands: Bands = None, advance: Advance = ignore_progress
+    config: RunConfig,
+    pool: Pool,
+    cell_px: int,
+    codebook: Codebook | None = None,
+    advance: Advance = ignore_progress,
 ) -> Opened:
     """Open the rasters of a run.
 
@@ -83,8 +100,8 @@ def open_inputs(
         Opens files.
     cell_px
         Side of a cell: areas of interest are cropped to whole ones.
-    bands
-        Bands to use where the configuration names none: those of a saved codebook.
+    codebook
+        A saved codebook, whose bands are used.
     advance
         Hears of files opened and of their number.
 
@@ -99,18 +116,24 @@ def open_inputs(
     UsageError
         If the request cannot be carried out, such as a mosaic of files that do not fit.
     """
-    bands = config.bands or bands
+    fitted = None
+    if codebook is not None:
+        fitted = FittedBands.of(codebook, config.bands, by_order=config.codebook_bands == "any")
+    used = config.bands or (None if codebook is None else codebook.bands)
+    selection = Selection(used, config.valid, config.nodata, config.raw_values, fitted)
     if config.output_tiles and config.output_tiles % cell_px:
         raise UsageError(
             f"--output-tiles {config.output_tiles}: the cells of this network are {cell_px} px; "
             "give a multiple of that"
         )
     if config.stack:
-        rasters = [_stack(config.stack, bands, pool, remote=config.network)]
+        rasters = [_stack(config.stack, selection, pool, remote=config.network)]
     elif config.mosaic:
-        rasters = [_mosaic(resolve(config.sources), bands, config, pool, advance)]
+        sources = resolve(config.sources, recursive=config.recursive)
+        rasters = [_mosaic(sources, selection, config, pool, advance)]
     else:
-        calls = [(source, bands, config.network) for source in resolve(config.sources)]
+        sources = resolve(config.sources, recursive=config.recursive)
+        calls = [(source, selection, config.network) for source in sources]
         rasters = [raster for opened in _each(pool, open_source, calls, advance) for raster in opened]
         names = numbered([source.name for source, _, _ in rasters])
         rasters = [(replace(s, name=n), r, m) for (s, r, m), n in zip(rasters, names, strict=True)]
@@ -172,7 +195,7 @@ def _cut(raster: Input, side: int) -> Iterator[Input]:
 
 
 def _mosaic(
-    sources: Sequence[Source], bands: Bands, config: RunConfig, pool: Pool, advance: Advance
+    sources: Sequence[Source], selection: Selection, config: RunConfig, pool: Pool, advance: Advance
 ) -> SourceRaster:
     """All sources as one raster; it fails with a tile that cannot be opened, for none is left out unseen."""
     paths = tuple(source.path for source in sources)
@@ -181,7 +204,7 @@ def _mosaic(
     marks: list[Mark] = []
 
     def opened(numbers: Sequence[int] | None) -> Iterator[SingleRaster]:
-        calls = [(path, numbers, config.network) for path in paths]
+        calls = [(path, numbers, selection.declared, config.network) for path in paths]
         for tile in _each(pool, open_tile, calls, advance):
             if isinstance(tile, RasterError):
                 raise tile
@@ -192,19 +215,25 @@ def _mosaic(
     try:
         if not config.network:
             refuse(paths[0])
-        chosen = choose(bands, lambda: open_numbered(paths[0]))
-        raster = chosen.of(mosaic_building.build(opened(chosen.numbers), config.overlap, label))
+        chosen = choose(selection, lambda: open_numbered(paths[0]))
+        tiles_opened = opened(chosen.numbers)
+        joined = mosaic_building.build(tiles_opened, config.overlap, label, physical=chosen.physical)
+        raster = chosen.of(joined)
     except RasterError as error:
         return source, RasterError(label, f"tile {error}"), Mark()
     return source, raster, unchanged.together(marks)
 
 
-def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remote: bool) -> SourceRaster:
+def _stack(
+    members: Sequence[tuple[str, str]], selection: Selection, pool: Pool, *, remote: bool
+) -> SourceRaster:
     """The files of a stack as one raster."""
     label = f"stack of {', '.join(f'{name}={path}' for name, path in members)}"
     source = Source(label, "stack", tuple(path for _, path in members))
     layers, marks = [], {}
-    calls = [(path, None, remote) for _, path in members]
+    # nodata values are those of the whole stack, and its files have none of their own then
+    declared = Declared(None if selection.nodata is None else (None,), selection.declared.physical)
+    calls = [(path, None, declared, remote) for _, path in members]
     for (name, _), member in zip(members, pool.each(open_tile, calls), strict=True):
         if isinstance(member, RasterError):
             return source, RasterError(label, f"{name}: {member}"), Mark()
@@ -213,8 +242,9 @@ def _stack(members: Sequence[tuple[str, str]], bands: Bands, pool: Pool, *, remo
         marks[raster.path] = mark
     whole = stack.build(layers, label)
     try:
-        chosen = choose(bands, lambda: whole)
+        chosen = choose(selection, lambda: whole)
+        used = (whole if selection.nodata is None else whole.declaring(selection.nodata)).only(chosen.numbers)
+        selected = chosen.of(used)
     except RasterError as error:
         return source, error, Mark()
-    used = whole.only(chosen.numbers)
-    return source, chosen.of(used), unchanged.together(marks[member.path] for member in used.members)
+    return source, selected, unchanged.together(marks[member.path] for member in used.members)

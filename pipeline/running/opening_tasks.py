@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from engine.codebook import Band
 from pipeline.errors import ContainerError, NoRasterError, RasterError
 from pipeline.source import unchanged
 from pipeline.source.arguments import Source, part_label
 from pipeline.source.bands.computed import choose
+from pipeline.source.bands.selection import Selection
+from pipeline.source.declared import Declared
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.gdal.remote import refuse
@@ -22,12 +23,11 @@ _COORDINATES = re.compile(
 )
 _BOUNDS = re.compile(r".*(_bnds|_bounds|_vertices)")
 
-Bands = Sequence[Band] | None
 SourceRaster = tuple[Source, Raster | RasterError, Mark]
 """A source, its raster or why it cannot be opened, and its mark."""
 
 
-def open_source(source: Source, bands: Bands, remote: bool) -> list[SourceRaster]:  # noqa: FBT001  (a task's)
+def open_source(source: Source, selection: Selection, remote: bool) -> list[SourceRaster]:  # noqa: FBT001  (a task's)
     """Header and fingerprint of a source, or of the rasters in it, or why it cannot be opened.
 
     An address is refused unless `remote` is True.
@@ -35,9 +35,9 @@ def open_source(source: Source, bands: Bands, remote: bool) -> list[SourceRaster
     try:
         if not remote:
             refuse(source.path)
-        return [_opened(source, bands)]
+        return [_opened(source, selection)]
     except ContainerError as error:
-        return _open_container(source, error, bands)
+        return _open_container(source, error, selection)
     except RasterError as error:
         return [(source, error, Mark())]
 
@@ -45,42 +45,43 @@ def open_source(source: Source, bands: Bands, remote: bool) -> list[SourceRaster
 def open_tile(
     path: str,
     numbers: Sequence[int] | None,
+    declared: Declared,
     remote: bool,  # noqa: FBT001  (a task's)
 ) -> tuple[SingleRaster, Mark] | RasterError:
     """Some bands of a file with its mark, or why it cannot be opened; `remote` as of `open_source`."""
     try:
         if not remote:
             refuse(path)
-        return _marked(path, numbers)
+        return _marked(path, numbers, declared)
     except RasterError as error:
         return error
     except OSError as error:
         return RasterError(path, f"cannot be read ({error.strerror})")
 
 
-def _opened(source: Source, bands: Bands) -> SourceRaster:
+def _opened(source: Source, selection: Selection) -> SourceRaster:
     try:
-        chosen = choose(bands, lambda: open_numbered(source.path))
-        raster, mark = _marked(source.path, chosen.numbers)
+        chosen = choose(selection, lambda: open_numbered(source.path))
+        raster, mark = _marked(source.path, chosen.numbers, selection.declared)
     except OSError as error:
         raise RasterError(source.path, f"cannot be read ({error.strerror})") from None
     return source, chosen.of(raster), unchanged.together([mark])
 
 
-def _marked(path: str, numbers: Sequence[int] | None) -> tuple[SingleRaster, Mark]:
+def _marked(path: str, numbers: Sequence[int] | None, declared: Declared) -> tuple[SingleRaster, Mark]:
     stamp = unchanged.stamp_of(path)
-    raster = open_numbered(path, numbers)
+    raster = open_numbered(path, numbers, declared)
     return raster, unchanged.mark_of(raster, stamp)
 
 
-def _open_container(source: Source, container: ContainerError, bands: Bands) -> list[SourceRaster]:
+def _open_container(source: Source, container: ContainerError, selection: Selection) -> list[SourceRaster]:
     rasters: list[SourceRaster] = []
     for path in container.parts:
         label = part_label(path.rpartition(source.path)[2] or path.rpartition(":")[2])
         member = Source(path, f"{source.name}_{label}", source.files)
         try:
             _refuse_others(path, source.path)
-            opened = _opened(member, bands)
+            opened = _opened(member, selection)
             _refuse_coordinates(path, opened[1])
             rasters.append(opened)
         except RasterError as error:

@@ -17,6 +17,7 @@ from pipeline.errors import (
     one_line,
     printable,
 )
+from pipeline.events.event_text import DONE_ALREADY
 from pipeline.events.kinds import RasterDone, RasterFailed, RasterSkipped
 from pipeline.events.observer import Observer
 from pipeline.out.run_folder import RunFolder
@@ -100,7 +101,7 @@ class Outcomes:
         """A raster was done by an earlier run, with some codebook."""
         self._note_done(raster, codebook_hash)
         self.report.skipped.append(raster.source.name)
-        self._observer.event(RasterSkipped(raster.source.name, "done already"))
+        self._observer.event(RasterSkipped(raster.source.name, DONE_ALREADY))
 
     def unopened(self, source: Source, error: RasterError, codebook_hash: str | None) -> None:
         """A raster cannot be opened, or is none; labels that an earlier run made of it stay as they are.

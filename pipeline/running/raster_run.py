@@ -19,6 +19,7 @@ from engine.grid import Window
 from pipeline.check.seams import Seams
 from pipeline.durable.files import with_retries
 from pipeline.errors import DamageError, WorkerLostError
+from pipeline.fitting.limits import share_outside
 from pipeline.out.record import Provenance, RasterRecord
 from pipeline.process import startup
 from pipeline.running.assembly import Assembly
@@ -95,7 +96,13 @@ class RasterRun:
                 yield Task(TaskKind.VERIFY, assembling.is_intact, arguments, self._keep_known)
 
     def _label(self, windows: Iterable[Window]) -> Phase:
-        return Phase(self._label_tasks(windows), partial(self._merge, 1))
+        return Phase(chain(self._limits(), self._label_tasks(windows)), partial(self._merge, 1))
+
+    def _limits(self) -> Iterator[Task]:
+        job = self._job
+        if job.fitted_elsewhere and job.codebook.scaling is not None:
+            arguments = (job.view, job.codebook, job.kernel.cell_px)
+            yield Task(TaskKind.LIMITS, share_outside, arguments, self._keep_limits)
 
     def _label_tasks(self, windows: Iterable[Window]) -> Iterator[Task]:
         for window in windows:
@@ -183,6 +190,9 @@ class RasterRun:
         self._keep_units(done)
         self.tally.add(done)
         return done
+
+    def _keep_limits(self, share: float | None) -> None:
+        self.tally.outside_limits = share
 
     def _keep_units(self, done: UnitsDone) -> None:
         self.workspace.add(done.stage, done.digests)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.config import RunConfig
 from pipeline.events.kinds import RasterStarted, Warned, WindowDone
 from pipeline.events.observer import Observer
+from pipeline.fitting.limits import MOST
 from pipeline.out.record import Provenance
 from pipeline.running.pace import Pace
 from pipeline.running.provenance import provenance
@@ -31,6 +32,7 @@ class Relay(BatchObserver):
         self._observer = observer
         self._spending = spending
         self._pace = Pace(pixels)
+        self._warned: set[str] = set()
 
     def record(self, tally: Tally) -> Provenance:
         """What the record of a raster says before its labels are finished."""
@@ -58,6 +60,7 @@ class Relay(BatchObserver):
                 )
             )
         self._observer.event(self._pace.advanced(tally))
+        self._warn_of_limits(tally)
 
     def warned(self, message: str) -> None:
         """Something goes on that people have to know of."""
@@ -67,3 +70,14 @@ class Relay(BatchObserver):
         """A raster is over."""
         self._spending.raster_ended(outcome)
         self._pace.ended(outcome.tally)
+        self._warn_of_limits(outcome.tally)
+
+    def _warn_of_limits(self, tally: Tally) -> None:
+        """Say it once, as soon as it is known."""
+        path, share = tally.job.view.path, tally.outside_limits or 0
+        if share > MOST and path not in self._warned:
+            self._warned.add(path)
+            self.warned(
+                f"{path}: {share:.0%} of its pixels lie outside the limits that the codebook was fitted on; "
+                "if its units or scaling are others, fit a codebook on such rasters"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from engine.codebook import Codebook
@@ -15,11 +16,12 @@ from pipeline.cost.time_shares import Setting
 from pipeline.durable.files import remove, with_retries
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.journal import Journal
-from pipeline.events.kinds import FilesOpened, RunEnded, RunStarted
+from pipeline.events.kinds import FilesOpened, RunEnded, RunStarted, Warned
 from pipeline.events.observer import Observer
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
 from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook, mismatch, on_cpu
+from pipeline.out.kept_names import with_kept_names
 from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks, codebook_to_use
@@ -29,6 +31,7 @@ from pipeline.running.relay import Relay
 from pipeline.running.spending import Spending
 from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
+from pipeline.source.view import View
 from pipeline.tasks.job import Job, job_of
 from pipeline.tasks.redo import retry_of
 from pipeline.versions import versions
@@ -70,8 +73,11 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
     ) as pool:
         named = load_codebook(config.codebook) if config.codebook else None
         kernel = kernel_for_run(config, named)
-        bands = named.bands if named else None
-        opened = open_inputs(config, pool, kernel.cell_px, bands, _Opening(observer))
+        opened = open_inputs(config, pool, kernel.cell_px, named, _Opening(observer))
+        if not (config.mosaic or config.stack or config.overwrite):
+            marks = {raster.source: raster.fingerprint for raster in opened.inputs}
+            names = with_kept_names(Path(config.out), opened.sources, lambda source: marks.get(source, ""))
+            opened = opened.renamed(names)
         # the folder comes last: with --overwrite it deletes, which has to be right by then
         folder = RunFolder(config, opened.sources, opened.area)
         spending.opened()
@@ -90,6 +96,10 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
             raise
         folder.close()
         return report
+
+
+def _problem(view: View, codebook: Codebook) -> str:
+    return mismatch(len(view.bands), view.dtype, codebook, physical=view.physical)
 
 
 class _Opening:
@@ -143,6 +153,7 @@ class _Run:
         todo = [raster for raster in rasters if not self._skip_done(raster)]
         if not todo and len(rasters) == len(self._opened.sources):
             self._folder.keep_choices()
+        self._warn_of_strangers(todo)
         self._refuse_full_disk(todo)
         for raster in todo:
             self._outcomes.wait(raster)
@@ -165,6 +176,18 @@ class _Run:
         )
         return report
 
+    def _warn_of_strangers(self, todo: Sequence[Input]) -> None:
+        """Say that rasters get the codebook of others, of which none is among those of this run."""
+        before = self._folder.previous_run.states.keys()
+        own = self._saved is not None and self._config.codebook is None
+        if own and todo and before.isdisjoint(source.name for source in self._opened.sources):
+            self._observer.event(
+                Warned(
+                    f"{self._folder.path}: none of these rasters is of the run that stands there; they get "
+                    "its codebook (--overwrite, or another OUT, fits one of theirs)"
+                )
+            )
+
     def _usable(self) -> list[Input]:
         """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
         for source, error in self._opened.failures:
@@ -174,7 +197,7 @@ class _Run:
         rasters = []
         for raster in self._opened.inputs:
             view = raster.view
-            if self._saved and (problem := mismatch(len(view.bands), view.dtype, self._saved)):
+            if self._saved and (problem := _problem(view, self._saved)):
                 self._outcomes.fail(raster.source, RasterError(raster.source.path, problem))
             else:
                 rasters.append(raster)

@@ -26,6 +26,8 @@ class Tally:
         Tasks of labelling done.
     effort
         Seconds of work of all workers.
+    outside_limits
+        Share of looked-at pixels outside the limits of the codebook; None where that was not looked at.
     """
 
     job: Job
@@ -34,6 +36,7 @@ class Tally:
     pixels_made: int = 0
     windows: int = 0
     effort: Effort = field(default_factory=Effort)
+    outside_limits: float | None = None
     started: float = field(default_factory=time.monotonic)
 
     def add(self, done: UnitsDone) -> None:

@@ -15,6 +15,8 @@ class TaskKind(Enum):
 
     VERIFY = auto()
     """Verify that something an earlier run made is as recorded."""
+    LIMITS = auto()
+    """Compare pixels with the limits of a codebook that was fitted on other rasters."""
     LABEL = auto()
     """Label a window and make its chunks durable."""
     MERGE = auto()

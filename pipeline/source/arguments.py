@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,32 +59,39 @@ class Source:
         return self.parts or (self.path,)
 
 
-def resolve(arguments: Sequence[str]) -> list[Source]:
+def resolve(arguments: Sequence[str], *, recursive: bool = False) -> list[Source]:
     """The rasters that SOURCE arguments name, in order, without duplicates, with distinct output names.
+
+    Parameters
+    ----------
+    arguments
+        Files, folders, patterns and lists.
+    recursive
+        Whether folders are searched with all that they hold.
 
     Raises
     ------
     UsageError
         If an argument names no raster at all, or a list cannot be read.
     """
-    paths = list(dict.fromkeys(p for a in arguments for p in _expand(a)))
+    paths = list(dict.fromkeys(p for a in arguments for p in _expand(a, recursive)))
     if not paths:
         raise UsageError("no SOURCE given; name at least one raster, folder, glob or @list.txt")
     return [Source(p, n, _container(p)) for p, n in zip(paths, _names(paths), strict=True)]
 
 
-def _expand(argument: str) -> Iterable[str]:
+def _expand(argument: str, recursive: bool) -> Iterable[str]:  # noqa: FBT001
     if not argument:
         raise UsageError("an empty SOURCE; name a raster, a folder, a glob or @list.txt")
     if "\0" in argument:
         raise UsageError(f"{argument[:80]!r}: no file's name has a zero in it; check this SOURCE")
     if argument.startswith("@"):
-        return [p for line in _lines(argument[1:]) for p in _expand(line)]
+        return [p for line in _lines(argument[1:]) for p in _expand(line, recursive)]
     if "://" in argument or argument.startswith("/vsi"):
         return [argument]
     try:
         if Path(argument).is_dir() and not is_store(argument):
-            return _folder(argument)
+            return _folder(argument, recursive)
         if not os.path.lexists(argument) and glob.has_magic(argument):
             return _matching(argument)
     except (OSError, ValueError):
@@ -93,17 +100,40 @@ def _expand(argument: str) -> Iterable[str]:
     return [argument]
 
 
-def _folder(path: str) -> list[str]:
+def _folder(path: str, recursive: bool) -> list[str]:  # noqa: FBT001
     """Paths of the rasters in a folder, sorted: files by suffix, and Zarr stores."""
-    paths = sorted(
-        str(p)
-        for p in Path(path).iterdir()
-        if (p.suffix.lower() in SUFFIXES and p.is_file()) or (p.is_dir() and is_store(str(p)))
-    )
+    seen = {os.path.realpath(path)} if recursive else None
+    paths = sorted(map(str, _rasters_in(Path(path), seen)))
     if not paths:
         kinds = " ".join(sorted(SUFFIXES))
-        raise UsageError(f"{path}: no rasters in this folder (looked for {kinds}); name the files")
+        inside = "in this folder and those in it" if recursive else "in this folder"
+        below = "" if recursive else ", or search folders below it too (--recursive)"
+        raise UsageError(f"{path}: no rasters {inside} (looked for {kinds}); name the files{below}")
     return paths
+
+
+def _rasters_in(folder: Path, seen: set[str] | None) -> Iterator[Path]:
+    """Rasters of a folder, and of those in it if there is a set for the folders that were seen.
+
+    What is hidden is no raster: macOS leaves `._NAME.tif` beside each file on other file systems. Labels that
+    a run left there are no input, and a link that leads back is not followed.
+    """
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if is_store(str(path)):
+                yield path
+            elif seen is not None and not _is_out(path) and (real := os.path.realpath(path)) not in seen:
+                seen.add(real)
+                yield from _rasters_in(path, seen)
+        elif path.suffix.lower() in SUFFIXES and path.is_file():
+            yield path
+
+
+def _is_out(folder: Path) -> bool:
+    """Whether a run has a folder for its outputs."""
+    return (folder / out_names.RUN).exists() or (folder / out_names.PARTIAL).exists()
 
 
 def _matching(pattern: str) -> list[str]:
@@ -183,9 +213,9 @@ def _with_folder(path: str) -> str:
     return clean(f"{Path(os.path.abspath(file)).parent.name}_{file.stem}{suffix}")
 
 
-def numbered(names: Iterable[str]) -> list[str]:
-    """Names made distinct by a number in brackets, as file managers do."""
-    taken: set[str] = set(_OWN_FILES)
+def numbered(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Names made distinct, also from those taken, by a number in brackets, as file managers do."""
+    taken = {*_OWN_FILES, *(name.casefold() for name in taken)}
     result = []
     for name in names:
         n, unique = 2, name

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from engine.codebook import Band
 from engine.grid import Window
 from pipeline.grid.georeference import Georeference
+from pipeline.source.declared import AS_IN_FILE, Declared, Scales
 from pipeline.source.reading import STRICT, ReadContext
 
 Stack = npt.NDArray[Any]
@@ -45,6 +46,11 @@ class Raster(ABC):
         (height, width) of the blocks that are read at once.
     georeference
         CRS, transform, ground control points.
+    scales
+        Scale and offset that the file declares for each band used; () where it declares none. Pixels are
+        read without them.
+    judged
+        Indices of the bands whose nodata values count; () for all.
     """
 
     path: str
@@ -56,6 +62,8 @@ class Raster(ABC):
     nodata: tuple[float | None, ...]
     block_shape: tuple[int, int]
     georeference: Georeference
+    scales: Scales = ()
+    judged: tuple[int, ...] = ()
 
     @property
     def bounds(self) -> Window:
@@ -82,6 +90,27 @@ class Raster(ABC):
     def origin(self) -> dict[str, Any]:
         """What its record says of how its pixels come about, beside the header; {} for a plain file."""
         return {}
+
+    @property
+    def physical(self) -> bool | None:
+        """Whether its values are scaled as its files declare; None where that makes no difference.
+
+        False where they could not be, as of whole numbers without a declared scale.
+        """
+        return None
+
+    @property
+    def declares_nodata(self) -> bool:
+        """Whether anything says which of its pixels are invalid: nodata values, masks, alpha."""
+        return any(value is not None for value in self.nodata)
+
+    def dtype_of(self, indices: Sequence[int]) -> str:  # noqa: ARG002  (those of several dtypes need it)
+        """Common dtype of some of its bands in their files."""
+        return self.dtype
+
+    def judging(self, indices: tuple[int, ...]) -> Self:
+        """The same, where only the nodata values of some of its bands count."""
+        return replace(self, judged=indices)
 
     @property
     @abstractmethod
@@ -120,7 +149,10 @@ class Raster(ABC):
     def read_stack(self, window: Window, context: ReadContext = STRICT) -> Stack:
         """Pixels with validity (1 or 0) as one more band: shape (band + 1, y, x); see `read`."""
         stack = self.read_masked(window, context)
-        has_data(stack, self.nodata)
+        if self.judged:
+            has_data(stack, self.nodata, np.dtype(self.dtype_of(self.judged)), self.judged)
+        else:
+            has_data(stack, self.nodata, stack.dtype, range(len(self.bands)))
         return stack
 
     @abstractmethod
@@ -146,10 +178,13 @@ class SingleRaster(Raster):
         What its pixels come from: local files, a folder, or an address; all of them where it was opened.
     state
         What else they depend on, as a digest: how they are read, and what the file refers to.
+    declared
+        What was declared of the file when it was opened.
     """
 
     files: tuple[str, ...] = ()
     state: str = ""
+    declared: Declared = AS_IN_FILE
 
     @property
     def members(self) -> Iterator[SingleRaster]:
@@ -177,7 +212,12 @@ def described(window: Window) -> str:
     return f"{rows}, columns {window.col} to {window.col_end - 1}"
 
 
-def has_data(stack: Stack, nodata: Sequence[float | None]) -> None:
+def has_data(
+    stack: Stack,
+    nodata: Sequence[float | None],
+    dtype: np.dtype[Any],
+    judged: Sequence[int],
+) -> None:
     """Make what is nodata or not finite invalid in a stack.
 
     In 8-bit imagery the nodata value is an ordinary grey value too (a black roof with nodata 0), so
@@ -190,17 +230,21 @@ def has_data(stack: Stack, nodata: Sequence[float | None]) -> None:
         Pixels and validity; the last band is changed.
     nodata
         Value of each band, or None.
+    dtype
+        Of the bands whose nodata values count, which may be narrower than that of the stack.
+    judged
+        Indices of those bands.
     """
-    pixels, valid = stack[:-1], stack[-1]
-    if pixels.dtype.kind == "f":
-        valid *= np.isfinite(pixels).all(axis=0)
+    valid = stack[-1]
+    if stack.dtype.kind == "f":
+        valid *= np.isfinite(stack[:-1]).all(axis=0)
     there = [
-        band != np.asarray(value).astype(pixels.dtype)
-        for band, value in zip(pixels, nodata, strict=True)
-        if value is not None and not np.isnan(value)
+        stack[i] != np.asarray(value).astype(stack.dtype)
+        for i in judged
+        if (value := nodata[i]) is not None and not np.isnan(value)
     ]
-    if pixels.dtype.itemsize > 1:
+    if dtype.itemsize > 1:
         for here in there:
             valid *= here
-    elif len(there) == len(pixels):
+    elif len(there) == len(judged):
         valid *= np.logical_or.reduce(there)

@@ -19,6 +19,7 @@ from engine.grid import Window
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.area import Area, Interest, cells_around, reprojected, ring_in_pixels
 from pipeline.grid.georeference import Georeference
+from pipeline.source.bands.fitted import given_names
 from pipeline.source.raster import Raster
 from pipeline.source.reading import ReadContext
 
@@ -65,9 +66,19 @@ class View:
         return self.raster.bands
 
     @property
+    def given_names(self) -> tuple[str, ...]:
+        """What its file calls these bands; "" where it does not say."""
+        return given_names(self.raster)
+
+    @property
     def dtype(self) -> str:
         """Dtype of the pixels."""
         return self.raster.dtype
+
+    @property
+    def physical(self) -> bool | None:
+        """Whether values are scaled as the files declare; see `Raster.physical`."""
+        return self.raster.physical
 
     @property
     def identity(self) -> tuple[Any, ...]:

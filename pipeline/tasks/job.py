@@ -72,6 +72,8 @@ class Job:
         Kernel to begin anew with if this one's device fails, or None.
     device_failure
         Why that was done; "" where it was not.
+    fitted_elsewhere
+        Whether the codebook was fitted on other rasters than those of the run.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Job:
     redo: Redo | None = None
     fallback: Kernel | None = None
     device_failure: str = ""
+    fitted_elsewhere: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -179,4 +182,5 @@ def job_of(
         fingerprint=fingerprint,
         stamp=stamp,
         fallback=fallback,
+        fitted_elsewhere=config.codebook is not None,
     )

@@ -40,7 +40,8 @@ def configs(folder, rng):
         b"bands: '__import__(1)'\n", b"bands: (((" + b"(" * 3000, b"stack: a=b\n", b"sources: ['*', '@x', '']\n",
         b"? [a]\n: b\n", b"<<: {segments: 4}\n", b"segments: 1e999\n", b"seed: 0x7fffffffffffffffffff\n",
         b"network: maybe\n", b"workers: threads:99999999\n", b"workers: tcp://127.0.0.1:1\n", b"#" * 5_000_000,
-        b"debug: true\n", b"segments: .nan\n", b"scale: [.nan, .inf]\n", b"extent: 1e308,-1e308,1e308,1\n",
+        b"debug: true\n", b"segments: .nan\n", b"scale: [.nan, .inf]\n", b"nodata: [.nan, [1]]\n", b"nodata: .inf\n",
+        b"nodata: " + b"9" * 999 + b"\n", b"valid: " + b"(" * 999 + b"\n", b"valid: [1]\n", b"valid: '~b1 & b2 in (b3)'\n", b"extent: 1e308,-1e308,1e308,1\n",
     )  # fmt: skip
     data += mostly(rng, b"", *tails, chance=0.5)
     if rng.random() < 0.2:

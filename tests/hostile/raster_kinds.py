@@ -215,8 +215,20 @@ def names(folder, rng):
     return run(source, *rng.choice(([], ["--format", "zarr"])))
 
 
+def grown(rng, depth):
+    """An expression that can be parsed, or nearly."""
+    if depth == 0 or rng.random() < 0.2:
+        return rng.choice(
+            ("b1", "b2", "b3", "0", "1e308", "-1", "2.5", "9007199254740993", "b1/0", "b9", "qa")
+        )
+    forms = ("({}){}({})", "where({0}, {2}, {0})", "not ({0})", "({0}) in ({2}, {0})", "~({0})", "-({0})**({2})", "sqrt({0})", "min({0}, {2})")  # fmt: skip
+    operators = ("+", "-", "*", "/", "**", "<", "<=", "==", "!=", "&", "|", " and ", " or ")
+    parts = grown(rng, depth - 1), rng.choice(operators), grown(rng, depth - 1)
+    return rng.choice((forms[0], *forms)).format(*parts)
+
+
 def descriptions(folder, rng):
-    """Names and texts inside of files, and band expressions."""
+    """Names, texts and scales inside of files, and expressions and conditions of bands."""
     words = (
         "../../x",
         "\n\n",
@@ -235,10 +247,18 @@ def descriptions(folder, rng):
     path = write_geotiff(folder / "r.tif", noise(3, 60, 70))
     with rasterio.open(path, "r+") as dataset:
         dataset.descriptions = [rng.choice(words) for _ in range(3)]
+        if rng.random() < 0.5:
+            numbers = (0.0, 1.0, -1.0, float("nan"), float("inf"), 1e308, 5e-324)
+            dataset.scales, dataset.offsets = ([rng.choice(numbers) for _ in range(3)] for _ in range(2))
         dataset.update_tags(**{rng.choice(("AREA_OR_POINT", "X", "TILEWRIGHT_CODEBOOK")): rng.choice(words)})
         dataset.update_tags(ns=rng.choice(("SUBDATASETS", "OVERVIEWS", "RPC", "GEOLOCATION")), OVERVIEW_FILE="/etc/passwd", LINE_OFF="NaN", X_DATASET="/dev/zero", SUBDATASET_1_NAME="/etc/passwd")  # fmt: skip
-    bits = ("b1", "b2", "red", "(", ")", "+", "-", "*", "/", "**", "9" * 400, "1e999", ",", ".", "__import__('os')", "b99999", "#1", "sqrt", "[0]", "\n", "%", "if", ":=")  # fmt: skip
-    bands = "".join(rng.choice(bits) for _ in range(rng.choice((1, 3, 5, 9, 400))))
+    bits = ("b1", "b2", "red", "(", ")", "+", "-", "*", "/", "**", "9" * 400, "1e999", ",", ".", "__import__('os')", "b99999", "#1", "sqrt", "[0]", "\n", "%", "if", ":=", "<", ">=", "==", "!=", "&", "|", "~", " and ", " or ", " not ", " in ", "where", " in (1,2)", "(b1 & 8)", "**b1**", "not " * 50, "~" * 50)  # fmt: skip
+    text = "".join(rng.choice(bits) for _ in range(rng.choice((1, 3, 5, 9, 400))))
+    text = rng.choice((text, grown(rng, rng.randrange(7))))
+    nodata = rng.choice(
+        ("0", "none", "nan", "inf", "1e999", "0,0,0", "-1", "9" * 400, ",", "0" * 9999, "b1", "1,2")
+    )
     if rng.random() < 0.2:
         return Case(["inspect", "r.tif"], (0, 1, 2))
-    return run("r.tif", *rng.choice(([], [f"--bands={bands}"], [f"--bands={bands}"])))
+    options = ([], ["--bands=b1/b2"], [f"--bands={text}"], [f"--valid={text}"], [f"--nodata={nodata}"])
+    return run("r.tif", *rng.choice(options), *rng.choice(([], ["--raw-values"])))

@@ -253,7 +253,7 @@ def test_the_record_holds_the_whole_configuration(two_rasters, tmp_path):
     record = json.loads((tmp_path / "o" / "run.json").read_text())
     assert set(record["config"]) == set(RunConfig.model_fields) - {"overwrite", "resume"}
     assert record["config"]["sources"] == [str(two_rasters / "a.tif")]
-    assert load_file(str(tmp_path / "o" / "run.json"))["segments"] == 3
+    assert load_file(str(tmp_path / "o" / "run.json"))[0]["segments"] == 3
 
 
 def test_the_record_of_a_large_batch_can_be_run_again(tmp_path):
@@ -267,4 +267,4 @@ def test_the_record_of_a_large_batch_can_be_run_again(tmp_path):
     config = {"sources": [r["source"] for r in rasters], "segments": 5}
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"format": "x", "config": config, "rasters": rasters}, indent=1))
-    assert len(load_file(str(path))["sources"]) == 20000
+    assert len(load_file(str(path))[0]["sources"]) == 20000

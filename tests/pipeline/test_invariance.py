@@ -59,18 +59,45 @@ DTYPES = st.sampled_from(["uint8", "int8", "uint16", "int16", "int32", "float32"
 def cases(draw):
     """A raster to write, and the options of a run on it."""
     height, width = draw(SHAPES)
-    dtype = draw(DTYPES)
+    dtype, bands, scaled = draw(DTYPES), draw(st.integers(1, 5)), draw(st.booleans())
     return {
-        "shape": (draw(st.integers(1, 5)), height, width),
+        "shape": (bands, height, width),
         "dtype": dtype,
+        "scaled": scaled,
         "seed": draw(st.integers(0, 2**31)),
         "smooth": draw(st.booleans()),
         "nodata": draw(st.sampled_from([None, 0])),
         "holes": draw(st.integers(0, 3)),
         "tiled": draw(st.booleans()),
         "damaged": draw(st.sampled_from([0, 0, 0, 1, 3])),
-        "options": draw(kmeans_options()),
+        "options": {**draw(kmeans_options()), **draw(selections(bands, scaled=scaled))},
     }
+
+
+SCALE, OFFSET = (0.5, 2.0, 0.01, -1.0, 3.0), (-3.0, 0.0, 0.5, 200.0, 1e3)
+
+
+@st.composite
+def selections(draw, bands, *, scaled):
+    """Options that say which pixels are read, and as what; the first pixel, 50 in all bands, stays valid."""
+    raw, last = draw(st.booleans()), bands
+    # four bands of 8 bits are three and alpha, which has no value of its own
+    each = "61" if bands == 4 else ",".join(map(str, range(60, 60 + bands)))
+    options = {
+        "nodata": draw(st.sampled_from([None, None, "none", "61", each])),
+        "raw_values": raw,
+    }
+    index = f"(b1-b{last})/(b1+b{last}+1)"
+    chosen = f"where(b1 > 60 or not b{last} in (50, 55), b1, b{last}*2),abs(b1)**0.5"
+    options["bands"] = draw(st.sampled_from([None, None, index, f"b{last},{index}", chosen]))
+    # thresholds below the first pixel, in physical values or stored ones
+    physical = scaled and not raw
+    scale, offset = (SCALE[last - 1], OFFSET[last - 1]) if physical else (1.0, 0.0)
+    conditions = [None, f"(b{last} - {offset}) * {1 / scale} > 40.5", f"b1 == b1 and not b{last}/0 < 0"]
+    if not physical:
+        conditions += [f"(b{last} & 1) == 0", f"b1 in (50, 51, 60) or ~(b{last} < 62)"]
+    options["valid"] = draw(st.sampled_from(conditions))
+    return options
 
 
 @st.composite
@@ -147,6 +174,8 @@ def write_raster(path: Path, case) -> None:
         **block,
     ) as dataset:
         dataset.write(pixels)
+        if case["scaled"]:
+            dataset.scales, dataset.offsets = SCALE[:bands], OFFSET[:bands]
 
 
 @settings(
@@ -181,11 +210,13 @@ def test_lazy_labels_equal_the_run_and_slices_lie_on_the_same_grid(tmp_path_fact
     source = folder / "r.tif"
     write_raster(source, case)
     case["options"]["extent"] = None  # an array is cut by slicing it
+    case["options"]["bands"] = None  # and has the bands that it is opened with
     outcome(source, folder / "o", **case["options"])
     with rasterio.open(folder / "o" / "r.tif") as dataset:
         whole = dataset.read(1)
     codebook = Codebook.load(folder / "o" / "codebook.npz")
-    array = open_raster(source, chunk_size=data.draw(st.sampled_from([512, 1024])))
+    selection = {name: case["options"][name] for name in ("nodata", "valid", "raw_values")}
+    array = open_raster(source, chunk_size=data.draw(st.sampled_from([512, 1024])), **selection)
     labels = segment(array, codebook)
     np.testing.assert_array_equal(labels.compute(scheduler="synchronous").values, whole)
     r, (height, width) = case["options"]["resolution"], whole.shape

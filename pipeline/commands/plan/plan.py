@@ -159,7 +159,7 @@ def _measure(config: RunConfig) -> _Measured:
         with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
             saved = load_codebook(config.codebook) if config.codebook else None
             kernel = kernel_for_run(config, saved)
-            opened = open_inputs(config, pool, kernel.cell_px, saved.bands if saved else None)
+            opened = open_inputs(config, pool, kernel.cell_px, saved)
             if not opened.inputs:
                 raise opened.failures[0][1]
             clock.opened()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.codebook import Codebook
+from pipeline import out_names
 from pipeline.check import label_file
 from pipeline.check.label_file import Expected
 from pipeline.check.seams import Borders, Seams
@@ -20,6 +21,8 @@ from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RasterState
 from pipeline.workers.pool import Pool
 
+# names of classes and colours, and statistics of a GIS
+_STYLES = (out_names.QML_SUFFIX, ".aux.xml")
 _SURE = 5.0
 _PLAIN_SCORE = 1.25
 _CLOSE = 1e-6
@@ -56,7 +59,7 @@ class Finished:
 
 
 def file_problems(finished: Finished) -> Iterator[str]:
-    """Files that are missing, or not what was written, by their checksums."""
+    """Files that are missing, or not what was written, by their checksums; but not those of `style_notes`."""
     outputs, record = finished.outputs, finished.record
     for path in outputs.all():
         no_codebook = path == outputs.codebook and not finished.own_codebook
@@ -65,6 +68,8 @@ def file_problems(finished: Finished) -> Iterator[str]:
             continue
         known = record.checksums.get(path.name)
         try:
+            if path.name.endswith(_STYLES) and known is not None:
+                continue
             if not path.exists():
                 yield f"{path}: missing; {DAMAGED}"
             elif known is None:
@@ -73,6 +78,17 @@ def file_problems(finished: Finished) -> Iterator[str]:
                 yield f"{path}: not what was written (its checksum differs); {DAMAGED}"
         except OSError as error:
             yield f"{path}: cannot be read ({error.strerror}); {DAMAGED}"
+
+
+def style_notes(finished: Finished) -> Iterator[str]:
+    """Files of style that somebody changed or removed, which is no fault: programs keep theirs in them."""
+    for path in finished.outputs.all():
+        if path.name.endswith(_STYLES):
+            try:
+                if checksum(path) != finished.record.checksums.get(path.name):
+                    yield f"{path.name} was edited since"
+            except OSError:
+                yield f"{path.name} is gone"
 
 
 def check_labels(

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
 from pipeline.check.label_file import Expected
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, of_former
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference
 from pipeline.out.record import RasterRecord
@@ -66,7 +66,7 @@ def problems(
             )
     if record.kernel != codebook.kernel:
         yield f"{path}: its kernel is not that of the codebook"
-    parameters = record.parameters
+    parameters = of_former(record.parameters, config)
     for key, value in {**config.meaning, **config.layout}.items():
         if key not in parameters or parameters[key] != value:
             yield f"{path}: {key} {parameters.get(key)}, but {value} in run.json"

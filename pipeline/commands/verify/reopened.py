@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from engine.codebook import Codebook
 from pipeline.config import RunConfig
 from pipeline.errors import TilewrightError, one_line
 from pipeline.out.run_file import RunFile
@@ -40,7 +41,7 @@ def reopen(
     run: RunFile,
     pool: Pool,
     cell_px: int,
-    bands: tuple[int | str, ...] | None,
+    codebook: Codebook | None,
     advance: Callable[[int, int], None],
 ) -> Reopened:
     """The inputs of a finished run; an error that concerns all of them is in it.
@@ -51,13 +52,15 @@ def reopen(
         The run's configuration, and its run.json.
     pool
         Opens.
-    cell_px, bands
-        Side of a cell, and the bands that a codebook from elsewhere was fitted on.
+    cell_px
+        Side of a cell.
+    codebook
+        One from elsewhere, whose bands are used.
     advance
         Hears how many of how many are opened.
     """
     try:
-        opened = open_inputs(config, pool, cell_px, bands, advance)
+        opened = open_inputs(config, pool, cell_px, codebook, advance)
     except TilewrightError as error:
         return Reopened(reason=one_line(error))
     if run.area not in (None, opened.area):

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline import out_names
-from pipeline.commands.verify.damage import Finished, check_labels, file_problems
+from pipeline.commands.verify.damage import Finished, check_labels, file_problems, style_notes
 from pipeline.commands.verify.raster_report import RasterReport
 from pipeline.commands.verify.recomputation import recompute
 from pipeline.commands.verify.record_checks import (
@@ -22,7 +22,7 @@ from pipeline.commands.verify.record_checks import (
     steps,
 )
 from pipeline.commands.verify.reopened import Reopened, reopen
-from pipeline.config import RunConfig, build
+from pipeline.config import RunConfig, rebuilt
 from pipeline.durable import lock
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
 from pipeline.events.kinds import FilesOpened, RasterAdvanced, RasterVerified
@@ -87,6 +87,7 @@ class Verification:
         outputs, record, codebook = finished.outputs, finished.record, finished.codebook
         report.wrong += problems(outputs.json, record, state, codebook, self._config)
         report.wrong += file_problems(finished)
+        report.notes += style_notes(finished)
         if report.wrong:
             return  # what is altered need not be decoded to say so
         expected, region = expected_labels(outputs.json, record, codebook)
@@ -117,11 +118,10 @@ class Verification:
         config = self._config
         try:
             codebook = self._batch_codebook if config.codebook else None
-            bands = codebook.bands if codebook else None
             cell_px = steps(codebook)[0] if codebook else kernel_for_run(config).cell_px
         except TilewrightError as error:
             return Reopened(reason=one_line(error))
-        return reopen(config, self._run, self._pool, cell_px, bands, advance)
+        return reopen(config, self._run, self._pool, cell_px, codebook, advance)
 
     def _advance(self, name: str, region: Window, index: int) -> Callable[[int, int], None]:
         start = time.monotonic()
@@ -153,7 +153,7 @@ def _run_of(out: Path) -> tuple[RunFile, RunConfig]:
         raise UsageError(f"{out}: no run stands there (no run.json); name the OUT of a run")
     try:
         run = RunFile.read(path)
-        config = build(run.config, str(path))
+        config = rebuilt(run.config, str(path))
     except (OSError, ValueError, UsageError) as error:
         raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
     if run.format != FORMAT:

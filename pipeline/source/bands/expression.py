@@ -1,19 +1,15 @@
-"""Band arithmetic: expressions such as ``(nir-red)/(nir+red)``, parsed by hand and never executed.
+"""Band arithmetic and conditions, as ``(nir-red)/(nir+red)`` and ``scl in (4, 5)``: parsed, never executed.
 
-The language has numbers, band names, ``+ - * /``, signs, parentheses, and the functions `min`, `max`,
-`sqrt` and `abs`. Text, nesting and the number of parts are bounded. Evaluation is element by element in
-float64, so that a result does not depend on how a raster is cut up.
+The language has numbers, band names, ``+ - * / **``, signs, comparisons, ``in (...)``, ``and or not``, bits
+with ``& | ~``, parentheses, and `min`, `max`, `sqrt`, `abs` and `where`. Operators bind as in Python.
+Text, nesting and the number of parts are bounded. `evaluation` says what an expression is worth.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from pipeline.errors import UsageError
 
@@ -21,12 +17,18 @@ MAX_LENGTH = 1000
 MAX_DEPTH = 32
 MAX_PARTS = 256
 
-FUNCTIONS = {"min": (2, 16), "max": (2, 16), "sqrt": (1, 1), "abs": (1, 1)}
+FUNCTIONS = {"min": (2, 16), "max": (2, 16), "sqrt": (1, 1), "abs": (1, 1), "where": (3, 3)}
 """Functions, and how many arguments each takes at least and at most."""
 
-Values = npt.NDArray[np.float64]
+KEYWORDS = ("and", "or", "not", "in")
+"""Words that are operators, so no bands can have them as names."""
 
-_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([^\W\d]\w*)|([-+*/(),]))")
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+
+_CONDITIONS = frozenset({*COMPARISONS, "in", "and", "or", "not"})
+_BITS = {"&": ("bits and", "and"), "|": ("bits or", "or"), "~": ("bits not", "not")}
+_MARKS = r"\*\*|[<>=!]=|[-+*/(),<>&|~]"
+_TOKEN = re.compile(rf"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([^\W\d]\w*)|({_MARKS}))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,10 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operator or function (``+ - * / negative min max sqrt abs``) with its operands."""
+    """An operator or function with its operands; signs, bits and ``not in`` have names of their own.
+
+    These are ``negative``, ``bits and``, ``bits or``, ``bits not``; ``a not in b`` is ``not`` of ``in``.
+    """
 
     operator: str
     operands: tuple[Node, ...]
@@ -85,48 +90,27 @@ def names(node: Node) -> list[str]:
     return []
 
 
-def evaluate(node: Node, bands: Mapping[str, Values]) -> Values:
-    """The value of an expression, element by element; NaN or infinite where it has none.
-
-    Parameters
-    ----------
-    node
-        From `parse`.
-    bands
-        Arrays of one shape, float64, for `names(node)`.
-    """
-    if isinstance(node, Number):
-        return np.float64(node.value)  # type: ignore[return-value]  # broadcasts like an array
-    if isinstance(node, Name):
-        return bands[node.name]
-    values = [evaluate(o, bands) for o in node.operands]
-    with np.errstate(all="ignore"):
-        return _apply(node.operator, values)
+def is_condition(node: Node) -> bool:
+    """Whether an expression is true or false, and no number."""
+    return isinstance(node, Operation) and node.operator in _CONDITIONS
 
 
-def _apply(operator: str, values: list[Values]) -> Values:
-    if operator == "sqrt":
-        return np.sqrt(values[0])
-    if operator == "abs":
-        return np.abs(values[0])
-    if operator == "negative":
-        return np.negative(values[0])
-    function = {
-        "+": np.add,
-        "-": np.subtract,
-        "*": np.multiply,
-        "/": np.divide,
-        "min": np.minimum,
-        "max": np.maximum,
-    }[operator]
-    result = values[0]
-    for value in values[1:]:
-        result = function(result, value)
-    return result
+def canonical(text: str) -> str:
+    """An expression without blanks that mean nothing: one stays between two words, as in ``a in(1,2)``."""
+    return re.sub(r"\s+", "", re.sub(r"(?<=\w)\s+(?=\w)", "\0", text)).replace("\0", " ")
+
+
+def bit_names(node: Node) -> list[str]:
+    """The bands whose bits an expression looks at."""
+    if not isinstance(node, Operation):
+        return []
+    if node.operator.startswith("bits"):
+        return names(node)
+    return list(dict.fromkeys(n for o in node.operands for n in bit_names(o)))
 
 
 class _Parser:
-    """Recursive descent: a sum is of products, a product of factors, a factor of what stands alone."""
+    """Recursive descent: a method for each strength of binding, from `_either` to what stands alone."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -141,7 +125,7 @@ class _Parser:
 
     def whole(self) -> Node:
         """The expression, and nothing after it."""
-        node = self._sum(0)
+        node = self._either(0)
         if self._kind != "end":
             raise self._unexpected("an operator")
         return node
@@ -154,9 +138,11 @@ class _Parser:
             self._kind, self._word = next(
                 (k, t) for k, t in zip(kinds, found.groups(), strict=True) if t is not None
             )
+            if self._word in KEYWORDS:
+                self._kind = "mark"
         elif self._text[self._at :].strip():
             self._word = self._text[self._at :].strip()[0]
-            raise self._unexpected("a band, a number or one of + - * / ( )")
+            raise self._unexpected("a band, a number, an operator or one of ( )")
         else:
             self._kind, self._word = "end", "the end"
 
@@ -170,6 +156,17 @@ class _Parser:
             raise UsageError(f"expression {self._text[:40]!r}...: more than {MAX_PARTS} parts; shorten it")
         return Operation(operator, operands)
 
+    def _bits(self, mark: str, *operands: Node) -> Node:
+        """An operator of bits where its operands are numbers; of conditions it is the word."""
+        of_numbers, of_conditions = _BITS[mark]
+        kinds = {is_condition(operand) for operand in operands}
+        if len(kinds) > 1:
+            raise UsageError(
+                f"expression {self._text!r}: {mark} joins two conditions or the bits of two numbers, "
+                f"not one of each; compare the number, such as (qa & 8) != 0"
+            )
+        return self._node(of_conditions if kinds == {True} else of_numbers, *operands)
+
     def _take(self, *marks: str) -> str:
         """The next mark if it is one of these, and go on; else ""."""
         if self._kind != "mark" or self._word not in marks:
@@ -178,11 +175,71 @@ class _Parser:
         self._next()
         return mark
 
-    def _sum(self, depth: int) -> Node:
+    def _count(self, *marks: str) -> list[str]:
+        """The marks of these that follow in a row."""
+        row = []
+        while mark := self._take(*marks):
+            row.append(mark)
+            if len(row) > MAX_DEPTH:
+                raise UsageError(
+                    f"expression {self._text[:40]!r}...: more than {MAX_DEPTH} signs in a row; simplify it"
+                )
+        return row
+
+    def _either(self, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise UsageError(
                 f"expression {self._text[:40]!r}...: nested deeper than {MAX_DEPTH}; simplify it"
             )
+        node = self._both(depth)
+        while self._take("or"):
+            node = self._node("or", node, self._both(depth))
+        return node
+
+    def _both(self, depth: int) -> Node:
+        node = self._negated(depth)
+        while self._take("and"):
+            node = self._node("and", node, self._negated(depth))
+        return node
+
+    def _negated(self, depth: int) -> Node:
+        negations = self._count("not")
+        node = self._compared(depth)
+        for _ in negations:
+            node = self._node("not", node)
+        return node
+
+    def _compared(self, depth: int) -> Node:
+        node = self._bit_sum(depth)
+        if mark := self._take(*COMPARISONS):
+            node = self._node(mark, node, self._bit_sum(depth))
+        elif mark := self._take("in", "not"):
+            if mark == "not" and not self._take("in"):
+                raise self._unexpected("'in'")
+            if not self._take("("):
+                raise self._unexpected("'(' and a list, such as in (3, 8, 9),")
+            node = self._node("in", node, *self._list(depth))
+            node = self._node("not", node) if mark == "not" else node
+        if self._kind == "mark" and self._word in (*COMPARISONS, "in", "not"):
+            raise UsageError(
+                f"expression {self._text!r}: two comparisons in a row; put each in parentheses, "
+                "joined by `and`"
+            )
+        return node
+
+    def _bit_sum(self, depth: int) -> Node:
+        node = self._bit_product(depth)
+        while mark := self._take("|"):
+            node = self._bits(mark, node, self._bit_product(depth))
+        return node
+
+    def _bit_product(self, depth: int) -> Node:
+        node = self._sum(depth)
+        while mark := self._take("&"):
+            node = self._bits(mark, node, self._sum(depth))
+        return node
+
+    def _sum(self, depth: int) -> Node:
         node = self._product(depth)
         while mark := self._take("+", "-"):
             node = self._node(mark, node, self._product(depth))
@@ -195,22 +252,33 @@ class _Parser:
         return node
 
     def _factor(self, depth: int) -> Node:
-        signs = 0
+        signs = self._count("+", "-", "~")
+        node = self._power(depth)
+        # two signs in a row are none: -- is what it was before there were ~ and **
         negative = False
-        while mark := self._take("+", "-"):
-            signs += 1
-            negative ^= mark == "-"
-            if signs > MAX_DEPTH:
-                raise UsageError(
-                    f"expression {self._text[:40]!r}...: more than {MAX_DEPTH} signs in a row; simplify it"
-                )
-        node = self._alone(depth)
+        for sign in reversed(signs):
+            if sign == "~":
+                node = self._bits("~", self._node("negative", node) if negative else node)
+                negative = False
+            else:
+                negative ^= sign == "-"
         return self._node("negative", node) if negative else node
+
+    def _power(self, depth: int) -> Node:
+        node = self._alone(depth)
+        if self._take("**"):
+            if depth >= MAX_DEPTH:
+                raise UsageError(
+                    f"expression {self._text[:40]!r}...: nested deeper than {MAX_DEPTH}; simplify it"
+                )
+            # from the right, and a sign of the exponent binds more closely: 2**-3**2
+            node = self._node("**", node, self._factor(depth + 1))
+        return node
 
     def _alone(self, depth: int) -> Node:
         kind, token = self._kind, self._word
         if self._take("("):
-            node = self._sum(depth + 1)
+            node = self._either(depth + 1)
             if not self._take(")"):
                 raise self._unexpected("')'")
             return node
@@ -225,17 +293,26 @@ class _Parser:
             return self._call(token, depth) if self._take("(") else Name(token)
         raise self._unexpected("a band, a number or '('")
 
+    def _list(self, depth: int) -> list[Node]:
+        """Expressions between commas, and the parenthesis after them."""
+        items = [self._either(depth + 1)]
+        while self._take(","):
+            items.append(self._either(depth + 1))
+        if not self._take(")"):
+            raise self._unexpected("')'")
+        return items
+
     def _call(self, function: str, depth: int) -> Node:
         if function not in FUNCTIONS:
             known = ", ".join(FUNCTIONS)
             raise UsageError(f"expression {self._text!r}: no function {function!r}; there are {known}")
-        arguments = [self._sum(depth + 1)]
-        while self._take(","):
-            arguments.append(self._sum(depth + 1))
-        if not self._take(")"):
-            raise self._unexpected("')'")
+        arguments = self._list(depth)
         least, most = FUNCTIONS[function]
         if not least <= len(arguments) <= most:
-            wanted = f"{least} argument" if least == most else f"{least} to {most} arguments"
+            wanted = (
+                f"{least} argument{'s' if least > 1 else ''}"
+                if least == most
+                else f"{least} to {most} arguments"
+            )
             raise UsageError(f"expression {self._text!r}: {function} takes {wanted}, not {len(arguments)}")
         return self._node(function, *arguments)

@@ -1,15 +1,19 @@
-"""The values of `--bands` and `--stack`, parsed."""
+"""The values of `--bands`, `--stack`, `--nodata` and `--valid`, parsed."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
 from engine.codebook import Band
 from pipeline.errors import UsageError
 from pipeline.source.bands import expression
+from pipeline.source.declared import Nodata
 
 _MOST_BANDS = 4096
+_RESERVED = (*expression.FUNCTIONS, *expression.KEYWORDS)
+_NODATA_WANTED = "give VALUE or VALUE,VALUE,... (one for each band), or none"
 _NAME = r"[^\W\d]\w*"
 
 
@@ -32,7 +36,7 @@ def read_bands(value: object) -> tuple[Band, ...] | None:
 
 
 def _band(item: object) -> Band:
-    text = "".join(str(item).split())
+    text = expression.canonical(str(item))
     if isinstance(item, bool) or not isinstance(item, (int, str)):
         raise UsageError(f"--bands {item!r}: neither a band number nor an expression")
     if re.fullmatch(r"[-+]?\d+", text):
@@ -45,6 +49,58 @@ def _band(item: object) -> Band:
     except UsageError as error:
         raise UsageError(f"--bands: {error}") from None
     return text
+
+
+def read_valid(value: object) -> str | None:
+    """A condition of bands, from text such as ``scl in (4, 5)``.
+
+    Raises
+    ------
+    UsageError
+        If it is none, or names no band.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UsageError(f'--valid {value!r}: give a condition of bands, such as "scl in (4, 5)"')
+    try:
+        node = expression.parse(value)
+    except UsageError as error:
+        raise UsageError(f"--valid: {error}") from None
+    if not expression.names(node):
+        raise UsageError(f'--valid {value}: names no band; give a condition such as "scl in (4, 5)"')
+    return expression.canonical(value)
+
+
+def read_nodata(value: object) -> Nodata | None:
+    """Nodata values, from text such as ``0`` or ``0,0,255`` or ``none``, a number, or a list of these.
+
+    ``none`` is no nodata value, and so is NaN: what is NaN is invalid in any case.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+    """
+    if value is None:
+        return None
+    items = value.split(",") if isinstance(value, str) else value
+    items = items if isinstance(items, (list, tuple)) else [items]
+    if not 0 < len(items) <= _MOST_BANDS:
+        raise UsageError(f"--nodata: {_NODATA_WANTED}")
+    return tuple(_nodata(item) for item in items)
+
+
+def _nodata(item: object) -> float | None:
+    if item is None or (isinstance(item, str) and item.strip().lower() == "none"):
+        return None
+    try:
+        number = math.nan if isinstance(item, bool) else float(item)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"--nodata {item!r}: {_NODATA_WANTED}") from None
+    if isinstance(item, bool) or math.isinf(number):
+        raise UsageError(f"--nodata {item!r}: {_NODATA_WANTED}")
+    return None if math.isnan(number) else number
 
 
 def read_stack(value: object) -> tuple[tuple[str, str], ...] | None:
@@ -67,7 +123,7 @@ def read_stack(value: object) -> tuple[tuple[str, str], ...] | None:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(v, str) for v in pair):
             raise UsageError(f"--stack {pair!r}: give NAME=FILE pairs, such as b4=B4.tif,b3=B3.tif")
         name, path = (v.strip() for v in pair)
-        if not re.fullmatch(_NAME, name) or not path or name in expression.FUNCTIONS:
+        if not re.fullmatch(_NAME, name) or not path or name in _RESERVED:
             raise UsageError(f"--stack {name}={path}: give NAME=FILE pairs, such as b4=B4.tif,b3=B3.tif")
         pairs.append((name, path))
     if not 0 < len(pairs) <= _MOST_BANDS:

@@ -13,12 +13,23 @@ from typing import Any
 
 from rasterio.enums import ColorInterp
 
+from pipeline.source.declared import Scales
+
 _LOOKED_AT = (".aux.xml", ".aux", ".ovr", ".rrd")
 """Endings of files that hold statistics, overviews, and what an open dataset tells of itself."""
 
 
-def reading_digest(dataset: Any) -> str:
-    """Tells how a dataset's pixels are read and where they lie from how others are."""
+def reading_digest(dataset: Any, scales: Scales = ()) -> str:
+    """Tells how a dataset's pixels are read and where they lie from how others are.
+
+    Parameters
+    ----------
+    dataset
+        Open.
+    scales
+        Scales and offsets, if they matter for what is made of the pixels; () otherwise, so that an edit of
+        them does not make another raster of one whose bare numbers are used.
+    """
     colours = dataset.colorinterp
     gcps, gcp_crs = dataset.gcps
     tables = {}
@@ -35,6 +46,7 @@ def reading_digest(dataset: Any) -> str:
             dataset.tags().get("AREA_OR_POINT"),
         ),
         [(p.row, p.col, p.x, p.y, p.z) for p in gcps],
+        *([scales] if scales else []),
     )
     return hashlib.sha256(repr(said).encode(errors="surrogateescape")).hexdigest()
 

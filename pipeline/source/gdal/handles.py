@@ -13,6 +13,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from pipeline.errors import DamageError, UnreachableError, one_line
+from pipeline.process import open_files
 from pipeline.process.retry import retry
 from pipeline.source.gdal import dataset_opening, transient
 from pipeline.source.gdal.remote import is_remote
@@ -22,7 +23,10 @@ READ_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 
 T = TypeVar("T")
 
-_PER_THREAD = 16
+# for each thread; where few files may be open, as by macOS' default, the rest of the process needs some too
+_PER_THREAD = max(1, min(16, (open_files.most_open_files() - 32) // 16))
+# what GDAL can read if a file of such a name is whole; of any other a driver may be missing
+_USUAL = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".nc", ".h5", ".hdf", ".asc")
 
 
 def opened(path: str, function: Callable[[Any], T]) -> T:
@@ -39,7 +43,11 @@ def opened(path: str, function: Callable[[Any], T]) -> T:
             return function(dataset)
 
     remote = is_remote(path)
-    hint = "fetch remote Zarr stores of format 3 first" if remote and ".zarr" in path else "is it complete?"
+    hint = "is it complete?"
+    if remote and ".zarr" in path:
+        hint = "fetch remote Zarr stores of format 3 first"
+    elif not path.lower().endswith(_USUAL):
+        hint = "if it is one, GDAL lacks its driver here: convert it elsewhere (gdal_translate)"
     reason = f"not a raster that GDAL can open ({{}}); {hint}"
     return _with_retries(path, use, reason, transient.REMOTE_PAUSES_S if remote else ())
 
@@ -95,6 +103,7 @@ def _with_retries(path: str, use: Callable[[], T], reason: str, pauses_s: Sequen
         try:
             return retry(attempt, pauses_s, is_transient)
         except READ_ERRORS as error:
+            _refuse_few_handles(path, remote=remote)
             forget(path)
             failure = transient.failure(error, remote=remote)
             if remote and transient.is_permanent(failure):
@@ -103,6 +112,16 @@ def _with_retries(path: str, use: Callable[[], T], reason: str, pauses_s: Sequen
             elsewhere = remote or failure or _no_memory(error)
             kind = UnreachableError if elsewhere else DamageError
             raise kind(path, _reason(error, failure, reason, tries)) from error
+
+
+def _refuse_few_handles(path: str, *, remote: bool) -> None:
+    """Raise `UnreachableError` if too many files are open: GDAL only says that it cannot open one."""
+    try:
+        if not remote:
+            Path(path).open("rb").close()
+    except OSError as error:
+        if error.errno in open_files.ERRORS:
+            raise UnreachableError(path, open_files.HINT) from error
 
 
 def _no_memory(error: BaseException | None) -> bool:

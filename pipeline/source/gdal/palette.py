@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.grid import Window
 from pipeline.errors import RasterError
+from pipeline.source.declared import AS_IN_FILE, Declared
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.raster import FileRaster, check_readable, header_of
 from pipeline.source.raster import SingleRaster, Stack
@@ -52,7 +53,12 @@ class PaletteRaster(SingleRaster):
 
     def reopened(self) -> FileRaster | PaletteRaster:
         """It as it is now."""
-        return open_intensities(self.path)
+        return open_intensities(self.path, declared=self.declared)
+
+    @property
+    def declares_nodata(self) -> bool:
+        """Whether its file has nodata values or masks, or a colour is transparent."""
+        return self.coded.declares_nodata or 0 in self.table[3::4]
 
     def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Colours, valid where the number is and its colour is not transparent."""
@@ -66,7 +72,9 @@ class PaletteRaster(SingleRaster):
         return stack
 
 
-def open_intensities(path: str, numbers: Sequence[int] | None = None) -> FileRaster | PaletteRaster:
+def open_intensities(
+    path: str, numbers: Sequence[int] | None = None, declared: Declared = AS_IN_FILE
+) -> FileRaster | PaletteRaster:
     """A file that GDAL opens as something whose values are intensities.
 
     Parameters
@@ -75,6 +83,8 @@ def open_intensities(path: str, numbers: Sequence[int] | None = None) -> FileRas
         Anything GDAL opens.
     numbers
         1-based band numbers to use (default: all but alpha).
+    declared
+        What is declared in place of the header; the nodata value of a palette is a colour number.
 
     Raises
     ------
@@ -84,7 +94,7 @@ def open_intensities(path: str, numbers: Sequence[int] | None = None) -> FileRas
     beneath = check_readable(path)
 
     def header(dataset: Any) -> FileRaster | PaletteRaster:
-        whole = header_of(path, dataset, None, beneath)
+        whole = header_of(path, dataset, None, beneath, declared)
         if whole.palette and len(whole.bands) == 1:
             if numbers is not None and tuple(numbers) != (1, 2, 3):
                 raise RasterError(
@@ -93,7 +103,7 @@ def open_intensities(path: str, numbers: Sequence[int] | None = None) -> FileRas
                     f"to 1,2,3 ({', '.join(COLOURS)}); leave --bands out",
                 )
             return _expanded(whole, dataset)
-        chosen = whole if numbers is None else header_of(path, dataset, numbers, beneath)
+        chosen = whole if numbers is None else header_of(path, dataset, numbers, beneath, declared)
         if chosen.palette:
             raise RasterError(
                 path, "some of its bands hold colour numbers and not intensities; choose others with --bands"
@@ -108,6 +118,9 @@ def _expanded(coded: FileRaster, dataset: Any) -> PaletteRaster:
     table = np.zeros((max(entries, default=0) + 1, 4), np.uint8)
     for number, colour in entries.items():
         table[number] = colour
+    if coded.declared.nodata is not None and coded.driver == "GTiff":
+        # its colours have no alpha: GDAL makes just the one of the nodata tag transparent
+        table[list(entries), 3] = 255
     return PaletteRaster(
         path=coded.path,
         width=coded.width,
@@ -122,4 +135,5 @@ def _expanded(coded: FileRaster, dataset: Any) -> PaletteRaster:
         table=table.tobytes(),
         files=coded.files,
         state=coded.state,
+        declared=coded.declared,
     )

@@ -14,6 +14,7 @@ from engine.grid import Window
 from pipeline.errors import ContainerError, RasterError
 from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source import bad_blocks
+from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, is_exact, nodata_of, scales_of
 from pipeline.source.fingerprint import combined
 from pipeline.source.gdal import handles
 from pipeline.source.gdal.dataset import files_of, reading_digest
@@ -24,7 +25,6 @@ from pipeline.source.raster import SingleRaster, Stack
 from pipeline.source.reading import ReadContext
 
 _HDF4 = b"\x0e\x03\x13\x01"
-_EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come
 _OWN_MASK = (MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha, MaskFlags.per_dataset)
 
 
@@ -60,7 +60,16 @@ class FileRaster(SingleRaster):
 
     def reopened(self) -> FileRaster:
         """It as it is now."""
-        return open_header(self.path, self.numbers)
+        return open_header(self.path, self.numbers, self.declared)
+
+    @property
+    def declares_nodata(self) -> bool:
+        """Whether it has nodata values, masks or alpha."""
+        return super().declares_nodata or bool(self.mask_bands or self.alpha_band)
+
+    def dtype_of(self, indices: Sequence[int]) -> str:
+        """Common dtype of some of its bands in the file."""
+        return str(np.result_type(*(self.dtypes[i] for i in indices)))
 
     def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels, valid as far as alpha and masks say."""
@@ -87,7 +96,9 @@ class FileRaster(SingleRaster):
         return stack
 
 
-def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRaster:
+def open_header(
+    path: str | Path, bands: Sequence[int] | None = None, declared: Declared = AS_IN_FILE
+) -> FileRaster:
     """Read a raster's header.
 
     Parameters
@@ -96,6 +107,8 @@ def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRas
         Anything GDAL opens.
     bands
         1-based band numbers to use (default: all but alpha).
+    declared
+        What is declared in place of the header.
 
     Raises
     ------
@@ -105,7 +118,7 @@ def open_header(path: str | Path, bands: Sequence[int] | None = None) -> FileRas
     path = str(path)
     beneath = check_readable(path)
 
-    return handles.opened(path, lambda dataset: header_of(path, dataset, bands, beneath))
+    return handles.opened(path, lambda dataset: header_of(path, dataset, bands, beneath, declared))
 
 
 def check_readable(path: str) -> str:
@@ -134,7 +147,9 @@ def check_readable(path: str) -> str:
     return beneath
 
 
-def header_of(path: str, dataset: Any, wanted: Sequence[int] | None, beneath: str) -> FileRaster:
+def header_of(
+    path: str, dataset: Any, wanted: Sequence[int] | None, beneath: str, declared: Declared = AS_IN_FILE
+) -> FileRaster:
     """The header of an open dataset; see `open_header`.
 
     Parameters
@@ -145,14 +160,18 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None, beneath: st
         1-based band numbers to use, or None.
     beneath
         Digest of what it refers to, as `check_readable` returns it.
+    declared
+        What is declared in place of the header.
     """
     if dataset.count == 0:
         raise ContainerError(path, tuple(dataset.subdatasets))
     # asked for once: rasterio collects each again from all bands, of which there may be thousands
-    colours, dtypes, nodata = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
+    colours, dtypes, in_header = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
+    factors, offsets = dataset.scales, dataset.offsets
     shapes, names = dataset.block_shapes, dataset.descriptions
     alpha = next((i for i, c in enumerate(colours, 1) if c == ColorInterp.alpha), None)
-    numbers = tuple(wanted) if wanted else tuple(i for i in range(1, dataset.count + 1) if i != alpha)
+    all_numbers = tuple(i for i in range(1, dataset.count + 1) if i != alpha)
+    numbers = tuple(wanted) if wanted else all_numbers
     if missing := [b for b in numbers if not 1 <= b <= dataset.count]:
         raise RasterError(path, f"has bands 1 to {dataset.count}, not {missing[0]}; change --bands")
     if not numbers:
@@ -161,6 +180,13 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None, beneath: st
     refuse_references(path, dataset)
     _refuse_sizes(path, dataset, numbers[0])
     files = files_of(named_file(path), dataset)
+    if declared.nodata is None:
+        nodata = tuple(nodata_of(in_header[b - 1], dtype) for b in numbers)
+    else:
+        positions = [None if b == alpha else all_numbers.index(b) for b in numbers]
+        nodata = declared_nodata(path, declared.nodata, dtype, positions, len(all_numbers))
+    scales = scales_of([factors[b - 1] for b in numbers], [offsets[b - 1] for b in numbers])
+    state = reading_digest(dataset, scales if declared.physical else ())
     return FileRaster(
         path=path,
         width=dataset.width,
@@ -168,26 +194,29 @@ def header_of(path: str, dataset: Any, wanted: Sequence[int] | None, beneath: st
         bands=numbers,
         band_names=tuple(names[b - 1] or f"band {b}" for b in numbers),
         dtype=str(dtype),
-        nodata=tuple(_nodata(nodata[b - 1], dtype) for b in numbers),
+        nodata=nodata,
         block_shape=shapes[numbers[0] - 1],
         georeference=_georeference(path, dataset),
+        scales=scales,
         driver=dataset.driver,
         numbers=numbers,
         colours=tuple(colours[b - 1].name for b in numbers),
         dtypes=tuple(dtypes[b - 1] for b in (*numbers, *((alpha,) if alpha else ()))),
-        mask_bands=_mask_bands(dataset, numbers),
+        mask_bands=_mask_bands(dataset, numbers, by_nodata=declared.nodata is None),
         alpha_band=alpha,
         palette=any(colours[b - 1] == ColorInterp.palette for b in numbers),
         # of a description what it says counts and not its bytes: GDAL writes statistics into it
         files=files[1:] if beneath else files,
-        state=combined((reading_digest(dataset), beneath)) if beneath else reading_digest(dataset),
+        state=combined((state, beneath)) if beneath else state,
+        declared=declared,
     )
 
 
-def _mask_bands(dataset: Any, numbers: Sequence[int]) -> tuple[int, ...]:
+def _mask_bands(dataset: Any, numbers: Sequence[int], *, by_nodata: bool) -> tuple[int, ...]:
     """The bands whose masks have to be read: one of the dataset, or those of single bands.
 
-    GDAL's own masks are needed for nodata too where a value is too large for the float64 in which it comes.
+    GDAL's own masks are needed for nodata too where a value is too large for the float64 in which it comes,
+    and where the header's nodata counts (`by_nodata`).
     """
     masked = []
     all_flags, all_nodata, dtypes = dataset.mask_flag_enums, dataset.nodatavals, dataset.dtypes
@@ -195,8 +224,8 @@ def _mask_bands(dataset: Any, numbers: Sequence[int]) -> tuple[int, ...]:
         flags, nodata = all_flags[number - 1], all_nodata[number - 1]
         if flags == [MaskFlags.per_dataset]:
             return (number,)
-        large = dtypes[number - 1] in ("int64", "uint64") and MaskFlags.nodata in flags
-        if not set(flags) & set(_OWN_MASK) or (large and (nodata is None or abs(nodata) >= _EXACT)):
+        large = by_nodata and dtypes[number - 1] in ("int64", "uint64") and MaskFlags.nodata in flags
+        if not set(flags) & set(_OWN_MASK) or (large and not is_exact(nodata)):
             masked.append(number)
     return tuple(masked)
 
@@ -213,17 +242,6 @@ def _dtype(path: str, name: str) -> np.dtype[Any]:
     if name.startswith("complex"):
         raise RasterError(path, f"pixels are complex numbers ({name}); segment its amplitude instead")
     return np.dtype(name)
-
-
-def _nodata(value: float | None, dtype: np.dtype[Any]) -> float | None:
-    """A nodata value, unless no pixel of the dtype can have it (-9999 in a byte raster)."""
-    if value is None or (dtype.kind in "iu" and not float(value).is_integer()):
-        return None
-    if dtype.kind in "iu" and (
-        abs(value) >= _EXACT or not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
-    ):
-        return None
-    return float(value)
 
 
 def _georeference(path: str, dataset: Any) -> Georeference:

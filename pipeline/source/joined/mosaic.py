@@ -13,7 +13,7 @@ import hashlib
 import pickle
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -102,6 +102,11 @@ class Mosaic(Raster):
         return {"mosaic": {"tiles": len(self.tiles.paths), "overlap": self.overlap}, **self.kinds[0].origin}
 
     @property
+    def colours(self) -> tuple[str, ...]:
+        """Colours of the bands, as the first tile says; () where it does not."""
+        return getattr(self.kinds[0], "colours", ())
+
+    @property
     def pixel_bytes(self) -> int:
         """Bytes of a pixel in memory: in the mosaic, in the tile, and its distance to the tile's centre."""
         return super().pixel_bytes + self.kinds[0].pixel_bytes + 16
@@ -111,6 +116,19 @@ class Mosaic(Raster):
         """The tiles."""
         for index in np.argsort(self.tiles.ranks):
             yield self._tile(index)
+
+    @property
+    def declares_nodata(self) -> bool:
+        """Whether any tile does."""
+        return any(kind.declares_nodata for kind in self.kinds)
+
+    def dtype_of(self, indices: Sequence[int]) -> str:
+        """Common dtype of some of the bands in the tiles."""
+        return str(np.result_type(*(kind.dtype_of(indices) for kind in self.kinds)))
+
+    def judging(self, indices: tuple[int, ...]) -> Mosaic:
+        """The same of tiles of which only the nodata values of some bands count."""
+        return replace(self, kinds=tuple(kind.judging(indices) for kind in self.kinds))
 
     def covers(self, window: Window) -> bool:
         """Whether any tile overlaps a window."""

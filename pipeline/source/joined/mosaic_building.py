@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
 from pipeline.grid.georeference import Transform, on_ground
+from pipeline.source.declared import scales_text
 from pipeline.source.joined.mosaic import Mosaic, Numbers, Tiles
 from pipeline.source.raster import Raster, SingleRaster
 
@@ -21,7 +22,7 @@ _SPARSE_PIXELS = 10**10
 _SPARSE_SHARE = 1e-3
 
 
-def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
+def build(tiles: Iterable[SingleRaster], overlap: str, path: str, *, physical: bool = False) -> Mosaic:
     """The mosaic of some rasters, in order of precedence where they overlap.
 
     Parameters
@@ -32,6 +33,8 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
         One of `OVERLAPS`.
     path
         Name of the mosaic in messages.
+    physical
+        Whether the scales of the tiles matter: they have to be the same then.
 
     Raises
     ------
@@ -46,6 +49,8 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
     index_of_kind: dict[str, int] = {}
     for tile in itertools.chain([first], remaining):
         windows.append((*_position(tile, first), tile.height, tile.width))
+        if physical:
+            _refuse_other_scales(tile, first)
         transform = tile.georeference.transform
         corners.append((transform[2], transform[5]) if transform else (0.0, 0.0))
         kind = tile.moved("", 1, 1)
@@ -70,6 +75,7 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str) -> Mosaic:
         nodata=(None,) * len(first.bands),
         block_shape=first.block_shape,
         georeference=replace(first.georeference, transform=transform),
+        scales=first.scales,
         tiles=Tiles(
             rows=rows,
             cols=cols,
@@ -110,6 +116,15 @@ def _position(tile: Raster, first: Raster) -> tuple[int, int]:
         off = [v - math.floor(v) for v in (alignment.col, alignment.row)]
         raise _misfit(tile, first, f"its grid offset is {off[0]:.2f}, {off[1]:.2f} of a pixel")
     return alignment.corner
+
+
+def _refuse_other_scales(tile: Raster, first: Raster) -> None:
+    if tile.scales != first.scales:
+        raise UsageError(
+            f"--mosaic: {tile.path} declares {scales_text(tile.scales)}, but {first.path} "
+            f"{scales_text(first.scales)}, and expressions cannot see both; make them equal "
+            "(gdal_edit -scale -offset), or give --raw-values"
+        )
 
 
 def _misfit(tile: Raster, first: Raster, why: str) -> UsageError:

@@ -12,6 +12,7 @@ import numpy as np
 from engine.grid import Window
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
+from pipeline.source.declared import PLAIN, Nodata, declared_nodata, nodata_of, scales_of
 from pipeline.source.raster import Raster, SingleRaster, Stack
 from pipeline.source.reading import ReadContext
 
@@ -99,6 +100,26 @@ class BandStack(Raster):
         """Bytes of a pixel in memory: its bands, and one layer while it is copied into them."""
         return super().pixel_bytes + 2 * max(layer.raster.pixel_bytes for layer in self.layers)
 
+    @property
+    def declares_nodata(self) -> bool:
+        """Whether it or any layer does."""
+        return super().declares_nodata or any(layer.raster.declares_nodata for layer in self.layers)
+
+    def dtype_of(self, indices: Sequence[int]) -> str:
+        """Common dtype of some of the bands in their files."""
+        return str(np.result_type(*(self.layers[i].raster.dtype for i in indices)))
+
+    def declaring(self, nodata: Nodata) -> BandStack:
+        """The same with other nodata values, one for all bands or one for each.
+
+        Raises
+        ------
+        RasterError
+            If there are more or fewer, or no pixel can have any of them.
+        """
+        count = len(self.layers)
+        return replace(self, nodata=declared_nodata(self.path, nodata, self.dtype, range(count), count))
+
     def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels, valid where all layers have pixels and none is masked."""
         stack = np.zeros((len(self.layers) + 1, window.height, window.width), self.dtype)
@@ -133,13 +154,15 @@ class BandStack(Raster):
         if missing := [n for n in numbers if not 1 <= n <= len(self.layers)]:
             raise UsageError(f"--stack has bands 1 to {len(self.layers)}, not {missing[0]}; change --bands")
         layers = tuple(self.layers[n - 1] for n in numbers)
+        dtype = self.dtype_of([n - 1 for n in numbers])
         return replace(
             self,
             layers=layers,
             bands=tuple(numbers),
             band_names=tuple(layer.name for layer in layers),
-            dtype=str(np.result_type(*(layer.raster.dtype for layer in layers))),
-            nodata=tuple(layer.raster.nodata[0] for layer in layers),
+            dtype=dtype,
+            nodata=tuple(nodata_of(self.nodata[n - 1], dtype) for n in numbers),
+            scales=tuple(self.scales[n - 1] for n in numbers) if self.scales else (),
         )
 
 
@@ -164,6 +187,7 @@ def build(members: Sequence[tuple[str, Raster]], path: str) -> BandStack:
                 f"--stack: {raster.path} has {len(raster.bands)} bands, where {name} is one; "
                 "give files of a single band"
             )
+    each_scale = [raster.scales[0] if raster.scales else PLAIN for _, raster in members]
     grid = min((raster for _, raster in members), key=_pixel_area)
     layers = tuple(_layer(name, raster, grid) for name, raster in members)
     return BandStack(
@@ -174,6 +198,7 @@ def build(members: Sequence[tuple[str, Raster]], path: str) -> BandStack:
         band_names=tuple(name for name, _ in members),
         dtype=str(np.result_type(*(raster.dtype for _, raster in members))),
         nodata=tuple(raster.nodata[0] for _, raster in members),
+        scales=scales_of(*zip(*each_scale, strict=True)),
         block_shape=grid.block_shape,
         georeference=grid.georeference,
         layers=layers,

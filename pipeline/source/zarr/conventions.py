@@ -115,6 +115,28 @@ def nodata_of(array: Any, dtype: np.dtype[Any]) -> float | None:
     return number if number.is_integer() and limits.min <= number <= limits.max else None
 
 
+def scales_and_offsets(array: Any, count: int) -> tuple[list[float], list[float]]:
+    """The scale and offset of each band: CF's attributes, or rioxarray's for bands that differ.
+
+    NaN for an attribute that is no number, or has another length than there are bands.
+    """
+    return (
+        _for_each_band(array, ("scale_factor", "scales"), 1.0, count),
+        _for_each_band(array, ("add_offset", "offsets"), 0.0, count),
+    )
+
+
+def _for_each_band(array: Any, keys: tuple[str, ...], default: float, count: int) -> list[float]:
+    value = next((array.attrs[k] for k in keys if k in array.attrs), default)
+    try:
+        values = [float(v) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    except (TypeError, ValueError, OverflowError):
+        values = [math.nan]
+    if len(values) == 1:
+        return values * count
+    return values if len(values) == count else [math.nan] * count
+
+
 def _decoded(value: Any) -> float | None:
     """A fill value as a number, or None; xarray writes those of floats as base64 of their bytes."""
     if value is None:

@@ -23,6 +23,7 @@ from engine.grid import Window
 from pipeline.errors import ContainerError, DamageError, NoRasterError, RasterError, one_line
 from pipeline.process.retry import retry
 from pipeline.source import bad_blocks
+from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, scales_of
 from pipeline.source.limits import refuse_block, refuse_claim
 from pipeline.source.raster import SingleRaster, Stack, described
 from pipeline.source.reading import ReadContext
@@ -33,6 +34,7 @@ from pipeline.source.zarr.conventions import (
     dimension_names,
     nodata_of,
     raster_paths,
+    scales_and_offsets,
 )
 from pipeline.source.zarr.georeference import georeference
 from pipeline.source.zarr.names import STORE_METADATA, store_of
@@ -71,7 +73,7 @@ class ZarrRaster(SingleRaster):
 
     def reopened(self) -> ZarrRaster:
         """The raster, opened again."""
-        return open_store(self.path, self.numbers)
+        return open_store(self.path, self.numbers, self.declared)
 
     def read_masked(self, window: Window, context: ReadContext) -> Stack:
         """Pixels with validity; all are valid, because a store has no masks."""
@@ -166,7 +168,9 @@ def _is_damage(error: Exception) -> bool:
     return isinstance(error, DamageError)
 
 
-def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:
+def open_store(
+    path: str, numbers: Sequence[int] | None = None, declared: Declared = AS_IN_FILE
+) -> ZarrRaster:
     """The raster in a Zarr store.
 
     Parameters
@@ -175,6 +179,8 @@ def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:
         A folder, or ``ZARR:"folder":/array``.
     numbers
         1-based band numbers to use (default: all).
+    declared
+        What is declared in place of its attributes.
 
     Raises
     ------
@@ -189,10 +195,10 @@ def open_store(path: str, numbers: Sequence[int] | None = None) -> ZarrRaster:
     try:
         node = _array(store, name)
         if hasattr(node, "shape"):
-            return _header(path, store, name, numbers)
+            return _header(path, store, name, numbers, declared)
         inner = ["/".join(filter(None, (name, a))) for a in raster_paths(node)]
         if len(inner) == 1:
-            return _header(path, store, inner[0], numbers)
+            return _header(path, store, inner[0], numbers, declared)
     except DAMAGE_ERRORS as error:
         raise RasterError(path, f"not a Zarr store that can be read ({one_line(error)})") from error
     raise ContainerError(path, tuple(f'ZARR:"{store}":/{a}' for a in inner))
@@ -214,7 +220,7 @@ def _opened(store: str, name: str, stamp: tuple[tuple[int, int], ...]) -> Any:  
     return bounded(zarr.open(store, path=name or None, mode="r"))
 
 
-def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> ZarrRaster:
+def _header(path: str, store: str, name: str, wanted: Sequence[int] | None, declared: Declared) -> ZarrRaster:
     array = _array(store, name)
     axis, row, col = axes_of(path, array)
     dtype = _dtype(path, array)
@@ -227,10 +233,17 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
     names = band_names(group, dims[axis] if dims and axis is not None else "", count)
     chunks = array.chunks
     _refuse_sizes(path, store, array, (array.shape[col], array.shape[row]))
-    nodata = nodata_of(array, dtype)
+    in_store = nodata_of(array, dtype)
+    positions = [b - 1 for b in bands]
+    nodata = (in_store,) * len(bands)
+    if declared.nodata is not None:
+        nodata = declared_nodata(path, declared.nodata, dtype, positions, count)
+    scales = scales_of(*([values[p] for p in positions] for values in scales_and_offsets(array, count)))
     georef = georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
     # the fingerprint of a large store does not cover all its files, so the state covers the metadata too
-    state = repr((array.shape, str(array.dtype), nodata, georef, name, axis, row, col))
+    state = repr((array.shape, str(array.dtype), in_store, georef, name, axis, row, col))
+    if declared.physical and scales:
+        state += repr(scales)
     return ZarrRaster(
         path=path,
         width=array.shape[col],
@@ -238,15 +251,17 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None) -> Z
         bands=bands,
         band_names=tuple(names[b - 1] for b in bands),
         dtype=dtype.newbyteorder("=").name,
-        nodata=(nodata,) * len(bands),
+        nodata=nodata,
         block_shape=(chunks[row], chunks[col]),
         georeference=georef,
+        scales=scales,
         store=store,
         array=name,
         axes=(axis, row, col),
         numbers=bands,
         files=(store,),
         state=hashlib.sha256(state.encode()).hexdigest(),
+        declared=declared,
     )
 
 

@@ -17,8 +17,9 @@ from rasterio.windows import Window as FileWindow
 import pipeline
 from engine.codebook import Codebook
 from engine.grid import Window
-from pipeline.api.arrays import bounds_of, georeference_of, open_raster, segment
+from pipeline.api.arrays import open_raster, segment
 from pipeline.api.fitting import fit
+from pipeline.api.position import bounds_of, georeference_of
 from pipeline.api.writing import write
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
@@ -141,6 +142,12 @@ def test_a_file_that_is_no_raster_is_refused(tmp_path):
 # Slices
 
 
+def offsets_only(array):
+    """As a rotated raster has it: no axes, but pixel offsets."""
+    rows, columns = ((d, np.arange(array.sizes[d])) for d in ("y", "x"))
+    return array.drop_vars(["x", "y"]).assign_coords(row=rows, column=columns)
+
+
 @settings(max_examples=30)
 @given(st.data())
 def test_a_slice_knows_where_it_lies(scene, data):
@@ -156,21 +163,20 @@ def test_a_slice_knows_where_it_lies(scene, data):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda a: a[:, ::2], "skips pixels along 'row'"),
-        (lambda a: a[:, :, ::-1], "skips pixels along 'column'"),
-        (lambda a: a[:, [0, 1, 5]], "skips pixels along 'row'"),
-        (lambda a: a[:, [3, 2]], "skips pixels along 'row'"),
-        (lambda a: a.drop_vars("row"), "no coordinate 'row'"),
-        (lambda a: a.drop_vars("column"), "no coordinate 'column'"),
-        (lambda a: a.drop_vars("valid"), "no coordinate 'valid'"),
-        (lambda a: a.transpose("y", "x", "band"), "has dimensions"),
-        (lambda a: a[:, :0], "has dimensions"),
-        (lambda a: a[0], ""),
-        (lambda a: a[:2], "2 bands of uint8, but the codebook was fitted on 3 bands of uint8"),
+        (lambda a: a[:, ::2], "leaves out or turns around pixels"),
+        (lambda a: a[:, :, ::-1], "leaves out or turns around pixels"),
+        (lambda a: a[:, [0, 1, 5]], "'y' in uneven steps"),
+        (lambda a: a[:, [3, 2]], "leaves out or turns around pixels"),
+        (lambda a: offsets_only(a)[:, ::2], "skips pixels along 'row'"),
+        (lambda a: offsets_only(a)[:, :, [0, 1, 5]], "skips pixels along 'column'"),
+        (lambda a: a[:, :0], "has no pixels"),
+        (lambda a: a[0], "it has red, but the codebook was fitted on red, green, blue"),
+        (lambda a: a.rename(y="u", x="v"), "is known as y or x"),
+        (lambda a: a[:2], "it has red, green, but the codebook was fitted on red, green, blue"),
         (lambda a: a.astype("uint16"), "3 bands of uint16, but"),
     ],
-    ids=["step", "flipped", "gaps", "order", "no row", "no column", "no validity", "transposed", "empty",
-         "one band without its dimension", "fewer bands", "another dtype"],
+    ids=["step", "flipped", "gaps", "order", "step of offsets", "gaps of offsets", "empty",
+         "one band without its dimension", "unknown dimensions", "fewer bands", "another dtype"],
 )  # fmt: skip
 def test_an_array_that_is_not_on_the_grid_or_does_not_fit_is_refused(scene, made, change, match):
     with pytest.raises(UsageError, match=match or None) as caught:
@@ -279,6 +285,13 @@ def test_what_are_no_labels_is_not_written(scene, made, tmp_path, change):
     with pytest.raises(UsageError, match="uint8 is needed"):
         write(change(segment(open_raster(scene), made[0])), tmp_path / "l.tif")
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_without_a_grid_are_not_written(tmp_path):
+    with pytest.raises(
+        UsageError, match="a ndarray has no grid to write labels on; give what segment returns"
+    ):
+        write(np.zeros((3, 4), np.uint8), tmp_path / "l.tif")
 
 
 # Names

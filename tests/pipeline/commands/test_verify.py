@@ -157,10 +157,14 @@ def test_a_raster_without_place_and_one_of_a_cell_pass(verify, tmp_path):
 # What is altered or gone
 
 
+STYLES = (".qml", ".aux.xml")
+
+
 def files_of(out):
-    """Every file of a raster in OUT but its record."""
+    """Every file of a raster in OUT but its record and styles."""
     named = [p for p in out.rglob("*") if p.is_file() and p.parent != out]
-    return sorted([*named, *(p for p in out.glob("scene.*") if p.is_file() and p.suffix != ".json")])
+    named += [p for p in out.glob("scene.*") if p.is_file() and p.suffix != ".json"]
+    return sorted(p for p in named if not p.name.endswith(STYLES))
 
 
 @settings(
@@ -186,8 +190,9 @@ def test_any_flipped_bit_in_any_file_is_found(finished, data):
 
 
 def test_any_missing_file_is_named(verify, copy):
-    tops = [p for p in copy.iterdir() if p.name not in ("run.json", "run.log.jsonl")]
-    assert len(tops) >= 6
+    others = ("run.json", "run.log.jsonl", *STYLES)
+    tops = [p for p in copy.iterdir() if not p.name.endswith(others)]
+    assert len(tops) >= 4
     for path in tops:
         aside = path.rename(copy.parent / "aside")
         code, _, err = verify(copy, "--sample", "0")
@@ -225,6 +230,15 @@ def edited(path, change):
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
+
+
+def test_styles_are_people_s_to_change(verify, cog):
+    qml = cog / "scene.qml"
+    qml.write_text(qml.read_text().replace("Segment 1", "Roofs"))
+    (cog / "scene.tif.aux.xml").unlink()
+    code, said, err = verify(cog)
+    assert (code, err) == (0, "")
+    assert "note: scene.tif.aux.xml is gone; note: scene.qml was edited since" in said
 
 
 def move_pixels(record):

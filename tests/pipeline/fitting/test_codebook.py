@@ -32,6 +32,8 @@ class Scene:
 
     dtype = "uint8"
     bands = (1,)
+    given_names = ("",)
+    physical = None
 
     def __init__(self, height, width, valid=None, path="scene", transform=None):
         self.bounds = self.region = Window(0, 0, height, width)

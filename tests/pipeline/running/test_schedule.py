@@ -58,6 +58,7 @@ class FakeJob:
         tolerant=False,
     ):
         self.name = name
+        self.fitted_elsewhere = False
         self.complete = complete
         self.stages = [FakeStage(0, windows), *(FakeStage(i, n) for i, n in enumerate(merges, 1))]
         self._windows = windows

@@ -236,3 +236,54 @@ def test_no_raster_gets_a_name_that_a_run_needs_itself(own):
     (name,) = module._names([f"/folder/{own}.tif"])
     assert name.casefold() != own.casefold()
     assert module.numbered([own]) == [f"{own} (2)"]
+
+
+@pytest.fixture
+def nested(tmp_path):
+    """A folder as people have them, with rasters on three levels."""
+    folder = tmp_path / "in"
+    for path in (
+        "a.tif",
+        "sub/a.tif",
+        "sub/deep/b.tif",
+        "._a.tif",
+        ".hidden/c.tif",
+        "notes.txt",
+        "Thumbs.db",
+    ):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(b"x")
+    for name, mark in (("out", "run.json"), ("killed", ".partial/owner")):
+        (folder / name / mark).parent.mkdir(parents=True)
+        (folder / name / mark).touch()
+        (folder / name / "a.tif").touch()
+    (folder / "loop").symlink_to(".")
+    (folder / "sub" / "up").symlink_to("../..")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "d.tif").touch()
+    (folder / "link").symlink_to("../elsewhere")
+    return folder
+
+
+def test_a_folder_yields_its_own_rasters_and_nothing_hidden(nested):
+    assert [s.name for s in resolve([str(nested)])] == ["a"]
+
+
+def test_a_folder_is_searched_with_all_that_it_holds(nested):
+    found = resolve([str(nested)], recursive=True)
+    # `up` leads to the folder around, from where everything was seen or is a link back
+    paths = {os.path.realpath(s.path) for s in found}
+    assert paths == {
+        str(nested / "a.tif"),
+        str(nested / "sub" / "a.tif"),
+        str(nested / "sub" / "deep" / "b.tif"),
+        str(nested.parent / "elsewhere" / "d.tif"),
+    }
+    assert len(found) == 4
+    assert sorted(s.name for s in found) == ["b", "d", "in_a", "sub_a"]
+
+
+def test_where_only_folders_below_hold_rasters_the_option_is_named(nested):
+    (nested / "a.tif").unlink()
+    with pytest.raises(UsageError, match=r"no rasters in this folder .*\(--recursive\)"):
+        resolve([str(nested)])

@@ -457,7 +457,7 @@ def test_too_many_open_files_lose_no_file(tmp_path, monkeypatch):
         return real(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(RasterError, match="Too many open files"):
+    with pytest.raises(RasterError, match="too many open files"):
         joined.read(joined.bounds, ReadContext(bad=[]))
 
 

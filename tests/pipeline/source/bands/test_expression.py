@@ -16,7 +16,8 @@ from pipeline.config import RunConfig, build
 from pipeline.errors import RasterError, UsageError
 from pipeline.running.run import run
 from pipeline.source.bands.computed import Computed
-from pipeline.source.bands.expression import MAX_DEPTH, MAX_LENGTH, MAX_PARTS, evaluate, names, parse, split
+from pipeline.source.bands.evaluation import evaluate, holds
+from pipeline.source.bands.expression import MAX_DEPTH, MAX_LENGTH, MAX_PARTS, names, parse, split
 from pipeline.source.bands.options import read_bands, read_stack
 from pipeline.source.opening import open_segmentable
 from tests.rasters import noise, write_geotiff
@@ -46,6 +47,54 @@ LEAVES = st.sampled_from(NAMES).map(lambda n: (n, lambda v: v[n])) | st.sampled_
 ).map(lambda t: (t, lambda v: np.float64(t)))
 
 
+def powered(a, b):
+    return f"({a[0]})**({b[0]})", lambda v: np.power(a[1](v), b[1](v))
+
+
+def chosen(condition, a, b):
+    """Of a condition (1, 0 or NaN) and two numbers."""
+
+    def wanted(v):
+        c = condition[1](v)
+        return np.where(np.isnan(c), np.nan, np.where(c == 1, a[1](v), b[1](v)))
+
+    return f"where({condition[0]}, {a[0]}, {b[0]})", wanted
+
+
+def compared(mark, function):
+    def known(x, y):
+        return np.where(np.isnan(x) | np.isnan(y), np.nan, function(x, y))
+
+    return lambda a, b: (f"{a[0]} {mark} {b[0]}", lambda v: known(a[1](v), b[1](v)))
+
+
+def negated(a):
+    return f"not ({a[0]})", lambda v: 1 - a[1](v)
+
+
+def both(word):
+    """`and` and `or` as minimum and maximum, which an unknown value leaves alone where they are decided."""
+    decided, function = {"and": (0, np.minimum), "or": (1, np.maximum)}[word]
+
+    def joined(x, y):
+        return np.where((x == decided) | (y == decided), decided, function(x, y))
+
+    return lambda a, b: (f"({a[0]}) {word} ({b[0]})", lambda v: joined(a[1](v), b[1](v)))
+
+
+def conditions(numbers):
+    two = st.tuples(numbers, numbers)
+    functions = {"<": np.less, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal}
+    plain = st.sampled_from(sorted(functions)).flatmap(
+        lambda mark: two.map(lambda p: compared(mark, functions[mark])(*p))
+    )
+    return (
+        plain
+        | plain.map(negated)
+        | st.tuples(st.sampled_from(["and", "or"]), plain, plain).map(lambda p: both(p[0])(p[1], p[2]))
+    )
+
+
 def grown(part):
     two = st.tuples(part, part)
     return st.one_of(
@@ -57,6 +106,8 @@ def grown(part):
         two.map(lambda p: called("max", np.maximum)(*p)),
         part.map(called("sqrt", np.sqrt)),
         part.map(called("abs", np.abs)),
+        two.map(lambda p: powered(*p)),
+        st.tuples(conditions(part), part, part).map(lambda p: chosen(*p)),
         part.map(lambda a: (f"-{a[0]}", lambda v: -a[1](v))),
         part.map(lambda a: (f"+{a[0]}", a[1])),
     )
@@ -84,6 +135,28 @@ def test_an_expression_is_worth_what_numpy_says(bands, drawn):
         ("1 - -1", 2),
         ("max(1,2,3)-min(4,5)", -1),
         ("sqrt(abs(-9))", 3),
+        ("-2**2", -4),
+        ("2**-1", 0.5),
+        ("2**3**2", 512),
+        ("2*3**2", 18),
+        ("1+1 == 2", 1),
+        ("1 < 2 and 2 < 1 or 3 >= 3", 1),
+        ("not 1 == 2", 1),
+        ("not not 5", 1),
+        ("5 & 3 == 1", 1),
+        ("1 | 2 & 6", 3),
+        ("~5 & 7", 2),
+        ("-~3", 4),
+        ("~(1 == 2)", 1),
+        ("(1 < 2) & (3 < 2)", 0),
+        ("(1 < 2) | (3 < 2)", 1),
+        ("3 in (3, 8, 9)", 1),
+        ("1+1 in (3, 8, 9)", 0),
+        ("4 not in (3, 8, 9)", 1),
+        ("-1 in (-1, 0)", 1),
+        ("where(2 > 1, 10, 20) + 1", 11),
+        ("where(0, 1/0, 5)", 5),
+        ("(2 > 1) * 7", 7),
     ],
 )
 def test_operators_bind_as_everywhere(text, worth):
@@ -94,8 +167,11 @@ def test_operators_bind_as_everywhere(text, worth):
     "text",
     [
         "", " ", "a b", "a+", "*a", "(a", "a)", "()", "a,b", "f(a)", "min(a)", "sqrt(a,b)", "sqrt()", "a.b",
-        "a[0]", "a**b", "a//b", "a%b", "a if b else c", "lambda: 0", "__import__('os')", "a;b", "a=b", "1 2",
-        "2a", "1e999", "'a'", "a\\b", "{a}", "a\n+", "0x1f", "1_000",
+        "a[0]", "a***b", "a//b", "a%b", "a if b else c", "lambda: 0", "__import__('os')", "a;b", "a=b", "1 2",
+        "2a", "1e999", "'a'", "a\\b", "{a}", "a\n+", "0x1f", "1_000", "a<b<c", "a in (1) in (0)",
+        "a in 1", "a in ()", "a in (1,)", "a not (1)", "a not", "not", "and a", "a and", "a or or b", "a==",
+        "a=>b", "a!b", "a<>b", "a^b", "a<<1", "a && b", "a || b", "!a", "a > 3 & b < 2", "(a > 3) & b",
+        "a | (b == 1)", "in", "where(a, b)", "where(a, b, c, d)", "a** ", "** a", "~", "a ~ b", "a is b",
     ],
 )  # fmt: skip
 def test_what_is_no_expression_is_refused_on_one_line(text):
@@ -112,6 +188,11 @@ def test_what_is_no_expression_is_refused_on_one_line(text):
         ("(" * (MAX_DEPTH + 1) + "a" + ")" * (MAX_DEPTH + 1), "nested deeper"),
         ("abs(" * (MAX_DEPTH + 1) + "a" + ")" * (MAX_DEPTH + 1), "nested deeper"),
         ("-" * 999 + "a", "signs"),
+        ("~" * 999 + "a", "signs"),
+        ("not " * 200 + "a", "signs"),
+        ("2**" * 200 + "2", "nested deeper"),
+        ("a in (" * (MAX_DEPTH + 1) + "1" + ")" * (MAX_DEPTH + 1), "nested deeper"),
+        ("a in (" + ",".join(["1"] * 600) + ")", "characters"),
         ("+".join(["a"] * (MAX_PARTS + 2)), "parts"),
     ],
 )
@@ -122,7 +203,15 @@ def test_expressions_are_bounded(text, limit):
     assert evaluate(parse("(" * (MAX_DEPTH - 1) + "1" + ")" * (MAX_DEPTH - 1)), {}) == 1
 
 
-@given(st.text("ab1.(),+-*/ e\n_é\x00'\"[]{}=", max_size=40))
+SCRAPS = st.lists(
+    st.sampled_from(
+        "a b 1 2.5 ( ) , + - * / ** < <= > >= == != & | ~ and or not in where min sqrt".split()  # noqa: SIM905
+    ),
+    max_size=16,
+).map(" ".join)
+
+
+@given(st.text("ab1.(),+-*/ e\n_é\x00'\"[]{}=<>!&|~", max_size=40) | SCRAPS)
 def test_any_text_is_an_expression_or_refused(text):
     try:
         node = parse(text)
@@ -145,6 +234,7 @@ def test_a_list_is_split_at_the_commas_outside_of_parentheses():
         ([1, "b2", "3"], (1, "b2", 3)),
         ("red,( nir - red ) / (nir+red)", ("red", "(nir-red)/(nir+red)")),
         ("max(b1, b2)", ("max(b1,b2)",)),
+        ("a,where( b  not in (1, 2) and c == 3 , b, c ** 2 )", ("a", "where(b not in(1,2)and c==3,b,c**2)")),
         (None, None),
     ],
 )
@@ -182,7 +272,9 @@ def test_plain_numbers_in_a_configuration_and_in_a_codebook_stay_what_they_were(
         assert (again.bands, again.content_hash) == (book.bands, book.content_hash)
 
 
-@pytest.mark.parametrize("said", ["x", "a=", "=f", "a=f,a=g", "a=f,A=g", "a b=f", "sqrt=f", "", [["a"]], [1]])
+@pytest.mark.parametrize(
+    "said", ["x", "a=", "=f", "a=f,a=g", "a=f,A=g", "a b=f", "sqrt=f", "where=f", "", [["a"]], [1]]
+)
 def test_a_stack_that_means_nothing_is_refused_and_the_option_is_named(said):
     with pytest.raises(UsageError, match=r"^--stack"):
         build({"stack": said})
@@ -194,6 +286,51 @@ def test_a_stack_that_means_nothing_is_refused_and_the_option_is_named(said):
 )
 def test_a_stack_is_names_and_files_however_it_is_written(said):
     assert read_stack(said) == (("b4", "a,b.tif"), ("b3", "c d.tif"))
+
+
+@pytest.mark.parametrize(
+    ("text", "worth"),
+    [
+        ("a < 1", [1, 0, None, 0]),
+        ("not a < 1", [0, 1, None, 1]),
+        ("a < 1 or b == 0", [1, 1, 1, 0]),
+        ("a < 1 and b == 0", [1, 0, None, 0]),
+        ("a in (0, 7)", [1, 0, None, 0]),
+        ("where(a < 1, 5, 6)", [5, 6, None, 6]),
+        ("where(b == 0, 0, a / b)", [0, 0, 0, np.inf]),
+        ("where(b != 0, 1, 1 / b)", [np.inf, np.inf, np.inf, 1]),
+        ("a & 1", [0, 1, None, None]),
+        ("c & 1", [None, None, None, 0]),
+    ],
+)
+def test_what_depends_on_an_unknown_value_is_unknown_unless_the_rest_decides(text, worth):
+    values = {
+        "a": np.array([0, 1, np.nan, np.inf]),
+        "b": np.array([0.0, 0, 0, 2]),
+        "c": np.array([2.0**53, 0.5, -np.inf, -(2.0**52)]),
+    }
+    np.testing.assert_array_equal(evaluate(parse(text), values), np.array(worth, float))
+    holding = [w is not None and w != 0 for w in worth]
+    np.testing.assert_array_equal(holds(parse(text), values), holding)
+
+
+@given(st.integers(-(2**52), 2**52), st.integers(-(2**52), 2**52))
+def test_bits_of_whole_numbers_are_those_of_integers(a, b):
+    values = {"a": np.array([float(a)]), "b": np.array([float(b)])}
+    for text, wanted in (("a & b", a & b), ("a | b", a | b), ("~a", ~a), ("(a & ~b) | 8", (a & ~b) | 8)):
+        assert evaluate(parse(text), values) == float(wanted)
+
+
+def test_a_power_is_the_same_however_an_array_is_cut():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(3, 2, 4099), rng.normal(0, 2, 4099)
+    node = parse("a**b + a**0.5 + a**3")
+    whole = evaluate(node, {"a": a, "b": b})
+    for step in (1, 3, 7, 100, 1024):
+        pieces = [
+            evaluate(node, {"a": a[i : i + step], "b": b[i : i + step]}) for i in range(0, len(a), step)
+        ]
+        np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
 # Bands of rasters by name, and computed ones

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -578,3 +581,30 @@ def test_sources_of_a_vrt_that_meet_inside_a_pixel_are_always_read_in_their_orde
         assert np.array_equal(header.read(header.bounds)[0], reference)
     for window in tiles(header.bounds, 512):
         assert np.array_equal(header.read(window)[0], reference[:, *window.slices()])
+
+
+def test_few_open_files_are_enough_and_are_never_called_damage(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(40):
+        write_geotiff(folder / f"r{i}.tif", noise(3, 40, 50, seed=i))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)\n"
+        "from pipeline.cli import main; sys.exit(main(sys.argv[2:]))"
+    )
+    options = ["-k", "3", "--codebook-scope", "raster", "--workers", "threads:2"]
+    for limit in (40, 12):
+        line = [code, str(limit), "run", str(folder), "-o", str(tmp_path / f"o{limit}"), *options]
+        ended = subprocess.run([sys.executable, "-c", *line], capture_output=True, text=True, check=False)
+        assert not re.search("damaged|took this folder|Traceback", ended.stderr)
+        assert (ended.returncode == 0) == ("40 done" in ended.stderr)
+        assert ended.returncode == 0 or (limit == 12 and "oo many open files" in ended.stderr), ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.ecw", "GDAL lacks its driver here: convert it"), ("a.tif", "is it complete?")]
+)
+def test_what_gdal_does_not_know_is_told_from_what_is_cut_short(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"\x65\x02\x02\x02" + bytes(range(256)) * 20)
+    with pytest.raises(RasterError, match=re.escape(said)):
+        open_header(str(tmp_path / name))

@@ -442,7 +442,7 @@ def test_a_mosaic_is_done_once_and_notices_a_tile_that_changed(large, tmp_path):
 def test_the_run_json_of_a_mosaic_makes_the_same_bytes_again(large, tmp_path):
     _, tiles, _ = large
     segmented([tiles[0].parent], tmp_path / "m", mosaic=True)
-    again = build({**load_file(str(tmp_path / "m" / "run.json")), "out": str(tmp_path / "again")})
+    again = build({**load_file(str(tmp_path / "m" / "run.json"))[0], "out": str(tmp_path / "again")})
     assert again.sources == (str(tiles[0].parent),)
     assert not run(again).failed
     assert (tmp_path / "again" / "mosaic.tif").read_bytes() == (tmp_path / "m" / "mosaic.tif").read_bytes()

@@ -205,11 +205,11 @@ def test_plan_and_fit_see_the_stack_too(three, tmp_path):
 def test_the_run_json_of_a_stack_makes_the_same_bytes_again(three, tmp_path):
     _, bands = three
     segmented(tmp_path / "s", stack=options(bands))
-    again = build({**load_file(str(tmp_path / "s" / "run.json")), "out": str(tmp_path / "again")})
+    again = build({**load_file(str(tmp_path / "s" / "run.json"))[0], "out": str(tmp_path / "again")})
     assert not run(again).failed
     assert (tmp_path / "again" / "stack.tif").read_bytes() == (tmp_path / "s" / "stack.tif").read_bytes()
     # and is done once
-    assert run(build({**load_file(str(tmp_path / "s" / "run.json"))})).skipped == ["stack"]
+    assert run(build({**load_file(str(tmp_path / "s" / "run.json"))[0]})).skipped == ["stack"]
 
 
 def test_a_file_of_a_stack_that_cannot_be_read_is_named(three, tmp_path):

@@ -1,0 +1,157 @@
+"""The parser of the command line: options from the configuration's fields, errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from pipeline.config import RunConfig
+
+_SHORT = {"out": "-o", "segments": "-k"}
+_ONCE = {
+    "stack",
+    "bands",
+    "scale",
+    "extent",
+    "aoi",
+    "valid",
+    "nodata",
+}  # a second value would silently replace the first
+_CHOICE = re.compile(r"argument COMMAND: invalid choice: '([^']*)' \(choose from (.*)\)")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse whose errors are one line that names what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        if match := _CHOICE.fullmatch(message):
+            message = f"no command {match[1]!r}{_meant(match[1], re.findall(r'[a-z]+', match[2]))}"
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse, but an option's value may begin with a minus, and what is unknown is refused here."""
+        given = sys.argv[1:] if args is None else args
+        parsed, rest = super().parse_known_args(list(self._joined(given)), namespace)
+        if rest:
+            name = rest[0].partition("=")[0]
+            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            self.error(f"unknown option {name!r}{_meant(name, flags)}")
+        return parsed, rest
+
+    def _joined(self, arguments: Iterable[str]) -> Iterable[str]:
+        """``--extent -9,38,-8,39`` as ``--extent=-9,38,-8,39``: argparse takes the value for an option."""
+        option = ""
+        for argument in arguments:
+            negative = re.match(r"-[^-]", argument) and argument not in self._option_string_actions
+            if option and negative:
+                yield f"{option}={argument}"
+                option = ""
+                continue
+            if option:
+                yield option
+            action = self._option_string_actions.get(argument)
+            # such as take one value; the others are flags
+            option = argument if action is not None and action.nargs is None else ""
+            if not option:
+                yield argument
+        if option:
+            yield option
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+class Version(argparse.Action):
+    """Prints the version and exits; it is looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], **options: Any) -> None:
+        super().__init__(option_strings, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it."""
+        from pipeline.versions import versions
+
+        print(f"tilewright {versions()['tilewright']}")
+        parser.exit()
+
+
+class _Once(argparse.Action):
+    """Stores a value, and refuses a second one, which others take to be joined with the first."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        if hasattr(namespace, self.dest):
+            parser.error(f"{option} is given twice; give it once, with all its values")
+        setattr(namespace, self.dest, values)
+
+
+def add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
+    """Add options from the configuration's fields: one description for help, YAML and checks."""
+    for name in names:
+        field = RunConfig.model_fields[name]
+        flag, text = f"--{name.replace('_', '-')}", (field.description or "").replace("%", "%%")
+        if name == "sources":
+            parser.add_argument("sources", nargs="*", metavar="SOURCE", help=text)
+        elif field.annotation is bool:
+            parser.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+            )
+        else:
+            flags = [_SHORT[name], flag] if name in _SHORT else [flag]
+            default = "" if field.default is None else f" (default {field.default})"
+            parser.add_argument(
+                *flags,
+                dest=name,
+                action=_Once if name in _ONCE else "store",
+                default=argparse.SUPPRESS,
+                metavar=_metavar(name, field.annotation),
+                help=text + default,
+            )
+    if "progress" in names:
+        parser.add_argument(
+            *("-q", "--quiet"),
+            dest="progress",
+            action="store_const",
+            const="none",
+            default=argparse.SUPPRESS,
+            help="the same as --progress none: failures and warnings only",
+        )
+    if "sources" in names and "out" in names:
+        parser.add_argument(
+            "--config", metavar="FILE", help="YAML file of these options, or a former run.json"
+        )
+    parser.set_defaults(fields=names)
+
+
+def count(text: str) -> int:
+    """A number that is not negative.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is none.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of windows")
+    return int(text)
+
+
+def _metavar(name: str, annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    if isinstance(annotation, types.UnionType) or annotation is str:
+        return name.upper()
+    return {int: "N"}.get(annotation, name.upper())

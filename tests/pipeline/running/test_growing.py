@@ -1,0 +1,124 @@
+"""One OUT over many runs: a folder that grows, is moved, and loses files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from pipeline.config import RunConfig
+from pipeline.errors import UsageError
+from pipeline.running.run import run
+from tests.rasters import noise, write_geotiff
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for seed, name in enumerate("ab"):
+        write_geotiff(tmp_path / "in" / f"{name}.tif", noise(3, 60, 70, seed=seed))
+    return tmp_path / "in"
+
+
+def done(folder, out, **options):
+    report = run(RunConfig(sources=(str(folder),), out=str(out), segments=3, **options))
+    assert not report.failed, report.failed
+    return report
+
+
+def contents(out):
+    """Every file but run.json, its log, and records, which hold times."""
+    files = [p for p in out.rglob("*") if p.is_file() and p.suffix != ".jsonl"]
+    return {str(p.relative_to(out)): p.read_bytes() for p in files if p.suffix != ".json" or p.parent != out}
+
+
+def states(out):
+    return {r["name"]: r for r in json.loads((out / "run.json").read_text())["rasters"]}
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "zarr"}, {"codebook_scope": "raster"}])
+def test_what_is_new_is_added_and_what_was_done_stays(folder, tmp_path, options):
+    out = tmp_path / "out"
+    done(folder, out, **options)
+    before = contents(out)
+    write_geotiff(folder / "c.tif", noise(3, 50, 90, seed=5))
+    report = done(folder, out, **options)
+    assert (report.done, sorted(report.skipped)) == (["c"], ["a", "b"])
+    assert before.items() <= contents(out).items()
+    assert states(out).keys() == {"a", "b", "c"}
+
+
+def test_a_raster_is_known_however_it_is_named(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    done("in", "out")
+    (tmp_path / "link").symlink_to("in")
+    for named in (folder, "./in/../in", "link", "in/*.tif"):
+        assert sorted(done(named, out).skipped) == ["a", "b"]
+    assert states(out).keys() == {"a", "b"}
+
+
+def test_a_folder_that_was_moved_is_known_by_what_it_holds(folder, tmp_path):
+    out = tmp_path / "out"
+    done(folder, out)
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    assert sorted(done(elsewhere, out).skipped) == ["a", "b"]
+    assert states(out)["a"]["source"] == str(elsewhere / "a.tif")
+
+
+def test_a_new_raster_of_a_name_that_is_taken_gets_another(folder, tmp_path):
+    out = tmp_path / "out"
+    done(folder, out)
+    before = contents(out)
+    other = tmp_path / "other"
+    other.mkdir()
+    write_geotiff(other / "a.tif", noise(3, 60, 70, seed=9))
+    assert done(other, out).done == ["a (2)"]
+    assert before.items() <= contents(out).items()
+    # and keeps it, in whatever company
+    report = run(RunConfig(sources=(str(other), str(folder)), out=str(out), segments=3))
+    assert sorted(report.skipped) == ["a", "a (2)", "b"]
+
+
+def test_what_is_gone_stays_done(folder, tmp_path):
+    out = tmp_path / "out"
+    done(folder, out)
+    before = contents(out)
+    (folder / "b.tif").unlink()
+    assert done(folder, out).skipped == ["a"]
+    assert contents(out) == before
+    assert states(out)["b"]["state"] == "done"
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "zarr"}])
+def test_only_a_damaged_output_is_made_again(folder, tmp_path, options):
+    out = tmp_path / "out"
+    done(folder, out, **options)
+    whole = contents(out)
+    labels = [p for p in (out / "a.zarr").rglob("*") if p.is_file()] if options else [out / "a.tif"]
+    damaged = max(labels, key=lambda path: path.stat().st_size)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 255
+    damaged.write_bytes(data)
+    later = (out / "a.json").stat().st_mtime + 5
+    os.utime(damaged, (later, later))
+    report = done(folder, out, **options)
+    assert (report.done, report.skipped) == (["a"], ["b"])
+    assert contents(out) == whole
+
+
+def test_a_copy_of_out_and_an_edited_style_are_not_taken_for_damage(folder, tmp_path):
+    done(folder, tmp_path / "out")
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "out", copy, copy_function=shutil.copyfile)
+    (copy / "a.qml").write_text("mine")
+    assert sorted(done(folder, copy).skipped) == ["a", "b"]
+    assert (copy / "a.qml").read_text() == "mine"
+
+
+def test_other_options_and_tiles_of_a_mosaic_are_still_another_run(folder, tmp_path):
+    done(folder, tmp_path / "out")
+    with pytest.raises(UsageError, match="holds another run: segments 3, not 4"):
+        run(RunConfig(sources=(str(folder),), out=str(tmp_path / "out"), segments=4))

@@ -1,0 +1,213 @@
+"""Bands of a codebook in other rasters: by name where both have names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.codebook import Codebook
+from pipeline.config import RunConfig
+from pipeline.errors import RasterError, UsageError
+from pipeline.events.kinds import Warned
+from pipeline.events.observer import Observer
+from pipeline.running.run import run
+from pipeline.source.bands.fitted import FittedBands, given_names
+from tests.rasters import noise, write_geotiff
+
+
+@dataclass
+class Header:
+    band_names: tuple[str, ...]
+    colours: tuple[str, ...] = ()
+    path: str = "r.tif"
+
+    @property
+    def bands(self):
+        return tuple(range(1, len(self.band_names) + 1))
+
+
+def chosen(fitted, names, asked=None, colours=(), numbers=None, **options):
+    numbers = numbers or tuple(range(1, len(fitted) + 1))
+    return FittedBands(numbers, fitted, asked, **options).in_raster(lambda: Header(names, colours))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("B04", "B03", "B02"), (1, 2, 3)),
+        (("b2", "B3", "B4", "B8"), (3, 2, 1)),
+        (("band 1", "band 2", "band 3"), (1, 2, 3)),  # nothing to compare
+        (("Layer_1", "", "Band 3"), (1, 2, 3)),
+        (("B4", "", "B2"), (1, 2, 3)),  # not all are named
+    ],
+)
+def test_bands_are_found_by_name_where_all_have_names(names, expected):
+    assert chosen(("B4", "B3", "B2"), names) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "said"),
+    [
+        (("B8", "B8A", "B12"), None, "it has B8, B8A, B12, but the codebook was fitted on B4, B3, B2"),
+        (("B4", "B4", "B2"), None, "it has B4, B4, B2"),
+        (("B2", "B3", "B4", "B8"), ("B8", "B3", "B2"), "--bands asks for B8, B3, B2"),
+        (("B2", "B3", "B4", "B8"), (4, 2, 1), "--bands asks for B8, B3, B2"),
+        (("B2", "B3", "B4", "B8"), ("B4", "B3", "B2", "B8"), "--bands asks for B4, B3, B2, B8"),
+        (("B2", "B3", "B4"), ("B4", "B3", "B2-B3"), "--bands asks for B4, B3, B2-B3"),
+    ],
+)
+def test_other_bands_are_refused_with_both_lists(names, asked, said):
+    with pytest.raises(RasterError, match=r"--codebook-bands any") as caught:
+        chosen(("B4", "B3", "B2"), names, asked)
+    assert said in str(caught.value)
+    assert "fitted on B4, B3, B2" in str(caught.value)
+    assert chosen(("B4", "B3", "B2"), names, asked, by_order=True) == (asked or (1, 2, 3))
+
+
+def test_asked_bands_are_put_into_the_order_of_the_codebook():
+    names = ("B2", "B3", "B4")
+    assert chosen(("B4", "B3", "B2"), names, ("b2", "B03", "b4")) == ("b4", "B03", "b2")
+    assert chosen(("B4", "B3", "B2"), names, (1, 2, 3)) == (3, 2, 1)
+
+
+def test_colours_are_names_too():
+    colours = ("blue", "green", "red")
+    assert chosen(("red", "green", "blue"), ("band 1", "band 2", "band 3"), colours=colours) == (3, 2, 1)
+    assert given_names(Header(("x", "band 2", "band 3"), ("gray", "undefined", "red"))) == ("x", "", "red")
+
+
+def test_names_and_expressions_of_a_codebook_are_looked_up_as_ever():
+    bands = ("nir", "(nir - red)/(nir+red)")
+    never = None
+    assert FittedBands(bands, bands).in_raster(never) == bands
+    asked = ("(NIR-red)/(nir+red)", "nir")
+    header = lambda: Header(("red", "nir"))  # noqa: E731
+    assert FittedBands(bands, bands, asked).in_raster(header) == ("nir", "(NIR-red)/(nir+red)")
+    with pytest.raises(RasterError, match=r"asks for nir, \(nir\+red\)/\(nir-red\), but"):
+        FittedBands(bands, bands, ("nir", "(nir+red)/(nir-red)")).in_raster(header)
+
+
+def test_an_array_is_taken_by_name_where_it_has_names():
+    fitted = FittedBands((1, 2, 3), ("red", "green", "blue"))
+    assert fitted.in_array(Header(("blue", "nir", "red", "green"))) == (3, 4, 1)
+    assert fitted.in_array(Header(("", "", ""))) == (1, 2, 3)
+    assert fitted.in_array(Header(("b1", "b2", "b3"))) == (1, 2, 3)  # called by their numbers
+    with pytest.raises(RasterError, match="it has b2, b1, b3, but"):
+        fitted.in_array(Header(("b2", "b1", "b3")))
+    assert FittedBands(("b1", "b2"), ("", "")).in_array(Header(("x y (10 m)", "z"))) == (1, 2)
+
+
+def test_a_codebook_without_names_takes_bands_by_number():
+    assert chosen(("", "", ""), ("B8", "B8A", "B12")) == (1, 2, 3)
+    assert chosen(("", "", ""), ("B8", "B8A", "B12"), (3, 1, 2)) == (3, 1, 2)
+
+
+@given(st.permutations(["red", "green", "blue", "nir", "swir 1"]), st.data())
+def test_any_order_is_undone(names, data):
+    fitted = tuple(data.draw(st.permutations(names)))[: data.draw(st.integers(1, 5))]
+    numbers = chosen(fitted, tuple(names))
+    assert tuple(names[n - 1] for n in numbers) == fitted
+
+
+@pytest.fixture(scope="module")
+def bands(tmp_path_factory):
+    """Four single bands by name, and their files."""
+    folder = tmp_path_factory.mktemp("bands")
+    pixels = noise(4, 300, 260, high=4000, dtype="uint16")
+    for name, band in zip(("blue", "red", "nir", "swir"), pixels, strict=True):
+        write_geotiff(folder / f"{name}.tif", band[None])
+    return folder, dict(zip(("blue", "red", "nir", "swir"), pixels, strict=True))
+
+
+def described(path, bands, *names):
+    write_geotiff(path, np.stack([bands[n] for n in names]))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = names
+    return str(path)
+
+
+class Heard(Observer):
+    """Keeps events."""
+
+    def __init__(self, events):
+        self._events = events
+
+    def event(self, event):
+        self._events.append(event)
+
+
+def labels(out, **options):
+    report = run(RunConfig(out=str(out), **options))
+    assert not report.failed, report.failed
+    (path,) = out.glob("*.tif")
+    with rasterio.open(path) as dataset:
+        return dataset.read(1)
+
+
+def test_stacks_and_files_are_labelled_by_name(bands, tmp_path):
+    folder, pixels = bands
+    stack = lambda *names: [(n, str(folder / f"{n}.tif")) for n in names]  # noqa: E731
+    asked = {"segments": 4, "resolution": 2}
+    wanted = labels(tmp_path / "fit", stack=stack("blue", "red", "nir"), **asked)
+    book = str(tmp_path / "fit" / "codebook.npz")
+    assert Codebook.load(book).band_names == ("blue", "red", "nir")
+    again = labels(tmp_path / "a", stack=stack("nir", "blue", "red"), codebook=book)
+    np.testing.assert_array_equal(again, wanted)
+    file = described(tmp_path / "four.tif", pixels, "swir", "red", "blue", "nir")
+    np.testing.assert_array_equal(labels(tmp_path / "b", sources=(file,), codebook=book), wanted)
+    asked = {"sources": (file,), "codebook": book, "bands": ("nir", "blue", "red")}
+    np.testing.assert_array_equal(labels(tmp_path / "c", **asked), wanted)
+    refused = run(RunConfig(out=str(tmp_path / "d"), stack=stack("blue", "red", "swir"), codebook=book))
+    assert "it has blue, red, swir, but the codebook was fitted on blue, red, nir" in str(refused.failed)
+    by_order = labels(tmp_path / "e", stack=stack("nir", "blue", "red"), codebook=book, codebook_bands="any")
+    assert (by_order != wanted).mean() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"segments": 9}, "--segments 9: the codebook has 4"),
+        ({"resolution": 8}, "--resolution 8: the codebook has 2"),
+        ({"scale": (0.0, 1.0)}, "--scale .*: the codebook has its own"),
+        ({"seed": 7}, "--seed 7: the codebook has 0"),
+        ({"fit": "exact"}, "--fit exact: the codebook has sample"),
+    ],
+)
+def test_options_that_a_codebook_has_otherwise_are_refused(bands, tmp_path, options, said):
+    folder, _ = bands
+    sources = (str(folder / "red.tif"),)
+    labels(tmp_path / "fit", sources=sources, segments=4, resolution=2)
+    book = str(tmp_path / "fit" / "codebook.npz")
+    with pytest.raises(UsageError, match=said):
+        run(RunConfig(out=str(tmp_path / "o"), sources=sources, codebook=book, **options))
+    assert not (tmp_path / "o").exists()
+    labels(tmp_path / "same", sources=sources, codebook=book, segments=4, resolution=2, seed=0)
+
+
+def test_a_raster_in_other_units_is_warned_of_and_its_record_says_so(tmp_path):
+    pixels = noise(2, 600, 700, high=9000, dtype="uint16") + 1000
+    same = write_geotiff(tmp_path / "same.tif", pixels)
+    other = write_geotiff(tmp_path / "other.tif", pixels // 20)
+    few = write_geotiff(tmp_path / "few.tif", np.where(np.arange(700) < 300, pixels // 20, pixels))
+    labels(tmp_path / "fit", sources=(str(same),), segments=4)
+    events = []
+    options = {"codebook": str(tmp_path / "fit" / "codebook.npz"), "out": str(tmp_path / "o")}
+    report = run(RunConfig(sources=(str(same), str(other), str(few)), **options), Heard(events))
+    assert not report.failed
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert len(said) == 1
+    assert said[0].startswith(f"{other}: 100% of its pixels lie outside the limits")
+    shares = {
+        n: json.loads((tmp_path / "o" / f"{n}.json").read_text())["outside_limits"]
+        for n in ("same", "few", "other")
+    }
+    assert shares["same"] < 0.05
+    assert 0.3 < shares["few"] < 0.5
+    assert shares["other"] == 1
+    assert "outside_limits" not in json.loads((tmp_path / "fit" / "same.json").read_text())
