@@ -24,6 +24,7 @@ from distributed.scheduler import KilledWorker
 
 from pipeline.errors import TilewrightError, UsageError, WorkerLostError, one_line
 from pipeline.process import signals
+from pipeline.process.warning_filters import ignored
 
 T = TypeVar("T")
 
@@ -192,7 +193,8 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """
     for delay in (*_START_AGAIN_S, None):
         try:
-            with signals.interrupts_held():
+            # Dask warns of a port that others have; it takes another, whose address is printed
+            with signals.interrupts_held(), ignored(UserWarning):
                 return kind(*arguments, **options)
         except RuntimeError as error:
             if delay is None:
