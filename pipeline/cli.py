@@ -215,7 +215,7 @@ def _status(arguments: argparse.Namespace) -> int:
             print(f"{clear}{text}", flush=True)
     except KeyboardInterrupt:
         return 130  # the watch was interrupted, not the run
-    return 0
+    return 1 if found.state == "failed" else 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.collars import Collars
 from pipeline.kernels import model_and_device
+from pipeline.source.bands.fitted import other_order
 from pipeline.workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -220,6 +221,9 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
             f"one codebook needs equal bands and dtypes, but there are {named}; "
             "choose --bands, run the groups apart, or use --codebook-scope raster"
         )
+    for raster in rasters:
+        if why := other_order(raster.given_names, rasters[0].given_names):
+            raise UsageError(f"{raster.path}: {why}")
     scaled, stored = ([r.path for r in rasters if r.physical is kind] for kind in (True, False))
     if scaled and stored:
         raise UsageError(

@@ -33,8 +33,10 @@ def with_kept_names(
     """
     try:
         before = RunFile.read(out / out_names.RUN).rasters
-    except (OSError, ValueError):  # whoever takes it up says so
-        return {source: source for source in sources}
+    except (OSError, ValueError):
+        before = ()
+    if any(Path(raster.name).name != raster.name for raster in before):
+        before = ()  # whoever takes it up refuses it
     by_file = {os.path.realpath(raster.source): raster for raster in before}
     kept = {s: by_file[f].name for s in sources if (f := os.path.realpath(s.path)) in by_file}
     if len(kept) < len(sources):

@@ -29,6 +29,7 @@ from pipeline.running.inputs import Input, Opened, open_inputs
 from pipeline.running.outcomes import Outcomes, Report
 from pipeline.running.relay import Relay
 from pipeline.running.spending import Spending
+from pipeline.source.bands.fitted import other_order
 from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
 from pipeline.source.view import View
@@ -96,10 +97,6 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
             raise
         folder.close()
         return report
-
-
-def _problem(view: View, codebook: Codebook) -> str:
-    return mismatch(len(view.bands), view.dtype, codebook, physical=view.physical)
 
 
 class _Opening:
@@ -197,11 +194,17 @@ class _Run:
         rasters = []
         for raster in self._opened.inputs:
             view = raster.view
-            if self._saved and (problem := _problem(view, self._saved)):
+            if self._saved and (problem := self._problem(view, self._saved)):
                 self._outcomes.fail(raster.source, RasterError(raster.source.path, problem))
             else:
                 rasters.append(raster)
         return rasters
+
+    def _problem(self, view: View, codebook: Codebook) -> str:
+        """Why a raster cannot be labelled with the codebook that is there; "" if it can."""
+        by_order = self._config.codebook_bands == "any" or not codebook.band_names
+        other = "" if by_order else other_order(view.given_names, codebook.band_names)
+        return other or mismatch(len(view.bands), view.dtype, codebook, physical=view.physical)
 
     @property
     def _wanted_hash(self) -> str | None:

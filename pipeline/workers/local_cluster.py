@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
@@ -23,6 +24,7 @@ from distributed.scheduler import KilledWorker
 
 from pipeline.errors import TilewrightError, UsageError, WorkerLostError, one_line
 from pipeline.process import signals
+from pipeline.process.warning_filters import ignored
 
 T = TypeVar("T")
 
@@ -80,7 +82,8 @@ class ClusterExecutor(Executor):
             while self._waiting and len(self._tasks) < self._places():
                 future, function, arguments = self._waiting.popleft()
                 if future.set_running_or_notify_cancel():
-                    task = self._client.submit(_sendable, function, *arguments, pure=False)
+                    key = _key(function, arguments)
+                    task = self._client.submit(_sendable, function, *arguments, key=key, pure=False)
                     self._tasks[future] = task
                     asyncio.run_coroutine_threadsafe(self._pass_on(task, future), self._loop)
 
@@ -161,6 +164,14 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _key(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, ...]:
+    """What the dashboard groups and colours tasks by: what is done, then of which raster, and a number."""
+    what = function.__name__.strip("_").partition("_")[0]
+    of_what = arguments[0] if arguments else None
+    name = getattr(of_what, "name", None) or getattr(of_what, "path", None)
+    return what, name if isinstance(name, str) else "", uuid.uuid4().hex
+
+
 def _sendable(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function; its error goes without the errors behind it, some of which (GDAL's) do not pickle."""
     try:
@@ -182,7 +193,8 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """
     for delay in (*_START_AGAIN_S, None):
         try:
-            with signals.interrupts_held():
+            # Dask warns of a port that others have; it takes another, whose address is printed
+            with signals.interrupts_held(), ignored(UserWarning):
                 return kind(*arguments, **options)
         except RuntimeError as error:
             if delay is None:

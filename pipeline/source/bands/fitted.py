@@ -127,6 +127,15 @@ class FittedBands:
         )
 
 
+def other_order(names: Sequence[str], others: Sequence[str]) -> str:
+    """Why bands are not the same ones, if they have the same names in another order; else ""."""
+    mine, theirs = [_key(name) for name in names], [_key(name) for name in others]
+    if mine == theirs or not all(mine) or sorted(mine) != sorted(theirs):
+        return ""
+    here, there = (", ".join(some[:_MOST_LISTED]) for some in (names, others))
+    return f"has its bands in the order {here}, not {there}; choose them by name: --bands {','.join(others)}"
+
+
 def _by_position(keys: Sequence[set[str]]) -> bool:
     """Whether bands are called b1, b2, ... in this order, which is no name of theirs."""
     return all(f"b{number}" in own for number, own in enumerate(keys, 1))

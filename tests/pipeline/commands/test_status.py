@@ -184,6 +184,7 @@ def test_a_run_that_is_over_is_done_or_failed(out, states, expected):
         if state == "done":
             out.done(name)
     assert status(out.path).state == expected
+    assert cli.main(["status", str(out.path)]) == (expected == "failed")
 
 
 def test_totals_are_sums_over_the_rasters(out):

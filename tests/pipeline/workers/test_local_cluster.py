@@ -7,9 +7,11 @@ import contextlib
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from dask.utils import key_split
 
 from pipeline.errors import UsageError, WorkerLostError
 from pipeline.source.gdal.setup import configure
@@ -67,6 +69,21 @@ def _die_once(path):
             pass
         os.kill(os.getpid(), signal.SIGKILL)
     return True
+
+
+def test_tasks_are_called_by_what_they_do_and_the_raster(pool, tmp_path):
+    release = tmp_path / "release"
+    future = pool.submit(_wait_for, SimpleNamespace(name="ortho"), str(release))
+    (task,) = waited_for(lambda: list(pool.executor._tasks.values()))
+    release.touch()
+    assert future.result(HANG_S) is None
+    assert task.key[:2] == ("wait", "ortho")
+    assert key_split(task.key) == "wait"
+
+
+def _wait_for(_, release):
+    while not os.path.exists(release):  # noqa: PTH110
+        time.sleep(0.01)
 
 
 def test_a_worker_that_hangs_is_replaced(pool):

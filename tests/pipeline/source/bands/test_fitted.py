@@ -211,3 +211,19 @@ def test_a_raster_in_other_units_is_warned_of_and_its_record_says_so(tmp_path):
     assert 0.3 < shares["few"] < 0.5
     assert shares["other"] == 1
     assert "outside_limits" not in json.loads((tmp_path / "fit" / "same.json").read_text())
+
+
+def test_a_batch_whose_rasters_have_their_bands_in_another_order_is_refused(bands, tmp_path):
+    _, pixels = bands
+    first = described(tmp_path / "a.tif", pixels, "blue", "red", "nir")
+    second = described(tmp_path / "b.tif", pixels, "nir", "blue", "red")
+    said = r"b\.tif: has its bands in the order nir, blue, red, not blue, red, nir; .* --bands blue,red,nir"
+    with pytest.raises(UsageError, match=said):
+        run(RunConfig(sources=(first, second), out=str(tmp_path / "o"), segments=3))
+    by_name = {"sources": (first, second), "segments": 3, "bands": ("blue", "red", "nir")}
+    assert not run(RunConfig(out=str(tmp_path / "p"), **by_name)).failed
+    # one that is added later fails alone
+    labels(tmp_path / "q", sources=(first,), segments=3)
+    report = run(RunConfig(sources=(first, second), out=str(tmp_path / "q"), segments=3))
+    assert report.skipped == ["a"]
+    assert "has its bands in the order" in report.failed["b"]
