@@ -44,14 +44,22 @@ class CommandParser(argparse.ArgumentParser):
         parsed, rest = super().parse_known_args(list(self._joined(given)), namespace)
         if rest:
             name = rest[0].partition("=")[0]
+            if not name.startswith("-"):
+                self.error(f"unexpected {rest[0]!r}; name SOURCEs together, and quote what has spaces")
             flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
             self.error(f"unknown option {name!r}{_meant(name, flags)}")
         return parsed, rest
 
     def _joined(self, arguments: Iterable[str]) -> Iterable[str]:
         """``--extent -9,38,-8,39`` as ``--extent=-9,38,-8,39``: argparse takes the value for an option."""
-        option = ""
+        option, ended = "", False
         for argument in arguments:
+            ended = ended or argument == "--"
+            if ended:
+                yield from ([option] if option else [])
+                option = ""
+                yield argument
+                continue
             negative = re.match(r"-[^-]", argument) and argument not in self._option_string_actions
             if option and negative:
                 yield f"{option}={argument}"

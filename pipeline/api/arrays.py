@@ -266,12 +266,14 @@ def segment(
         taken for a codebook of whole numbers, as masking makes them; if they are none, computing fails.
     """
     imagery = Imagery.of(array, nodata, valid)
-    bounds, decoding = imagery.bounds, imagery.decoded(codebook.dtype)
+    if codebook_bands not in ("match", "any"):
+        raise UsageError(f"codebook_bands={codebook_bands!r}; it is match or any")
     try:
         chosen = FittedBands.of(codebook, by_order=codebook_bands == "any").in_array(imagery)
     except RasterError as error:
         raise UsageError(str(error).replace("--codebook-bands any", 'codebook_bands="any"')) from None
     imagery = imagery.only(chosen)
+    bounds, decoding = imagery.bounds, imagery.decoded(codebook.dtype)
     if problem := mismatch(len(imagery.bands), decoding.dtype, codebook):
         raise UsageError(f"{decoding.name}: {problem}")
     kernel = kernel_from_codebook(codebook, model=model, device=device)

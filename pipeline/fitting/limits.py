@@ -43,8 +43,10 @@ def share_outside(pixels: Pixels, codebook: Codebook, cell_px: int) -> float | N
     for cell in islice(cells([pixels], codebook.fit.get("seed", 0), cell_px), _CELLS):
         try:
             values, valid = pixels.read(cell.window)
-        except RasterError:
+        except (RasterError, MemoryError):
             continue  # the run says so where it labels them
+        if (inside := pixels.inside(cell.window)) is not None:
+            valid = valid & inside
         # the limits are those of block means, which spread less than pixels; a network's are of pixels
         values, valid = block_means(values, valid, cell.window.row % side, cell.window.col % side, side)
         outside += int(np.count_nonzero(((values < low) | (values > high)).any(axis=0) & valid))

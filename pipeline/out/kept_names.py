@@ -19,8 +19,8 @@ def with_kept_names(
 ) -> dict[Source, Source]:
     """Each source with the name of its outputs in OUT.
 
-    A raster is known by its file, however that is named, or by its content if it was moved under the same
-    file name. New ones get names that no raster of an earlier run has.
+    A raster is known by its file, however that is named, or by its content if the file is gone and one of
+    that name holds the same elsewhere. New ones get names that no raster of an earlier run has.
 
     Parameters
     ----------
@@ -37,19 +37,35 @@ def with_kept_names(
         before = ()
     if any(Path(raster.name).name != raster.name for raster in before):
         before = ()  # whoever takes it up refuses it
-    by_file = {os.path.realpath(raster.source): raster for raster in before}
-    kept = {s: by_file[f].name for s in sources if (f := os.path.realpath(s.path)) in by_file}
-    if len(kept) < len(sources):
-        rest = [raster for raster in before if raster.name not in kept.values()]
-        moved = {(Path(r.source).name, mark): r.name for r in rest for mark in _fingerprint(out, r)}
+    kept: dict[Source, str] = {}
+    # a name goes to one raster: the one of that very path, or of the same file under another path
+    for key in (str, _real):
+        taken = set(kept.values())
+        paths = {key(raster.source): raster.name for raster in before if raster.name not in taken}
         for source in sources:
-            name = moved.pop((Path(source.path).name, fingerprint(source)), "")
-            if name and source not in kept:
+            if source not in kept and (name := paths.pop(key(source.path), "")):
                 kept[source] = name
+    taken = set(kept.values())
+    rest = [raster for raster in before if raster.name not in taken and is_gone(raster.source)]
+    moved = {(Path(r.source).name, mark): r.name for r in rest for mark in _fingerprint(out, r)}
+    for source in sources:
+        known = (Path(source.path).name, fingerprint(source))
+        if source not in kept and not source.parts and known in moved:
+            kept[source] = moved.pop(known)
     new = [source for source in sources if source not in kept]
     names = numbered([source.name for source in new], taken=[raster.name for raster in before])
     kept |= dict(zip(new, names, strict=True))
     return {source: replace(source, name=kept[source]) for source in sources}
+
+
+def _real(path: str) -> str:
+    return path if "\0" in path else os.path.realpath(path)
+
+
+def is_gone(path: str) -> bool:
+    """Whether a file is not there any more; of what is no plain file nobody knows."""
+    is_file = "\0" not in path and ":" not in os.path.splitdrive(path)[1]
+    return is_file and not os.path.lexists(path)
 
 
 def _fingerprint(out: Path, raster: RasterState) -> Iterator[str]:

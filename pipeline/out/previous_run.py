@@ -109,19 +109,16 @@ class PreviousRun:
         except (OSError, ValueError):
             return None
         layout = self._request.config.layout
-        if any(record.parameters.get(key) != value for key, value in layout.items()):
-            return None
-        if not (self.taken_up and files.labels.exists()):
-            return None
-        if codebook is not None and record.codebook_hash != codebook:
-            return None
-        if _is_altered(files, record):
+        if not self.taken_up or any(record.parameters.get(k) != value for k, value in layout.items()):
             return None
         if fingerprint not in (None, record.input.fingerprint):
             raise UsageError(
                 f"{source.path}: the input has changed since {files.labels} "
                 "was made; use --overwrite or another OUT"
             )
+        of_another = codebook is not None and record.codebook_hash != codebook
+        if of_another or not files.labels.exists() or _is_altered(files, record):
+            return None
         return record.codebook_hash
 
     def refuse_changed(self, source: Source, fingerprint: str) -> None:

@@ -13,6 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import remove, with_retries
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
+from pipeline.out.kept_names import is_gone
 from pipeline.out.outputs import Outputs
 from pipeline.out.previous_run import Request, take_up
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
@@ -88,6 +89,21 @@ class RunFolder:
         """Remember a raster's state, and more of its `RasterState`; `save` writes it."""
         self.states[source.name] = RasterState(name=source.name, source=source.path, state=state, **more)
 
+    def refuse_other_codebook(self, content_hash: str) -> None:
+        """Refuse a codebook if OUT has labels of another one, of rasters that this run does not name.
+
+        Raises
+        ------
+        UsageError
+            Then.
+        """
+        here = {source.name for source in self._request.sources}
+        for name, state in self.previous_run.states.items():
+            if name not in here and state.state == "done" and state.codebook_hash not in (None, content_hash):
+                raise UsageError(
+                    f"{self.path} has labels of another codebook ({name}); choose another OUT, or --overwrite"
+                )
+
     def keep_choices(self) -> None:
         """Have run.json go on to say how all was done, for this run does nothing."""
         if (choice := self.previous_run.on_bad_chunk) in get_args(
@@ -104,19 +120,21 @@ class RunFolder:
         """Write run.json."""
         sources = self._request.sources
         here = {s.name: self.states.get(s.name) or RasterState(name=s.name, source=s.path) for s in sources}
-        # what an earlier run made of rasters that are not named any more stays as it is
-        before = {n: s for n, s in self.previous_run.states.items() if n in here or s.state == "done"}
-        states = [*({**before, **here}).values()]
+        # rasters of earlier runs that are not named now stay as they are: done, or to be done
+        before = self.previous_run.states
+        there = {n: s for n, s in before.items() if n not in here and not is_gone(s.source)}
+        kept = {n: s for n, s in before.items() if n in here or n in there or s.state == "done"}
+        states = [*({**kept, **here}).values()]
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         if not (self._config.mosaic or self._config.stack):
-            config["sources"] = [s.path for s in sources]
+            config["sources"] = [*(s.source for s in there.values()), *(s.path for s in sources)]
         run = RunFile(format=FORMAT, config=config, area=self._request.area, rasters=tuple(states))
         with_retries(run.write, self.path / out_names.RUN, summary, self.partial)
         self._saved = time.monotonic()
 
     def close(self) -> None:
         """Take away the work in progress; what rasters that failed have left may be taken up."""
-        failed = {name for name, state in self.states.items() if state.state == "failed"}
+        failed = {name for name, state in self.states.items() if state.state in ("failed", "waiting")}
         # while the lock is held: a run that comes then may begin at once
         with contextlib.suppress(OSError):  # it is in nobody's way, and the next run deletes it
             with_retries(self._clear_partial, failed)

@@ -45,6 +45,7 @@ def codebook_to_use(folder: RunFolder, named: Codebook | None) -> Codebook | Non
     The one that was named is written to OUT.
     """
     if named is not None:
+        folder.refuse_other_codebook(named.content_hash)
         _write(folder, folder.codebook, named)
         return named
     if folder.previous_run.taken_up and folder.codebook.exists():

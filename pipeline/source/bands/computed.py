@@ -111,6 +111,13 @@ class Computed(Raster):
         return self.condition is not None or self.base.declares_nodata
 
     @property
+    def colours(self) -> tuple[str, ...]:
+        """Colours of the bands that are bands of the base; "" for computed ones."""
+        colours, indices = getattr(self.base, "colours", ()), dict(self.names)
+        plain = [isinstance(node, Name) and indices[node.name] for node in self.nodes]
+        return tuple("" if i is False or not colours else colours[i] for i in plain)
+
+    @property
     def members(self) -> Iterator[SingleRaster]:
         """The files of the base."""
         return self.base.members
@@ -236,7 +243,10 @@ class Choice:
             width=base.width,
             height=base.height,
             bands=self.bands,
-            band_names=tuple(map(str, self.bands)) if computed else tuple(base.band_names[i] for i in plain),
+            band_names=tuple(
+                base.band_names[indices[node.name]] if isinstance(node, Name) else str(band)
+                for node, band in zip(self.nodes, self.bands, strict=True)
+            ),
             dtype="float32" if computed else base.dtype_of(plain),
             nodata=(None,) * len(self.bands) if computed else tuple(base.nodata[i] for i in plain),
             block_shape=base.block_shape,

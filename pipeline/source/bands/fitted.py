@@ -92,32 +92,49 @@ class FittedBands:
         """
         bands = self.asked or self.bands
         by_themselves = self.asked is None and all(isinstance(b, str) for b in bands)
+        if self.by_order and by_themselves and all(re.fullmatch(r"[^\W\d]\w*", str(b)) for b in bands):
+            return tuple(header().bands)
         if self.by_order or by_themselves or not all(self._wanted()):
             return bands
+        if self.asked is None and any(isinstance(b, str) for b in bands):
+            # names and expressions are looked up by themselves, numbers beside them as ever
+            numbers = [i for i, band in enumerate(bands) if isinstance(band, int)]
+            some = FittedBands(tuple(bands[i] for i in numbers), tuple(self.names[i] for i in numbers))
+            found = iter(some.in_raster(header))
+            return tuple(b if isinstance(b, str) else next(found) for b in bands)
         raster = header()
         return self._matched(self.asked or raster.bands, raster) or bands
 
     def in_array(self, array: Named) -> tuple[Band, ...]:
         """The bands to use of an array, as `in_raster`; all of them in their order where names do not say."""
-        return (not self.by_order and self._matched(array.bands, array)) or array.bands
+        # what is called b1, b2, ... in this order, as variables of a Dataset are, is called by its numbers
+        names = [_keys(band, name) for band, name in zip(array.bands, given_names(array), strict=True)]
+        if self.by_order or (_by_position(names) and not _by_position(self._wanted())):
+            return array.bands
+        if not _by_position(names) and _by_position(self._wanted()) and not self._are_in(names):
+            return array.bands
+        return self._matched(array.bands, array) or array.bands
+
+    def _are_in(self, names: Sequence[set[str]]) -> bool:
+        return all(any(key & own for own in names) for key in self._wanted())
 
     def _wanted(self) -> list[set[str]]:
         return [_keys(band, name) for band, name in zip(self.bands, self.names, strict=True)]
 
     def _matched(self, candidates: Sequence[Band], raster: Named) -> tuple[Band, ...] | None:
-        """Those of some bands that have the names of the codebook's; None where a band has no name."""
+        """Those of some bands that have the names of the codebook's; None where names do not say."""
         names = dict(zip(raster.bands, given_names(raster), strict=True))
         keys = [_keys(band, names.get(_number(band, raster), "")) for band in candidates]
         wanted = self._wanted()
-        if not all(keys) or not all(wanted):
+        if not all(wanted) or (self.asked is not None and not all(keys)):
             return None
         matches = [[b for b, own in zip(candidates, keys, strict=True) if own & key] for key in wanted]
         chosen = tuple(some[0] for some in matches if len(some) == 1)
         # each of those that are asked for has to be used
         if len(set(chosen)) == len(wanted) and (self.asked is None or len(candidates) == len(wanted)):
             return chosen
-        if self.asked is None and (_by_position(keys) or _by_position(wanted)):
-            return None
+        if not all(keys) and not any(matches):
+            return None  # names that say nothing of those that are wanted, and none of some bands
         has = f"{'--bands asks for' if self.asked else 'it has'} {_listed(candidates, names)}"
         fitted = _listed(self.bands, dict(zip(self.bands, self.names, strict=True)))
         raise RasterError(

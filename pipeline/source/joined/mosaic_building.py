@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import UsageError
 from pipeline.grid.alignment import Alignment, crs_name, same_crs
 from pipeline.grid.georeference import Transform, on_ground
+from pipeline.source.bands.fitted import given_names, other_order
 from pipeline.source.declared import scales_text
 from pipeline.source.joined.mosaic import Mosaic, Numbers, Tiles
 from pipeline.source.raster import Raster, SingleRaster
@@ -106,6 +107,8 @@ def _position(tile: Raster, first: Raster) -> tuple[int, int]:
         raise _misfit(tile, first, f"its CRS is {names[0]}, not {names[1]}")
     if len(tile.bands) != len(first.bands):
         raise _misfit(tile, first, f"it has {len(tile.bands)} bands, not {len(first.bands)}")
+    if why := other_order(given_names(tile), given_names(first)):
+        raise _misfit(tile, first, f"it {why}")
     if tile.dtype != first.dtype:
         raise _misfit(tile, first, f"its dtype is {tile.dtype}, not {first.dtype}")
     alignment = Alignment.of(transform, (tile.height, tile.width), grid)

@@ -506,3 +506,22 @@ def test_bands_of_arrays_go_by_name(tmp_path):
 
 def as_dataset_of(array):
     return array.to_dataset("band")
+
+
+def test_bands_that_are_matched_keep_their_own_nodata_and_others_are_left_out(tmp_path):
+    pixels = noise(4, 90, 80)
+    pixels[0, :9], pixels[1, :9], pixels[2, :9] = 0, 255, 7
+    names = ("red", "green", "blue", "nir")
+
+    def array(*order):
+        picked = [names.index(name) for name in order]
+        return xr.DataArray(pixels[picked], dims=("band", "y", "x"), coords={"band": list(order)})
+
+    first = array("red", "green", "blue")
+    book = pipeline.fit([first], segments=4, resolution=1, nodata=[0, 255, 7])
+    wanted = pipeline.segment(first, book, nodata=[0, 255, 7]).values
+    assert (wanted[:9] == 255).all()
+    other = pipeline.segment(array("blue", "nir", "green", "red"), book, nodata=[7, None, 255, 0])
+    np.testing.assert_array_equal(other.values, wanted)
+    bands = array(*names).astype("float32").to_dataset("band")
+    assert pipeline.segment(bands, book).shape == (90, 80)

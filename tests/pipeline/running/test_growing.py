@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 
+from pipeline import cli
+from pipeline.api.fitting import fit
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.running.run import run
@@ -122,3 +124,63 @@ def test_other_options_and_tiles_of_a_mosaic_are_still_another_run(folder, tmp_p
     done(folder, tmp_path / "out")
     with pytest.raises(UsageError, match="holds another run: segments 3, not 4"):
         run(RunConfig(sources=(str(folder),), out=str(tmp_path / "out"), segments=4))
+
+
+def test_a_copy_and_another_raster_of_the_name_are_rasters_of_their_own(folder, tmp_path):
+    out = tmp_path / "out"
+    done(folder, out)
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    assert sorted(done(other, out).done) == ["a (2)", "b (2)"]
+    assert sorted(done(folder, out).skipped) == ["a", "b"]
+
+
+def test_two_names_of_one_file_have_outputs_of_their_own_in_each_run(folder, tmp_path):
+    out = tmp_path / "out"
+    (folder / "link.tif").symlink_to("a.tif")
+    assert sorted(done(folder, out).done) == ["a", "b", "link"]
+    for name in ("a", "link"):
+        (out / f"{name}.tif").unlink()
+    report = done(folder, out)
+    assert (sorted(report.done), report.skipped) == (["a", "link"], ["b"])
+
+
+def test_run_json_knows_the_rasters_of_all_runs(folder, tmp_path):
+    out = tmp_path / "out"
+    done(folder / "a.tif", out)
+    done(folder / "b.tif", out)
+    config = json.loads((out / "run.json").read_text())["config"]
+    assert sorted(config["sources"]) == [str(folder / "a.tif"), str(folder / "b.tif")]
+    assert cli.main(["verify", str(out), "--progress", "none"]) == 0
+    (folder / "a.tif").unlink()
+    done(folder / "b.tif", out)
+    assert json.loads((out / "run.json").read_text())["config"]["sources"] == [str(folder / "b.tif")]
+
+
+def test_what_failed_is_not_forgotten_while_others_are_done(folder, tmp_path):
+    out = tmp_path / "out"
+    (folder / "c.tif").write_bytes(b"II*\0 no raster")
+    assert run(RunConfig(sources=(str(folder),), out=str(out), segments=3)).failed.keys() == {"c"}
+    done(folder / "a.tif", out)
+    assert states(out)["c"]["state"] == "failed"
+
+
+def test_a_changed_input_is_refused_though_its_labels_are_gone(folder, tmp_path):
+    out = tmp_path / "out"
+    done(folder, out)
+    write_geotiff(folder / "b.tif", noise(3, 60, 70, seed=8))
+    (out / "b.tif").unlink()
+    with pytest.raises(UsageError, match="the input has changed since"):
+        done(folder, out)
+
+
+def test_labels_of_another_codebook_in_out_are_not_added_to(folder, tmp_path):
+    book, out = tmp_path / "c.npz", tmp_path / "out"
+    for name, said in (("a", None), ("b", "has labels of another codebook")):
+        fit([str(folder / f"{name}.tif")], segments=3).save(book)
+        asked = RunConfig(sources=(str(folder / f"{name}.tif"),), out=str(out), codebook=str(book))
+        if said is None:
+            assert not run(asked).failed
+        else:
+            with pytest.raises(UsageError, match=said):
+                run(asked)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.codebook import Codebook
+from pipeline.commands.plan.plan import plan
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.kinds import Warned
@@ -44,7 +45,8 @@ def chosen(fitted, names, asked=None, colours=(), numbers=None, **options):
         (("b2", "B3", "B4", "B8"), (3, 2, 1)),
         (("band 1", "band 2", "band 3"), (1, 2, 3)),  # nothing to compare
         (("Layer_1", "", "Band 3"), (1, 2, 3)),
-        (("B4", "", "B2"), (1, 2, 3)),  # not all are named
+        (("x", "", "y"), (1, 2, 3)),  # not all are named
+        (("", "B4", "B3", "B2"), (2, 3, 4)),
     ],
 )
 def test_bands_are_found_by_name_where_all_have_names(names, expected):
@@ -56,6 +58,8 @@ def test_bands_are_found_by_name_where_all_have_names(names, expected):
     [
         (("B8", "B8A", "B12"), None, "it has B8, B8A, B12, but the codebook was fitted on B4, B3, B2"),
         (("B4", "B4", "B2"), None, "it has B4, B4, B2"),
+        (("B4", "", "B2"), None, "it has B4, b2, B2"),
+        (("B1", "B2", "B3"), None, "it has B1, B2, B3"),
         (("B2", "B3", "B4", "B8"), ("B8", "B3", "B2"), "--bands asks for B8, B3, B2"),
         (("B2", "B3", "B4", "B8"), (4, 2, 1), "--bands asks for B8, B3, B2"),
         (("B2", "B3", "B4", "B8"), ("B4", "B3", "B2", "B8"), "--bands asks for B4, B3, B2, B8"),
@@ -227,3 +231,45 @@ def test_a_batch_whose_rasters_have_their_bands_in_another_order_is_refused(band
     report = run(RunConfig(sources=(first, second), out=str(tmp_path / "q"), segments=3))
     assert report.skipped == ["a"]
     assert "has its bands in the order" in report.failed["b"]
+
+
+def test_a_plan_with_a_codebook_that_has_limits_comes_to_an_end(bands, tmp_path):
+    folder, _ = bands
+    sources = (str(folder / "red.tif"),)
+    labels(tmp_path / "fit", sources=sources, segments=3)
+    found = plan(RunConfig(sources=sources, codebook=str(tmp_path / "fit" / "codebook.npz")))
+    assert found.as_json()
+
+
+def test_names_are_kept_beside_conditions_and_expressions(bands, tmp_path):
+    _, pixels = bands
+    first = described(tmp_path / "a.tif", pixels, "red", "nir")
+    other = described(tmp_path / "b.tif", pixels, "nir", "red")
+    for number, options in enumerate(({"valid": "red >= 0"}, {"bands": (1, "nir-red")})):
+        wanted = labels(tmp_path / f"w{number}", sources=(first,), segments=3, **options)
+        book = str(tmp_path / f"w{number}" / "codebook.npz")
+        assert Codebook.load(book).band_names[0] == "red"
+        again = {k: v for k, v in options.items() if k == "valid"}
+        found = labels(tmp_path / f"o{number}", sources=(other,), codebook=book, **again)
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_any_takes_bands_in_their_order_whatever_the_codebook_calls_them(bands, tmp_path):
+    folder, _ = bands
+    stack = lambda *names: [(n, str(folder / f"{f}.tif")) for n, f in names]  # noqa: E731
+    first = stack(("red", "red"), ("nir", "nir"))
+    wanted = labels(tmp_path / "fit", stack=first, bands=("red", "nir"), segments=3)
+    options = {"codebook": str(tmp_path / "fit" / "codebook.npz"), "codebook_bands": "any"}
+    found = labels(tmp_path / "o", stack=stack(("x", "red"), ("y", "nir")), **options)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_tiles_of_a_mosaic_with_their_bands_in_another_order_are_refused(tmp_path):
+    pixels = noise(3, 64, 64)
+    for index, names in enumerate((("red", "green", "nir"), ("nir", "red", "green"))):
+        place = rasterio.transform.from_origin(500000 + 64 * index, 5000000, 1, 1)
+        path = write_geotiff(tmp_path / f"t{index}.tif", pixels, transform=place)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.descriptions = names
+    with pytest.raises(UsageError, match=r"t1\.tif .*has its bands in the order nir, red, green"):
+        run(RunConfig(sources=(str(tmp_path / "t*.tif"),), out=str(tmp_path / "o"), mosaic=True, segments=3))
