@@ -13,7 +13,7 @@ from pipeline.check import label_file
 from pipeline.check.label_file import Expected
 from pipeline.check.seams import Borders, Seams
 from pipeline.commands.verify.raster_report import RasterReport
-from pipeline.commands.verify.record_checks import DAMAGED, steps
+from pipeline.commands.verify.record_checks import steps
 from pipeline.durable.checksums import checksum
 from pipeline.errors import printable
 from pipeline.out.outputs import Outputs
@@ -21,6 +21,7 @@ from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RasterState
 from pipeline.workers.pool import Pool
 
+_REMEDY = "delete it and run the same command again, or fetch it again"
 # names of classes and colours, and statistics of a GIS
 _STYLES = (out_names.QML_SUFFIX, ".aux.xml")
 _SURE = 5.0
@@ -71,13 +72,13 @@ def file_problems(finished: Finished) -> Iterator[str]:
             if path.name.endswith(_STYLES) and known is not None:
                 continue
             if not path.exists():
-                yield f"{path}: missing; {DAMAGED}"
+                yield f"{path}: missing; {_REMEDY}"
             elif known is None:
-                yield f"{outputs.json}: holds no checksum of {path.name}; {DAMAGED}"
+                yield f"{outputs.json}: holds no checksum of {path.name}; {_REMEDY}"
             elif checksum(path) != known:
-                yield f"{path}: not what was written (its checksum differs); {DAMAGED}"
+                yield f"{path}: not what was written (its checksum differs); {_REMEDY}"
         except OSError as error:
-            yield f"{path}: cannot be read ({error.strerror}); {DAMAGED}"
+            yield f"{path}: cannot be read ({error.strerror}); {_REMEDY}"
 
 
 def style_notes(finished: Finished) -> Iterator[str]:
@@ -136,7 +137,7 @@ def _score_problems(finished: Finished, seams: Seams) -> Iterator[str]:
         )
         if not alike:
             said = printable(str(recorded))[:40]
-            yield f"{finished.outputs.json}: says {key} {said}, not {counted}; {DAMAGED}"
+            yield f"{finished.outputs.json}: says {key} {said}, not {counted}; {_REMEDY}"
 
 
 def _seam_note(seams: Seams) -> list[str]:
