@@ -67,13 +67,19 @@ class CommandParser(argparse.ArgumentParser):
                 continue
             if option:
                 yield option
-            action = self._option_string_actions.get(argument)
+            action = self._action_of(argument)
             # such as take one value; the others are flags
             option = argument if action is not None and action.nargs is None else ""
             if not option:
                 yield argument
         if option:
             yield option
+
+    def _action_of(self, argument: str) -> argparse.Action | None:
+        """The option that an argument is, also where it is shortened, as argparse allows."""
+        actions = self._option_string_actions
+        longer = [flag for flag in actions if argument.startswith("--") and flag.startswith(argument)]
+        return actions.get(argument) or (actions[longer[0]] if len(longer) == 1 else None)
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from pipeline.errors import UsageError
+from pipeline.source import declared
 from pipeline.source.raster import Stack, has_data
 
 DECLARING = ("nodatavals", "_FillValue", "missing_value", "fill_value", "nodata")
@@ -150,10 +151,7 @@ def usable(value: Any, dtype: np.dtype[Any]) -> float | None:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    if dtype.kind == "f":
-        return number
-    limits = np.iinfo(dtype)
-    return number if number.is_integer() and limits.min <= number <= limits.max else None
+    return declared.nodata_of(number, dtype)
 
 
 def gap_of(array: xr.DataArray) -> float | None:

@@ -39,7 +39,7 @@ def with_kept_names(
         before = ()  # whoever takes it up refuses it
     kept: dict[Source, str] = {}
     # a name goes to one raster: the one of that very path, or of the same file under another path
-    for key in (str, _real):
+    for key in (absolute, _real):
         taken = set(kept.values())
         paths = {key(raster.source): raster.name for raster in before if raster.name not in taken}
         for source in sources:
@@ -58,14 +58,23 @@ def with_kept_names(
     return {source: replace(source, name=kept[source]) for source in sources}
 
 
-def _real(path: str) -> str:
-    return path if "\0" in path else os.path.realpath(path)
+def absolute(path: str) -> str:
+    """The path of a file from the root: a later run may be started in another folder."""
+    return os.path.abspath(path) if _is_file(path) else path
 
 
 def is_gone(path: str) -> bool:
     """Whether a file is not there any more; of what is no plain file nobody knows."""
-    is_file = "\0" not in path and ":" not in os.path.splitdrive(path)[1]
-    return is_file and not os.path.lexists(path)
+    return _is_file(path) and not os.path.lexists(path)
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path) if _is_file(path) else path
+
+
+def _is_file(path: str) -> bool:
+    """Whether a source is named by its path, and not by an address or as a part of a container."""
+    return "\0" not in path and ":" not in os.path.splitdrive(path)[1]
 
 
 def _fingerprint(out: Path, raster: RasterState) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import remove, with_retries
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
-from pipeline.out.kept_names import is_gone
+from pipeline.out.kept_names import absolute, is_gone
 from pipeline.out.outputs import Outputs
 from pipeline.out.previous_run import Request, take_up
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
@@ -27,12 +27,8 @@ class RunFolder:
 
     Parameters
     ----------
-    config
-        The run's configuration; `out` is set.
-    sources
-        The rasters of the run.
-    area
-        Tells the polygons of `--aoi` from others; None without it.
+    request
+        What the run is asked for.
 
     Raises
     ------
@@ -40,9 +36,9 @@ class RunFolder:
         If OUT is not writable, holds another run (without --overwrite), or would overwrite an input.
     """
 
-    def __init__(self, config: RunConfig, sources: Sequence[Source], area: str | None) -> None:
-        self._request = Request(config, sources, area)
-        self._config = config
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._config = request.config
         self.path = self._request.out
         self._saved = float("-inf")
         with self._writable():
@@ -55,7 +51,7 @@ class RunFolder:
         try:
             with self._writable():
                 self.previous_run = take_up(self._request)
-                if not (self.previous_run.taken_up and config.resume):
+                if not (self.previous_run.taken_up and request.config.resume):
                     self._clear_partial()
         except BaseException:
             self.release()
@@ -88,6 +84,22 @@ class RunFolder:
     def note(self, source: Source, state: str, **more: Any) -> None:
         """Remember a raster's state, and more of its `RasterState`; `save` writes it."""
         self.states[source.name] = RasterState(name=source.name, source=source.path, state=state, **more)
+
+    def refuse_without_codebook(self) -> None:
+        """Refuse to fit a codebook in place of one that is gone, if that would be one of other rasters.
+
+        Raises
+        ------
+        UsageError
+            Then.
+        """
+        here, before = {source.name for source in self._request.sources}, self.previous_run.states
+        made = [s for s in before.values() if s.state == "done"]
+        if self._config.codebook_scope == "batch" and made and here != before.keys():
+            raise UsageError(
+                f"{self.codebook}: gone, and {self.path} has labels of it; put it back, name the rasters of "
+                "the run that made it, or choose another OUT"
+            )
 
     def refuse_other_codebook(self, content_hash: str) -> None:
         """Refuse a codebook if OUT has labels of another one, of rasters that this run does not name.
@@ -127,7 +139,8 @@ class RunFolder:
         states = [*({**kept, **here}).values()]
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         if not (self._config.mosaic or self._config.stack):
-            config["sources"] = [*(s.source for s in there.values()), *(s.path for s in sources)]
+            states = [s.model_copy(update={"source": absolute(s.source)}) for s in states]
+            config["sources"] = [s.source for s in states if s.name in here or s.name in there]
         run = RunFile(format=FORMAT, config=config, area=self._request.area, rasters=tuple(states))
         with_retries(run.write, self.path / out_names.RUN, summary, self.partial)
         self._saved = time.monotonic()

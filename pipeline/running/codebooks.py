@@ -50,6 +50,7 @@ def codebook_to_use(folder: RunFolder, named: Codebook | None) -> Codebook | Non
         return named
     if folder.previous_run.taken_up and folder.codebook.exists():
         return load_codebook(folder.codebook)
+    folder.refuse_without_codebook()
     return None
 
 

@@ -68,7 +68,7 @@ class RasterRun:
             return self._publish()
         if (known := self.workspace.assembly.known) is not None:
             return self._look(known)
-        return self._label(self._job.windows())
+        return self._label()
 
     def _look(self, known: assembling.Assembled) -> Phase:
         """Verify what an earlier run assembled, while the windows that it did not check are labelled."""
@@ -81,9 +81,9 @@ class RasterRun:
                 self._assembled = known
                 self.tally.all_done()
                 return self._check()
-            return self._label(filter(unneeded, self._job.windows()))
+            return Phase(self._label_tasks(filter(unneeded, self._job.windows())), partial(self._merge, 1))
 
-        return Phase(chain(self._verifications(known), self._label_tasks(needed)), then)
+        return Phase(chain(self._limits(), self._verifications(known), self._label_tasks(needed)), then)
 
     def _verifications(self, known: assembling.Assembled) -> Iterator[Task]:
         """Tasks that verify the assembled labels, and the units of later stages."""
@@ -95,8 +95,9 @@ class RasterRun:
                 arguments = (self._job, stage.index, unit, digest)
                 yield Task(TaskKind.VERIFY, assembling.is_intact, arguments, self._keep_known)
 
-    def _label(self, windows: Iterable[Window]) -> Phase:
-        return Phase(chain(self._limits(), self._label_tasks(windows)), partial(self._merge, 1))
+    def _label(self) -> Phase:
+        tasks = chain(self._limits(), self._label_tasks(self._job.windows()))
+        return Phase(tasks, partial(self._merge, 1))
 
     def _limits(self) -> Iterator[Task]:
         job = self._job
@@ -213,6 +214,8 @@ class RasterRun:
 
     def _retry_lost(self, task: Task) -> None:
         """Do a task again that took its worker with it: in smaller pieces, and not without end."""
+        if task.kind is TaskKind.LIMITS:
+            return  # what it may hint at is worth no worker
         if task.losses == len(_LOST_TWICE_S):
             reason = (
                 f"{task.function.__name__} took its worker with it {task.losses + 1} times "

@@ -22,6 +22,7 @@ from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
 from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook, mismatch, on_cpu
 from pipeline.out.kept_names import with_kept_names
+from pipeline.out.previous_run import Request
 from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks, codebook_to_use
@@ -65,6 +66,9 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
     StorageError
         If OUT cannot be written any more.
     """
+    if retry_bad and "on_bad_chunk" not in config.asked:
+        # what is done again was done so, whatever a later run into this OUT was asked for
+        config = config.model_copy(update={"on_bad_chunk": "nodata"})
     if not config.out:
         raise UsageError("no -o OUT given; name a folder for the outputs")
     observer = observer or Silent()
@@ -80,7 +84,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
             names = with_kept_names(Path(config.out), opened.sources, lambda source: marks.get(source, ""))
             opened = opened.renamed(names)
         # the folder comes last: with --overwrite it deletes, which has to be right by then
-        folder = RunFolder(config, opened.sources, opened.area)
+        folder = RunFolder(Request(config, opened.sources, opened.area))
         spending.opened()
         try:
             with Journal(observer, folder.path) as journal:
@@ -137,6 +141,9 @@ class _Run:
         self._observer = observer
         self._spending = spending
         self._retry_bad = retry_bad
+        # rasters that get the codebook of others, for it was there before them
+        before = folder.previous_run.states
+        self._added = {s.name for s in opened.sources if saved is not None and s.name not in before}
         chunk_px = chunk_side(config.chunk_size, kernel.cell_px)
         self._outcomes = Outcomes(config, folder, observer, chunk_px)
         self._codebooks = Codebooks(config, folder, pool, observer, spending, self._outcomes)
@@ -175,9 +182,8 @@ class _Run:
 
     def _warn_of_strangers(self, todo: Sequence[Input]) -> None:
         """Say that rasters get the codebook of others, of which none is among those of this run."""
-        before = self._folder.previous_run.states.keys()
-        own = self._saved is not None and self._config.codebook is None
-        if own and todo and before.isdisjoint(source.name for source in self._opened.sources):
+        own = self._config.codebook is None
+        if own and todo and self._added == {source.name for source in self._opened.sources}:
             self._observer.event(
                 Warned(
                     f"{self._folder.path}: none of these rasters is of the run that stands there; they get "
@@ -258,6 +264,7 @@ class _Run:
             fingerprint=raster.mark.fingerprint,
             stamp=raster.mark.stamp,
             fallback=on_cpu(kernel) if self._config.device_fallback else None,
+            fitted_elsewhere=self._config.codebook is not None or raster.source.name in self._added,
         )
 
     def _drive(self, todo: Sequence[Input], jobs: Iterator[Job]) -> None:

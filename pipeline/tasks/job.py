@@ -160,6 +160,7 @@ def job_of(
     fingerprint: str = "",
     stamp: str = "",
     fallback: Kernel | None = None,
+    fitted_elsewhere: bool = False,
 ) -> Job:
     """The whole job of one raster, with the chunks and the output that a configuration asks for.
 
@@ -167,7 +168,7 @@ def job_of(
     ----------
     config
         The run's configuration.
-    name, view, kernel, codebook, out, threads, fingerprint, stamp, fallback
+    name, view, kernel, codebook, out, threads, fingerprint, stamp, fallback, fitted_elsewhere
         As in `Job`.
     """
     return Job(
@@ -182,5 +183,5 @@ def job_of(
         fingerprint=fingerprint,
         stamp=stamp,
         fallback=fallback,
-        fitted_elsewhere=config.codebook is not None,
+        fitted_elsewhere=fitted_elsewhere,
     )

@@ -26,14 +26,19 @@ def parsed(*arguments):
         ("--scale", "-1,1"),
         ("--bands", "-B8"),
         ("--bands", "-(nir-red)/(nir+red)"),
+        ("--ext", "-9,38,-8,39"),
         ("-o", "-out"),
     ],
 )
 def test_a_value_may_begin_with_a_minus(option, value):
-    name = {"-o": "out"}.get(option, option.strip("-"))
+    name = {"-o": "out", "--ext": "extent"}.get(option, option.strip("-"))
     for before, after in ((["a.tif"], ["-k", "3"]), (["-k", "3"], ["a.tif"]), ([], ["a.tif", "--mosaic"])):
         options = parsed(*before, option, value, *after)
         assert (options[name], options["sources"]) == (value, ["a.tif"])
+
+
+def test_behind_two_dashes_all_are_sources():
+    assert parsed("-k", "3", "--", "-k", "-5")["sources"] == ["-k", "-5"]
 
 
 @pytest.mark.parametrize("rest", [(), ("--mosaic",), ("-k", "3"), ("--", "-1,1")])
@@ -52,6 +57,7 @@ def test_an_option_is_no_value(rest, capsys):
         ),
         (["run", "a.tif", "--extend=1,2,3,4"], "unknown option '--extend'; did you mean --extent?"),
         (["run", "a.tif", "--zzz"], "unknown option '--zzz' (see"),
+        (["run", "a.tif", "-o", "x", "b.tif"], "unexpected 'b.tif'; name SOURCEs together"),
         (["verfy", "x"], "no command 'verfy'; did you mean verify?"),
         (["zzz"], "no command 'zzz' (see"),
         (["run", "--stack", "a=a.tif", "--stack", "b=b.tif"], "--stack is given twice"),

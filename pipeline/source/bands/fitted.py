@@ -92,7 +92,7 @@ class FittedBands:
         """
         bands = self.asked or self.bands
         by_themselves = self.asked is None and all(isinstance(b, str) for b in bands)
-        if self.by_order and by_themselves and all(re.fullmatch(r"[^\W\d]\w*", str(b)) for b in bands):
+        if self.by_order and by_themselves and all(str(b).isidentifier() for b in bands):
             return tuple(header().bands)
         if self.by_order or by_themselves or not all(self._wanted()):
             return bands
@@ -107,16 +107,12 @@ class FittedBands:
 
     def in_array(self, array: Named) -> tuple[Band, ...]:
         """The bands to use of an array, as `in_raster`; all of them in their order where names do not say."""
-        # what is called b1, b2, ... in this order, as variables of a Dataset are, is called by its numbers
-        names = [_keys(band, name) for band, name in zip(array.bands, given_names(array), strict=True)]
-        if self.by_order or (_by_position(names) and not _by_position(self._wanted())):
-            return array.bands
-        if not _by_position(names) and _by_position(self._wanted()) and not self._are_in(names):
+        own = [_keys(band, name) for band, name in zip(array.bands, given_names(array), strict=True)]
+        # b1, b2, ... in this order, as variables of a Dataset may be called, are names for want of others
+        unlike = _by_position(own) != _by_position(self._wanted())
+        if self.by_order or (unlike and not all(any(key & keys for keys in own) for key in self._wanted())):
             return array.bands
         return self._matched(array.bands, array) or array.bands
-
-    def _are_in(self, names: Sequence[set[str]]) -> bool:
-        return all(any(key & own for own in names) for key in self._wanted())
 
     def _wanted(self) -> list[set[str]]:
         return [_keys(band, name) for band, name in zip(self.bands, self.names, strict=True)]

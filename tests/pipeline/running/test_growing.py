@@ -10,10 +10,10 @@ import pytest
 
 from pipeline import cli
 from pipeline.api.fitting import fit
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import UsageError
 from pipeline.running.run import run
-from tests.rasters import noise, write_geotiff
+from tests.rasters import noise, spoil, write_geotiff
 
 
 @pytest.fixture
@@ -184,3 +184,58 @@ def test_labels_of_another_codebook_in_out_are_not_added_to(folder, tmp_path):
         else:
             with pytest.raises(UsageError, match=said):
                 run(asked)
+
+
+def test_a_path_is_that_of_the_folder_where_it_was_said(tmp_path, monkeypatch):
+    for seed, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        write_geotiff(tmp_path / name / "s.tif", noise(3, 60, 70, seed=seed))
+    monkeypatch.chdir(tmp_path / "one")
+    assert done("s.tif", "../out").done == ["s"]
+    monkeypatch.chdir(tmp_path / "two")
+    assert done("s.tif", "../out").done == ["s (2)"]
+    assert cli.main(["verify", "../out", "--progress", "none"]) == 0
+    sources = {raster["source"] for raster in states(tmp_path / "out").values()}
+    assert sources == {str(tmp_path / name / "s.tif") for name in ("one", "two")}
+
+
+def test_a_codebook_that_is_gone_is_not_made_anew_of_other_rasters(folder, tmp_path):
+    out = tmp_path / "out"
+    done(folder, out)
+    codebook = out / "codebook.npz"
+    made = codebook.read_bytes()
+    codebook.unlink()
+    write_geotiff(folder / "c.tif", noise(3, 50, 90, seed=5))
+    with pytest.raises(UsageError, match=r"codebook\.npz: gone, and .* has labels of it; put it back"):
+        done(folder, out)
+    (folder / "c.tif").unlink()
+    (out / "a.tif").unlink()
+    assert done(folder, out).done == ["a"]
+    assert codebook.read_bytes() == made
+
+
+def test_what_is_added_is_compared_with_the_limits_of_the_codebook(tmp_path):
+    pixels = noise(2, 90, 80, high=9000, dtype="uint16") + 1000
+    first, other = (tmp_path / f"{name}.tif" for name in ("first", "other"))
+    write_geotiff(first, pixels)
+    write_geotiff(other, pixels // 20)
+    done(first, tmp_path / "out")
+    done(other, tmp_path / "out")
+    records = [json.loads((tmp_path / "out" / f"{n}.json").read_text()) for n in ("first", "other")]
+    assert ["outside_limits" in record for record in records] == [False, True]
+    assert records[1]["outside_limits"] == 1
+
+
+def test_a_retry_goes_by_how_a_raster_was_done_whatever_came_later(tmp_path):
+    bad, good, out = tmp_path / "bad.tif", tmp_path / "good.tif", tmp_path / "out"
+    tiled = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+    for path in (bad, good):
+        write_geotiff(path, noise(3, 600, 700), **tiled)
+    spoil(bad)
+    done(bad, out, on_bad_chunk="nodata")
+    done(good, out)
+    again = build(*load_file(str(out / "run.json"))[:1], recorded=RunConfig.model_fields)
+    assert again.on_bad_chunk == "fail"
+    report = run(again, retry_bad=True)
+    assert (report.failed, report.done) == ({}, ["bad"])
+    assert cli.main(["verify", str(out), "--progress", "none"]) == 0

@@ -22,6 +22,8 @@ from pipeline.errors import RasterError, StorageError, WorkerLostError
 from pipeline.out.record import RasterRecord
 from pipeline.process import memory
 from pipeline.running import raster_run, schedule
+from pipeline.running.raster_run import RasterRun
+from pipeline.running.task import Task, TaskKind
 from pipeline.tasks.assembling import Assembled
 from pipeline.tasks.units import UnitsDone
 from pipeline.workers import throttle
@@ -530,3 +532,11 @@ def test_the_coordinator_never_waits_for_nothing(record, monkeypatch):
     monkeypatch.setattr(schedule, "finished", heard)
     assert len(record.drive([FakeJob("a", 4, (2, 1)), FakeJob("b", 2, (1,))], at_once())) == 2
     assert 0 not in waited
+
+
+def test_a_look_at_limits_that_kills_its_worker_is_left_out():
+    run = RasterRun.__new__(RasterRun)
+    run.error, run._again = None, []
+    for losses in range(4):
+        run._retry_lost(Task(TaskKind.LIMITS, print, (None, None, 512), print, losses=losses))
+    assert (run.error, run._again) == (None, [])
