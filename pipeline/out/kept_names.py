@@ -19,8 +19,9 @@ def with_kept_names(
 ) -> dict[Source, Source]:
     """Each source with the name of its outputs in OUT.
 
-    A raster is known by its file, however that is named, or by its content if the file is gone and one of
-    that name holds the same elsewhere. New ones get names that no raster of an earlier run has.
+    A raster is known by its file, however that is named, or by its content if the file is gone, or OUT is
+    a copy, and one of that name holds the same elsewhere. New ones get names that no raster of an earlier
+    run has.
 
     Parameters
     ----------
@@ -31,10 +32,12 @@ def with_kept_names(
     fingerprint
         Returns that of a source's content; "" where it is not known.
     """
-    try:
-        before = RunFile.read(out / out_names.RUN).rasters
-    except (OSError, ValueError):
-        before = ()
+    before: tuple[RasterState, ...] = ()
+    is_copy = False
+    with contextlib.suppress(OSError, ValueError):
+        run = RunFile.read(out / out_names.RUN)
+        before, place = run.rasters, str(run.config.get("out"))
+        is_copy = Path(place).is_absolute() and os.path.realpath(place) != os.path.realpath(out)
     if any(Path(raster.name).name != raster.name for raster in before):
         before = ()  # whoever takes it up refuses it
     kept: dict[Source, str] = {}
@@ -46,7 +49,7 @@ def with_kept_names(
             if source not in kept and (name := paths.pop(key(source.path), "")):
                 kept[source] = name
     taken = set(kept.values())
-    rest = [raster for raster in before if raster.name not in taken and is_gone(raster.source)]
+    rest = [r for r in before if r.name not in taken and (is_copy or is_gone(r.source))]
     moved = {(Path(r.source).name, mark): r.name for r in rest for mark in _fingerprint(out, r)}
     for source in sources:
         known = (Path(source.path).name, fingerprint(source))

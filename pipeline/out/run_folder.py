@@ -138,6 +138,7 @@ class RunFolder:
         kept = {n: s for n, s in before.items() if n in here or n in there or s.state == "done"}
         states = [*({**kept, **here}).values()]
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
+        config["out"] = absolute(str(self.path))
         if not (self._config.mosaic or self._config.stack):
             states = [s.model_copy(update={"source": absolute(s.source)}) for s in states]
             config["sources"] = [s.source for s in states if s.name in here or s.name in there]

@@ -70,6 +70,19 @@ def test_a_folder_that_was_moved_is_known_by_what_it_holds(folder, tmp_path):
     assert states(out)["a"]["source"] == str(elsewhere / "a.tif")
 
 
+def test_a_copy_of_a_project_is_known_by_what_it_holds_beside_the_first(folder, tmp_path):
+    project = folder.parent / "project"
+    project.mkdir()
+    folder.rename(project / "in")
+    done(project / "in", project / "out")
+    shutil.copytree(project, tmp_path / "copy")
+    copy = tmp_path / "copy"
+    assert sorted(done(copy / "in", copy / "out").skipped) == ["a", "b"]
+    assert sorted(states(copy / "out")) == ["a", "b"]
+    sources = {s["source"] for s in states(copy / "out").values()}
+    assert sources == {str(copy / "in" / f"{name}.tif") for name in "ab"}
+
+
 def test_a_new_raster_of_a_name_that_is_taken_gets_another(folder, tmp_path):
     out = tmp_path / "out"
     done(folder, out)
