@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import deflate
 import numpy as np
 import numpy.typing as npt
 
 from engine.kernel import NODATA, Labels
 from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.durable.files import write_bytes
+from pipeline.sinks.deflate.labels import compress
 from pipeline.sinks.pyramid import FAN, TILE_PX, Stage, UnitPyramid, count_labels
 
 _MAGIC = b"TWPART02"
 _TAIL = struct.Struct("<I8s")
-_LEVEL = 1  # fast rather than small: remnants are short-lived
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def write_part(
         offset += sum(map(sum, sizes))
     remnant = None
     if pyramid.remnant is not None:
-        data = bytes(deflate.zlib_compress(np.ascontiguousarray(pyramid.remnant), _LEVEL))
+        data = compress(pyramid.remnant)
         height, width = pyramid.remnant.shape
         remnant = (offset, len(data), height, width)
         body.append(data)
@@ -197,5 +197,5 @@ def _remnant(path: Path) -> Labels:
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read(size)
-    raw = deflate.zlib_decompress(data, height * width)
+    raw = zlib.decompressobj().decompress(data, height * width)
     return np.frombuffer(raw, np.uint8).reshape(height, width)
