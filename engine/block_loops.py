@@ -67,15 +67,16 @@ def _nearest(  # noqa: C901, PLR0912  (numba vectorises loops only within one fu
 
 
 @compiled
-def _block_sums(pixels: Any, valid: Any, row: int, col: int, block: int, sums: Any, counts: Any) -> None:
+def _block_sums(
+    pixels: Any, valid: Any, row: int, col: int, block: int, line: Any, seen: Any, sums: Any, counts: Any
+) -> None:
     """Add the valid pixels of each block into `sums` (band, by, bx) and `counts` (by, bx).
 
     `row` and `col` are the offset of the array's first pixel within the first block. Rows are first
-    summed into one line, which vectorises; each block then sums its columns of that line.
+    summed into one line, which vectorises; each block then sums its columns of that line. `line` (band, x),
+    of the dtype of `sums`, and `seen` (x,) are zeros.
     """
     bands, height, width = pixels.shape
-    line = np.zeros((bands, width), sums.dtype)
-    seen = np.zeros(width, np.int32)
     zero = sums.dtype.type(0)
     for y in range(height):
         for x in range(width):
@@ -173,7 +174,9 @@ def block_means(
     shape = (-(-(height + row) // block), -(-(width + col) // block))
     sums = np.zeros((bands, *shape), _sum_dtype(pixels.dtype))
     counts = np.zeros(shape, np.int64)
-    _block_sums(pixels, valid, row, col, block, sums, counts)
+    # Numba takes long to compile what makes arrays or works on whole ones
+    line, line_counts = np.zeros((bands, width), sums.dtype), np.zeros(width, np.int32)
+    _block_sums(pixels, valid, row, col, block, line, line_counts, sums, counts)
     seen = counts > 0
     return sums / np.maximum(counts, 1), seen
 

@@ -10,10 +10,13 @@ differed. The loops here add in a fixed order on one thread.
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.arrays import F32, F64
 from engine.jit import compiled
@@ -25,6 +28,8 @@ _START_SAMPLE = 8192
 _START_VALUES = 1 << 20
 _START_ITERATIONS = 20
 _ITERATIONS = 300
+
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,17 @@ class Clustering:
     share: F64
 
 
+# Loops even where an expression would do: Numba takes seconds to compile those of arrays.
+
+
 @compiled
-def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
-    """Nearest centre (K, D) of each column of `x` (D, n), and its squared distance."""
+def _assign(x: Any, centres: Any, labels: Any, distances: Any, sums: Any) -> None:
+    """Nearest centre (K, D) of each column of `x` (D, n), and its squared distance.
+
+    `sums` is a buffer, (_GROUP, _RUN).
+    """
     dims, n = x.shape
     count = centres.shape[0]
-    sums = np.empty((min(_GROUP, count), _RUN))
     for start in range(0, n, _RUN):
         size = min(_RUN, n - start)
         best, label = distances[start : start + size], labels[start : start + size]
@@ -63,7 +73,9 @@ def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
         label[:] = 0
         for first in range(0, count, _GROUP):
             group = min(_GROUP, count - first)
-            sums[:] = 0.0
+            for k in range(group):
+                for i in range(size):
+                    sums[k, i] = 0.0
             # each line is read once for a group of centres: all lines together exceed the caches
             for d in range(dims):
                 line = x[d, start : start + size]
@@ -82,49 +94,57 @@ def _assign(x: Any, centres: Any, labels: Any, distances: Any) -> None:
 
 
 @compiled
-def _means(rows: Any, weights: Any, labels: Any, distances: Any, centres: Any) -> None:
-    """Move each centre to the mean of its vectors, the rows of (n, D), in place."""
+def _means(rows: Any, weights: Any, labels: Any, distances: Any, centres: Any, sums: Any, mass: Any) -> None:
+    """Move each centre to the mean of its vectors, the rows of (n, D), in place.
+
+    `sums` (K, D) and `mass` (K,) are zeros.
+    """
     n, dims = rows.shape
-    k = centres.shape[0]
-    sums = np.zeros((k, dims))
-    mass = np.zeros(k)
     for i in range(n):
         mass[labels[i]] += weights[i]
         into, row, weight = sums[labels[i]], rows[i], weights[i]
         for d in range(dims):
             into[d] += weight * row[d]
-    for c in range(k):
-        if mass[c] > 0:
-            centres[c] = sums[c] / mass[c]
-        else:
+    for c in range(mass.size):
+        worst = 0
+        if mass[c] == 0:
             # an empty cluster moves to the vector with the largest weighted distance, so K stays K
-            worst = np.argmax(distances * weights)
-            centres[c] = rows[worst]
+            for i in range(1, n):
+                if distances[i] * weights[i] > distances[worst] * weights[worst]:
+                    worst = i
             distances[worst] = 0.0
+        for d in range(dims):
+            centres[c, d] = sums[c, d] / mass[c] if mass[c] > 0 else rows[worst, d]
 
 
 @compiled
+def _inertia(weights: Any, distances: Any) -> float:
+    total = 0.0
+    for i in range(weights.size):
+        total += weights[i] * distances[i]
+    return total
+
+
 def _lloyd(
-    x: Any, rows: Any, weights: Any, centres: Any, iterations: int, labels: Any, distances: Any
-) -> tuple[float, int]:
-    """Iterate in place until no label changes; returns the inertia and the number of iterations.
+    x: F64, rows: npt.NDArray[Any], weights: F64, centres: F64, iterations: int
+) -> tuple[float, int, Labels]:
+    """Move centres in place until no label changes; returns the inertia, how many iterations, and the labels.
 
     The vectors are passed twice: `x` as columns, for distances, and `rows`, for means.
     """
-    before = np.full(x.shape[1], -1, np.int64)
+    n = x.shape[1]
+    labels, before, distances = np.empty(n, np.int64), np.full(n, -1), np.empty(n)
+    sums = np.empty((_GROUP, _RUN))
     done = 0
-    for iteration in range(iterations):
-        done = iteration + 1
-        _assign(x, centres, labels, distances)
+    while done < iterations:
+        done += 1
+        _assign(x, centres, labels, distances, sums)
         if np.array_equal(labels, before):
             break
         before[:] = labels
-        _means(rows, weights, labels, distances, centres)
-    _assign(x, centres, labels, distances)
-    inertia = 0.0
-    for i in range(x.shape[1]):
-        inertia += weights[i] * distances[i]
-    return inertia, done
+        _means(rows, weights, labels, distances, centres, np.zeros(centres.shape), np.zeros(len(centres)))
+    _assign(x, centres, labels, distances, sums)
+    return _inertia(weights, distances), done, labels
 
 
 @compiled
@@ -134,7 +154,8 @@ def _reached(x: Any, weights: Any, closest: Any, index: int, reached: Any) -> fl
     Returns their weighted sum.
     """
     dims, n = x.shape
-    reached[:] = 0.0
+    for i in range(n):
+        reached[i] = 0.0
     for d in range(dims):
         c, line = x[d, index], x[d]
         for i in range(n):
@@ -202,22 +223,19 @@ def cluster(vectors: F32 | F64, k: int, seed: int, weights: F64 | None = None) -
     rows = np.ascontiguousarray(vectors)
     x = np.ascontiguousarray(np.asarray(vectors, np.float64).T)
     w = np.ones(len(vectors)) if weights is None else np.ascontiguousarray(weights, np.float64)
-    labels, distances = np.empty(len(w), np.int64), np.empty(len(w))
     few_count = min(_START_SAMPLE, max(1024, _START_VALUES // x.shape[0]))
     if _distinct(vectors[:few_count], k) < k:
         few_count = len(w)
-    few_columns, few_weights = np.ascontiguousarray(x[:, :few_count]), w[:few_count]
-    few_vectors = few_columns, rows[:few_count], few_weights
-    few_results = labels[:few_count], distances[:few_count]
-    best: tuple[float, F64] | None = None
-    for start in range(STARTS):
-        centres = _plus_plus(few_columns, few_weights, k, np.random.default_rng([seed, start]))
-        inertia, _ = _lloyd(*few_vectors, centres, _START_ITERATIONS, *few_results)
-        if best is None or inertia < best[0]:
-            best = inertia, centres
-    assert best is not None
-    centres = best[1]
-    inertia, iterations = _lloyd(x, rows, w, centres, _ITERATIONS, labels, distances)
+    few = np.ascontiguousarray(x[:, :few_count]), rows[:few_count], w[:few_count]
+
+    def started(start: int) -> tuple[float, F64]:
+        centres = _plus_plus(few[0], few[2], k, np.random.default_rng([seed, start]))
+        return _lloyd(*few, centres, _START_ITERATIONS)[0], centres
+
+    # the first of the best, whichever is done first
+    with ThreadPoolExecutor(min(STARTS, os.cpu_count() or 1)) as threads:
+        _, centres = min(threads.map(started, range(STARTS)), key=lambda found: found[0])
+    inertia, iterations, labels = _lloyd(x, rows, w, centres, _ITERATIONS)
     order = np.lexsort((*centres.T[::-1], centres.mean(axis=1)))
     share = np.bincount(labels, weights=w, minlength=k)[order] / w.sum()
     return Clustering(centres[order].astype(np.float32), float(inertia), int(iterations), share)

@@ -147,12 +147,12 @@ def _count(labels: Any, above: int, left: int, side: int, step: int, counts: Any
                 counts[0, 0, y // side, cell, line] += pairs
                 counts[1, 0, y // side, cell, line] += changes
         for cell in range(counts.shape[3]):
-            pairs_here, changes_here = counts[0, 1, y // side, cell], counts[1, 1, y // side, cell]
-            for line, x in enumerate(range(cell * side + left, min(cell * side + side, width) + left, step)):
-                if x > 0:
+            for line in range(counts.shape[4]):
+                x = cell * side + line * step + left
+                if 0 < x < min(cell * side + side, width) + left:
                     valid = (row[x] != NODATA) & (row[x - 1] != NODATA)
-                    pairs_here[line] += valid
-                    changes_here[line] += valid & (row[x] != row[x - 1])
+                    counts[0, 1, y // side, cell, line] += valid
+                    counts[1, 1, y // side, cell, line] += valid & (row[x] != row[x - 1])
 
 
 def _compared(pairs: Numbers, changes: Numbers) -> Seams:

@@ -139,9 +139,7 @@ def halve(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 @compiled
-def _count(labels: Any, counts: Any) -> None:
-    # neighbours are often equal: with one counter per value, each increment would wait for the one before
-    counters = np.zeros((4, 256), np.int64)
+def _count(labels: Any, counters: Any) -> None:
     height, width = labels.shape
     for y in range(height):
         row = labels[y]
@@ -152,14 +150,15 @@ def _count(labels: Any, counts: Any) -> None:
             counters[3, row[x + 3]] += 1
         for x in range(width - width % 4, width):
             counters[0, row[x]] += 1
-    counts += counters.sum(axis=0)
 
 
 def count_labels(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Pixels of each value, shape (256,)."""
-    counts = np.zeros(256, np.int64)
-    _count(labels, counts)
-    return counts
+    # neighbours are often equal: with one counter per value, each increment would wait for the one before
+    counters = np.zeros((4, 256), np.int64)
+    _count(labels, counters)
+    total: npt.NDArray[np.int64] = counters.sum(axis=0)
+    return total
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -181,3 +182,13 @@ def test_the_vectors_that_are_given_stay_as_they_are():
 def test_no_vectors_are_refused():
     with pytest.raises(ValueError, match="no vectors"):
         cluster(np.empty((0, 3)), 4, 0)
+
+
+@pytest.mark.parametrize("cores", [1, 3, None])
+def test_starts_that_run_beside_each_other_give_the_same_bits(cores, monkeypatch):
+    vectors = np.random.default_rng(5).random((3000, 4)).astype(np.float32)
+    here = cluster(vectors, 6, seed=1)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    there = cluster(vectors, 6, seed=1)
+    assert there.centres.tobytes() == here.centres.tobytes()
+    assert (there.inertia, there.iterations) == (here.inertia, here.iterations)
