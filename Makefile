@@ -45,6 +45,9 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-input -r requirements.txt -r requirements-dev.txt
 	@# The build backend is among the requirements, so building needs no environment of its own.
 	@$(BIN)/python -m pip install --quiet --no-input --no-deps --no-build-isolation -e .
+	@echo "setup: compiling loops for this processor"
+	@$(BIN)/python -m pipeline demo --quiet -o $(VENV)/demo > $(VENV)/demo.log
+	@rm -r $(VENV)/demo $(VENV)/demo.log
 	@touch $@
 	@echo "setup: done"
 

@@ -15,15 +15,17 @@ import contextlib
 import functools
 import hashlib
 import pickle
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import caching, serialize
+from numba.core import caching, event, serialize
 
 _FunctionCache: Any = caching.FunctionCache  # it has no types
+_Listener: Any = event.Listener
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DIGEST_BYTES = 32
@@ -48,6 +50,48 @@ def compiled(function: F) -> F:
     with contextlib.suppress(RuntimeError):
         dispatcher._cache = _Cache(function)  # noqa: SLF001  (as Numba's own `enable_caching` does)
     return cast(F, dispatcher)
+
+
+class _Clock(_Listener):  # type: ignore[misc]
+    """Hears when Numba compiles, which it does under a lock of its own, one function inside another."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.begins: Callable[[], None] | None = None
+        self._depth = 0
+        self._start = 0.0
+
+    def on_start(self, _event: object) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            self._start = time.perf_counter()
+            begins, self.begins = self.begins, None
+            if begins is not None:
+                begins()
+
+    def on_end(self, _event: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.seconds += time.perf_counter() - self._start
+
+
+_clock = _Clock()
+event.register("numba:compile", _clock)
+
+
+def clock_s() -> float:
+    """A clock, in seconds, that leaves out what this process compiled, which the next one will not do."""
+    return time.perf_counter() - _clock.seconds
+
+
+@contextlib.contextmanager
+def watched(begins: Callable[[], None]) -> Iterator[None]:
+    """Call `begins` when this process compiles for the first time in a block, from the thread that does."""
+    _clock.begins = begins
+    try:
+        yield
+    finally:
+        _clock.begins = None
 
 
 class _Cache(_FunctionCache):  # type: ignore[misc]

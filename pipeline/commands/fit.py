@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
+from engine import jit
 from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
-from pipeline.events.kinds import FitAdvanced
+from pipeline.events.kinds import Compiling, FitAdvanced
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.fitting.collars import Collars
 from pipeline.fitting.hints import undeclared_nodata
@@ -38,7 +40,10 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     display = progress.chosen(config.progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with workers.open_pool(workers.parse(config.workers), initializer=configure) as pool:
+        with (
+            jit.watched(partial(display.event, Compiling())),
+            workers.open_pool(workers.parse(config.workers), initializer=configure) as pool,
+        ):
             kernel = kernel_for_run(config)
             opened = open_inputs(config, pool, kernel.cell_px)
             for _, error in opened.failures:

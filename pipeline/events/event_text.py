@@ -48,6 +48,8 @@ def text_of(event: kinds.Event) -> str:
             text = f"dashboard: {event.dashboard}" if event.dashboard else ""
         case kinds.FilesOpened():
             text = f"open: {event.done} of {event.total} files"
+        case kinds.Compiling():
+            text = "compiling for this processor: some seconds, in the first run only"
         case kinds.FitAdvanced():
             text = f"fit: {event.done} of {event.total}"
         case kinds.CodebookChosen():

@@ -56,6 +56,13 @@ class FilesOpened(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Compiling(Event):
+    """Loops are compiled for this processor; comes once, in the first run of an installation or version."""
+
+    name: ClassVar[str] = "compile"
+
+
+@dataclass(frozen=True, slots=True)
 class FitAdvanced(Event):
     """A fit has looked at more of its sample.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine import jit
 from engine.codebook import Codebook
 from engine.grid import chunk_side
 from engine.kernel import Kernel
@@ -16,7 +18,7 @@ from pipeline.cost.time_shares import Setting
 from pipeline.durable.files import remove, with_retries
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.journal import Journal
-from pipeline.events.kinds import FilesOpened, RunEnded, RunStarted, Warned
+from pipeline.events.kinds import Compiling, FilesOpened, RunEnded, RunStarted, Warned
 from pipeline.events.observer import Observer
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
@@ -73,9 +75,12 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
         raise UsageError("no -o OUT given; name a folder for the outputs")
     observer = observer or Silent()
     spending = Spending()
-    with workers.open_pool(
-        workers.parse(config.workers), dashboard=config.dashboard, initializer=configure
-    ) as pool:
+    with (
+        jit.watched(partial(observer.event, Compiling())),
+        workers.open_pool(
+            workers.parse(config.workers), dashboard=config.dashboard, initializer=configure
+        ) as pool,
+    ):
         named = load_codebook(config.codebook) if config.codebook else None
         kernel = kernel_for_run(config, named)
         opened = open_inputs(config, pool, kernel.cell_px, named, _Opening(observer))

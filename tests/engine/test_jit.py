@@ -1,14 +1,17 @@
 import errno
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numba import config
 from numba.core.caching import CompileResultCacheImpl
 
+from engine import jit
 from engine.jit import _Files, compiled
 from tests.waiting import HANG_S
 
@@ -134,3 +137,20 @@ def test_a_full_disk_costs_only_the_file(folder, monkeypatch):
 def test_without_a_folder_to_write_into_loops_are_compiled_all_the_same(monkeypatch):
     monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
     assert compiled(summed)(np.arange(4.0)) == 6
+
+
+def test_a_compilation_is_told_and_no_time_of_the_clock(folder, monkeypatch):
+    monkeypatch.setattr(jit, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+    told = []
+    with jit.watched(lambda: told.append("begins")):
+        total, before = compiled(summed), jit.clock_s()
+        assert total(np.array([1, 2])) == 3
+        # a tick at each end of the compilation, and one for being asked again
+        assert jit.clock_s() - before == 2
+        assert total(np.array([1.5, 2])) == 3.5
+        assert told == ["begins"]  # once is enough
+    with jit.watched(lambda: told.append("again")):
+        before = jit.clock_s()
+        assert compiled(summed)(np.array([1, 2])) == 3  # found in a file
+        assert jit.clock_s() - before == 1
+    assert told == ["begins"]

@@ -935,3 +935,20 @@ def test_the_module_runs_as_a_program_and_says_nothing_that_is_not_for_people(tm
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     assert names(out) == outputs("r")
+
+
+def test_the_first_run_says_that_it_compiles_and_the_second_does_not(tmp_path):
+    source = write_geotiff(tmp_path / "r.tif", noise(3, 40, 50))
+    command = [sys.executable, "-m", "pipeline", "fit", source, "--segments", "3", "--progress", "plain"]
+    told = []
+    for name in ("first", "second"):
+        ended = subprocess.run(
+            [*command, "-o", tmp_path / f"{name}.npz"],
+            cwd=ROOT,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "compiled")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told.append(ended.stderr.count("compiling for this processor: some seconds, in the first run only"))
+    assert told == [1, 0]

@@ -16,6 +16,7 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any
 
+from engine import jit
 from engine.grid import Window
 from pipeline.commands.plan.forecast import Phase, Rates, Taken, Work
 from pipeline.commands.plan.measured_parts import Grid, Samples
@@ -112,7 +113,7 @@ def calibrate(jobs: Sequence[Job], pool: Pool, memory_limit: int | None) -> Cali
     """
     stopwatch = _Stopwatch(pool, shared=shares_threads(jobs[0], pool))
     parts = _Parts(Samples(jobs), jobs[0].kernel.cell_px, stopwatch, pool.count)
-    start, error = time.perf_counter(), None
+    start, error = jit.clock_s(), None
     observer = schedule.BatchObserver()
     for outcome in schedule.drive(
         parts.begun(),
@@ -123,7 +124,7 @@ def calibrate(jobs: Sequence[Job], pool: Pool, memory_limit: int | None) -> Cali
         stopwatch.submit,
     ):
         error = error or outcome.error
-    wall_s = time.perf_counter() - start
+    wall_s = jit.clock_s() - start
     largest = max((task.pixels for task in stopwatch.taken if task.kind is TaskKind.LABEL), default=0)
     return Calibration(stopwatch.taken, wall_s, work_of(parts.jobs, pool), largest, error)
 
@@ -173,9 +174,9 @@ class _Timed:
 
 
 def _timed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Timed:
-    start = time.perf_counter()
+    start = jit.clock_s()
     result = function(*arguments)
-    return _Timed(result, (os.getpid(), threading.get_ident()), time.perf_counter() - start)
+    return _Timed(result, (os.getpid(), threading.get_ident()), max(0.0, jit.clock_s() - start))
 
 
 class _Stopwatch:

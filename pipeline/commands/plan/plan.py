@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import jit
 from engine.codebook import Codebook
 from engine.kernel import Kernel
 from pipeline.commands.plan.calibration import Calibration, calibrate, work_of
@@ -214,7 +214,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self._before = startup.age_s()
-        self._start = time.perf_counter()
+        self._start = jit.clock_s()
         self.open_s = self.start_s = self.end_s = 0.0
 
     @property
@@ -223,7 +223,7 @@ class _Clock:
         return self._before
 
     def _now(self) -> float:
-        return time.perf_counter() - self._start
+        return jit.clock_s() - self._start
 
     def opened(self) -> None:
         """Record that the rasters are open."""

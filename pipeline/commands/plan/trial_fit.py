@@ -6,11 +6,11 @@ only some windows if the fit counts every pixel.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from engine import jit
 from engine.codebook import Codebook
 from engine.grid import tiles
 from engine.kernel import Kernel
@@ -61,12 +61,12 @@ def trial_fits(
     UsageError
         As `fit_as_asked`.
     """
-    start = time.perf_counter()
+    start = jit.clock_s()
     if saved is not None:
         return Fits([(raster, saved) for raster in inputs])
     if config.codebook_scope == "batch":
         pairs, seconds = _fitted_all(config, kernel, list(inputs), pool)
-        return Fits(pairs, time.perf_counter() - start, seconds)
+        return Fits(pairs, jit.clock_s() - start, seconds)
     pairs = []
     seconds, error = 0.0, None
     for raster in _spread(inputs):
@@ -77,12 +77,12 @@ def trial_fits(
             continue
         pairs += fitted
         seconds += fit_s
-        if time.perf_counter() - start > _LIMIT_S:
+        if jit.clock_s() - start > _LIMIT_S:
             break
     if not pairs:
         raise error or RasterError(", ".join(i.view.path for i in inputs[:3]), "cannot be fitted on")
     each = seconds / len(pairs)
-    return Fits(pairs, time.perf_counter() - start, each, each)
+    return Fits(pairs, jit.clock_s() - start, each, each)
 
 
 def _spread(inputs: Sequence[Input]) -> list[Input]:
@@ -115,17 +115,17 @@ def _fitted_all(
 def _fitted(config: RunConfig, kernel: Kernel, views: Sequence[View], pool: Pool) -> tuple[Codebook, float]:
     """A codebook, and the estimated seconds of its fit on all of `views`."""
     measured = _some_windows(views) if config.fit == "exact" else views
-    start = gathered = time.perf_counter()
+    start = gathered = jit.clock_s()
 
     def advance(_done: int, _total: int) -> None:
         nonlocal gathered
-        gathered = time.perf_counter()
+        gathered = jit.clock_s()
 
     codebook = fit_as_asked(config, measured, kernel, pool, advance)
     factor = sum(v.region.pixels for v in views) / sum(v.region.pixels for v in measured)
     if measured is views:
         factor = 1.0
-    return codebook, (gathered - start) * factor + (time.perf_counter() - gathered)
+    return codebook, (gathered - start) * factor + (jit.clock_s() - gathered)
 
 
 def _some_windows(views: Sequence[View]) -> Sequence[View]:
