@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from pipeline.durable.checksums import walk
 
 _EDGE_BYTES = 64 << 10
 _PROBES = 48
 _PROBE_BYTES = 4 << 10
+_WHOLE_BYTES = 256 << 10  # a file of no more is read at once
 _MOST_FILES = 100_000
 _HEAD_TIMEOUT_S = 10.0
 
@@ -48,15 +51,19 @@ def combined(fingerprints: Iterable[str]) -> str:
 
 def _file(path: Path) -> str:
     """SHA-256 of a file's size, its first and last 64 KiB, and 48 evenly spaced blocks of 4 KiB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        digest.update(str(size).encode())
+    with path.open("rb") as opened:
+        size = opened.seek(0, 2)
         starts = [0, *(size * i // (_PROBES + 1) for i in range(1, _PROBES + 1)), max(0, size - _EDGE_BYTES)]
-        for i, start in enumerate(starts):
+        lengths = [_EDGE_BYTES, *[_PROBE_BYTES] * _PROBES, _EDGE_BYTES]
+        file: IO[bytes] = opened
+        if size <= _WHOLE_BYTES:
+            opened.seek(0)
+            file = io.BytesIO(opened.read())
+        blocks = [str(size).encode()]
+        for start, length in zip(starts, lengths, strict=True):
             file.seek(start)
-            digest.update(file.read(_EDGE_BYTES if i in (0, len(starts) - 1) else _PROBE_BYTES))
-    return digest.hexdigest()
+            blocks.append(file.read(length))
+    return hashlib.sha256(b"".join(blocks)).hexdigest()
 
 
 def _folder(path: Path) -> str:

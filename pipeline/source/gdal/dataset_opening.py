@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import rasterio
@@ -33,13 +35,16 @@ def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
         for all of it, a file that it could not reach for one that is not there, and remembers both.
     """
     options = setup.missing_options(rasterio.env.getenv() if rasterio.env.hasenv() else ())
+    listing = "GDAL_DISABLE_READDIR_ON_OPEN"
     if not is_remote(path):
+        if listing not in os.environ and _is_crowded(os.path.dirname(path)):  # noqa: PTH120  (for each tile)
+            options[listing] = "TRUE"
         # what a local file names is not followed to a network
         with rasterio.Env(DummySession(), CPL_VSIL_CURL_ALLOWED_FILENAME=NOWHERE, **options):
             yield
         return
-    if "GDAL_DISABLE_READDIR_ON_OPEN" not in os.environ:
-        options["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE"
+    if listing not in os.environ:
+        options[listing] = "TRUE"
     if afresh:
         options["CPL_VSIL_CURL_NON_CACHED"] = UNCACHED
     with rasterio.Env(DummySession(), **options):
@@ -67,6 +72,15 @@ def open_dataset(path: str, **options: Any) -> Any:
     """
     with ignored(NotGeoreferencedWarning):  # a raster without georeference is as good as any other
         return rasterio.DatasetReader(gdal_path(path), driver=_drivers(), **options)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_crowded(folder: str) -> bool:
+    """Whether a folder holds more files than GDAL lists: it would begin to, for each file that it opens."""
+    try:
+        return any(True for _ in itertools.islice(Path(folder).iterdir(), setup.MOST_LISTED, None))
+    except (OSError, ValueError):
+        return False
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,10 +132,11 @@ def check_readable(path: str) -> str:
     """
     file = Path(path)
     try:
-        exists, empty = bool(path) and file.exists(), file.is_file() and file.stat().st_size == 0
+        state = file.stat() if path else None
     except (OSError, ValueError):
-        exists, empty = False, False
-    if empty:
+        state = None
+    exists = state is not None
+    if state is not None and stat.S_ISREG(state.st_mode) and state.st_size == 0:
         raise RasterError(path, "the file is empty (0 bytes); fetch it again")
     if exists and file.suffix.lower() == ".hdf" and file.is_file():
         with file.open("rb") as opened:

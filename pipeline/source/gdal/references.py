@@ -113,7 +113,8 @@ class _Walk:
         if len(above) > _DEPTH:
             self._refuse(f"refers to {file} over more than {_DEPTH} files")
         self._seen.add(real)
-        if Path(real).exists() and not (Path(real).is_file() or Path(real).is_dir()):
+        place = Path(real)
+        if not (place.is_file() or place.is_dir()) and place.exists():
             self._refuse(f"{file} is a device or a pipe")
         if (text := _description(self._path, file)) is not None:
             self.marks.append(text.digest)
@@ -215,9 +216,11 @@ def _refuse_files(path: str, driver: str, files: Sequence[str]) -> None:
         raise RasterError(path, "GDAL takes it for a VRT, which it does not look like; write it again")
     folder = Path(os.path.abspath(path)).parent
     for file in files:
+        if file == path:
+            continue
         if driver not in _SCATTERED and folder not in Path(os.path.abspath(file)).parents:
             raise RasterError(path, f"its header names {file}, which does not lie beside it; move it there")
-        if driver != "VRT" and file != path and _description(path, file) is not None:
+        if driver != "VRT" and _description(path, file) is not None:
             raise RasterError(path, f"its part {file} is a VRT; name that as the SOURCE")
 
 

@@ -36,9 +36,12 @@ SERVICES = (
 )
 """GDAL's drivers whose files are requests to a service, or tell GDAL what else to open and to run."""
 
+MOST_LISTED = 200
+"""Files of a folder that GDAL looks for sidecars by listing it; in larger ones it asks for each by name."""
+
 _DEFAULTS = {
     # folders of thousands of tiles are not listed for each tile that is opened
-    "GDAL_READDIR_LIMIT_ON_OPEN": "200",
+    "GDAL_READDIR_LIMIT_ON_OPEN": str(MOST_LISTED),
     # a request that does not get on is given up, and repeated where the server is to blame
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",

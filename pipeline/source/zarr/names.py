@@ -12,8 +12,10 @@ _NAMED = re.compile(r'ZARR:"?(?P<store>.+?)"?(?::(?P<array>/.*))?')
 
 def is_store(path: str) -> bool:
     """Whether a path is a folder that is a Zarr group or array."""
+    # a mosaic asks this of ten thousand files
     try:
-        return any((Path(path) / name).is_file() for name in STORE_METADATA)
+        folder = Path(path)
+        return folder.is_dir() and any((folder / name).is_file() for name in STORE_METADATA)
     except (OSError, ValueError):
         return False
 

@@ -28,6 +28,7 @@ from pipeline.source.gdal import dataset_opening
 from pipeline.source.gdal import handles as module
 from pipeline.source.gdal.planes import BandPlanes
 from pipeline.source.gdal.raster import open_header
+from pipeline.source.gdal.setup import MOST_LISTED
 from pipeline.source.opening import open_segmentable
 from tests.rasters import from_file, noise, write_geotiff, write_vrt
 from tests.strategies import windows_in
@@ -608,3 +609,27 @@ def test_what_gdal_does_not_know_is_told_from_what_is_cut_short(tmp_path, name, 
     (tmp_path / name).write_bytes(b"\x65\x02\x02\x02" + bytes(range(256)) * 20)
     with pytest.raises(RasterError, match=re.escape(said)):
         open_header(str(tmp_path / name))
+
+
+def test_files_beside_a_raster_count_in_a_folder_of_any_size(tmp_path):
+    # GDAL finds them by listing a small folder, and asks for each by name in a large one
+    headers = []
+    for count in (0, MOST_LISTED - 4, MOST_LISTED + 50):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"other{number}.txt").touch()
+        path = write_geotiff(folder / "r.tif", noise(1, 20, 30), crs=None, transform=None)
+        (folder / "r.tfw").write_text("2\n0\n0\n-2\n500\n900\n")
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO"), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(np.arange(600).reshape(20, 30) % 7 > 0)
+        (folder / "r.tif.aux.xml").write_text(
+            '<PAMDataset><PAMRasterBand band="1"><Description>heat</Description></PAMRasterBand></PAMDataset>'
+        )
+        header = open_header(path)
+        stack = header.read(header.bounds)
+        headers.append((header.georeference, header.band_names, header.mask_bands, stack[1].tolist()))
+    assert headers[0] == headers[1] == headers[2]
+    assert headers[0][1] == ("heat",)
+    assert headers[0][0].transform == (2, 0, 499, 0, -2, 901)
+    assert False in headers[0][3][0]
