@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             chosen = [
                 c for c in contenders if c.name in (given.only or names) and (given.peers or not c.peer)
             ]
-            held = race.race(chosen, data.photo(size), given.rounds, say=_say)
+            held = race.race(chosen, data.photo(size, grain=event.grain), given.rounds, say=_say)
             results.append(Result(event.title, held, pairs))
     finally:  # hours of measuring are not lost with the last of them
         failed = not results or any(e.failure for r in results for e in r.race.entries)

@@ -55,7 +55,7 @@ class Photo:
     origin: str
 
 
-def photo(size_px: int, *, built_in: bool = False) -> Photo:
+def photo(size_px: int, *, built_in: bool = False, grain: int = 0) -> Photo:
     """The benchmark raster of a size, made when it is first asked for.
 
     A real orthophoto is mirrored at its edges until the size is filled; slow drifts of brightness keep its
@@ -67,14 +67,16 @@ def photo(size_px: int, *, built_in: bool = False) -> Photo:
         Its sides.
     built_in
         Make it from the built-in scene also where there are real ones: the same everywhere.
+    grain
+        Grey levels up to which even noise is added to or taken from each value, as a sensor does.
     """
     source = None if built_in else _largest(PHOTOS)
-    origin = source.stem if source else "scene"
+    origin = (source.stem if source else "scene") + (f"-grain-{grain}" if grain else "")
     path = WORK / f"{origin}-{size_px}-{_RECIPE}.tif"
     if not path.exists():
         WORK.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.tif")
-        _write(part, size_px, source or _scene())
+        _write(part, size_px, source or _scene(), grain)
         part.rename(path)
     return Photo(path, size_px, origin)
 
@@ -131,7 +133,7 @@ def _scene() -> Path:
     return image
 
 
-def _write(path: Path, size_px: int, source: Path) -> None:
+def _write(path: Path, size_px: int, source: Path, grain: int) -> None:
     with rasterio.open(source) as dataset:
         pixels = dataset.read()
         grid = {"crs": dataset.crs, "transform": dataset.transform, "width": size_px, "height": size_px}
@@ -142,7 +144,11 @@ def _write(path: Path, size_px: int, source: Path) -> None:
     with rasterio.open(path, "w", **grid, **storage) as out:
         for top in range(0, size_px, _STRIP_PX):
             rows = np.arange(top, min(top + _STRIP_PX, size_px))
-            out.write(_strip(pixels, rows, cols), window=Window(0, top, size_px, len(rows)))
+            strip = _strip(pixels, rows, cols)
+            if grain:
+                noise = np.random.default_rng(top).integers(-grain, grain + 1, strip.shape, np.int16)
+                strip = np.clip(strip + noise, 0, 255).astype(np.uint8)
+            out.write(strip, window=Window(0, top, size_px, len(rows)))
 
 
 def _strip(pixels: Pixels, rows: npt.NDArray[Any], cols: npt.NDArray[Any]) -> Pixels:

@@ -25,6 +25,7 @@ from benchmarks.races.contenders import (
     ours,
 )
 
+_COPY_GOALS = {10_240: 0.40, 24_576: 0.25}
 _COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -42,12 +43,15 @@ class Event:
         Sides of the rasters that it is run on, one after the other.
     lineup
         From a size to who takes part and what is compared.
+    grain
+        Of its raster, in grey levels: see `data.photo`.
     """
 
     name: str
     title: str
     sizes: tuple[int, ...]
     lineup: Callable[[int], tuple[list[Contender], list[Pair]]]
+    grain: int = 0
 
     def at(self, size_px: int) -> tuple[list[Contender], list[Pair]]:
         """Contenders and pairs on a raster; goals are for the sizes of the event."""
@@ -90,9 +94,8 @@ def _kmeans(size_px: int) -> tuple[list[Contender], list[Pair]]:
         hand,
         *others,
     ]
-    goal = {10_240: 0.40, 24_576: 0.25}.get(size_px)
     pairs = [
-        Pair("tilewright-r1", "copy", at_most=goal),
+        Pair("tilewright-r1", "copy", at_most=_COPY_GOALS.get(size_px)),
         Pair("tilewright-r4", "copy"),
         Pair("tilewright-r1", "old-system-r1", at_most=0.20),
         Pair("tilewright-r4", "old-system-r4"),
@@ -101,6 +104,14 @@ def _kmeans(size_px: int) -> tuple[list[Contender], list[Pair]]:
         *(Pair("tilewright-r1", peer.name) for peer in (hand, *others)),
     ]
     return contenders, pairs
+
+
+def _grainy(size_px: int) -> tuple[list[Contender], list[Pair]]:
+    contenders = [ours("tilewright-r1", *kmeans(1)), ours("tilewright-r4", *kmeans(4)), copy()]
+    return contenders, [
+        Pair("tilewright-r1", "copy", at_most=_COPY_GOALS.get(size_px)),
+        Pair("tilewright-r4", "copy"),
+    ]
 
 
 def loaded(model: object, threads: int | None = None) -> Contender:
@@ -230,6 +241,7 @@ def _start(_size_px: int) -> tuple[list[Contender], list[Pair]]:
 
 EVENTS = (
     Event("kmeans", "K-Means, whole commands", (10_240, 24_576), _kmeans),
+    Event("kmeans-grain", "K-Means on a picture with grain", (10_240, 24_576), _grainy, grain=4),
     Event("cnn4", "a network of stride 4", (4096, 8192), _cnn(4)),
     Event("cnn8", "a network of stride 8", (4096, 8192), _cnn(8)),
     Event("cnn16", "a network of stride 16", (4096, 8192), _cnn(16)),

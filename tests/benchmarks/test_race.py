@@ -39,6 +39,14 @@ def test_benchmark_raster_is_the_mirrored_photo_with_drifts(work):
     assert (pixels[:, :640, :640] != pixels[:, 1279:639:-1, 1279:639:-1]).mean() > 0.5
 
 
+def test_grain_is_noise_of_some_grey_levels_on_the_same_picture(work):
+    smooth, grainy = data.photo(600), data.photo(600, grain=3)
+    assert grainy.origin == "scene-grain-3"
+    with rasterio.open(smooth.path) as one, rasterio.open(grainy.path) as other:
+        difference = other.read().astype(int) - one.read()
+    assert set(np.unique(difference)) == set(range(-3, 4))
+
+
 def test_cost_and_memory_of_a_command_with_a_child():
     hold = "import time; held = bytearray(96 << 20); held[::4096] = b'x' * len(held[::4096]); time.sleep(0.7)"
     parent = [
