@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from engine import jit
 from pipeline.config import RunConfig
@@ -69,9 +70,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
         display.close()
     if config.progress == "json":
         return ""
-    return (
-        f"{path}: codebook {codebook.content_hash[:12]}, {codebook.segments} segments, {_seen(codebook.fit)}"
-    )
+    return f"{path}: codebook {codebook.content_hash[:12]}, {codebook.segments} segments{_seen(codebook.fit)}"
 
 
 def _refuse_inputs(path: Path, opened: Opened) -> None:
@@ -80,5 +79,8 @@ def _refuse_inputs(path: Path, opened: Opened) -> None:
         raise UsageError(f"{path}: the codebook would overwrite this raster; choose another name")
 
 
-def _seen(report: dict[str, int]) -> str:
-    return f"saw {report['pixels_seen'] / 1e6:.1f} of {report['pixels_total'] / 1e6:.1f} Mpx"
+def _seen(report: dict[str, Any]) -> str:
+    """What a fit saw; "" for a kernel that has classes of its own."""
+    if "pixels_seen" not in report:
+        return ""
+    return f", saw {report['pixels_seen'] / 1e6:.1f} of {report['pixels_total'] / 1e6:.1f} Mpx"

@@ -61,7 +61,8 @@ class Setting:
     rasters, windows
         Number of rasters done, and of labelling tasks.
     method, resolution, device
-        The options of these names; `device` is the one used, `resolution` is None if --model determines it.
+        Name of the kernel, its `--resolution` (None if a model or a saved codebook determines it), and the
+        device that it computes on.
     chunk_px
         Side of a chunk.
     remote

@@ -22,7 +22,14 @@ from pipeline.events.kinds import Compiling, FilesOpened, RunEnded, RunStarted, 
 from pipeline.events.observer import Observer
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
-from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook, mismatch, on_cpu
+from pipeline.kernels import (
+    in_fitted_form,
+    kernel_for_run,
+    labels_of,
+    load_codebook,
+    mismatch,
+    on_cpu,
+)
 from pipeline.out.kept_names import with_kept_names
 from pipeline.out.previous_run import Request
 from pipeline.out.run_folder import RunFolder
@@ -238,7 +245,8 @@ class _Run:
         sizes = [self._outcomes.size(raster) for raster in todo]
         extents = [disk.Extent(size["pixels"], size["chunks"]) for size in sizes]
         config = self._config
-        need = disk.estimate(extents, config.segments, self._kernel.stride_px, config.format)
+        labels = labels_of(config, self._kernel, self._saved)
+        need = disk.estimate(extents, labels, self._kernel.stride_px, config.format)
         disk.check(self._folder.path, need)
 
     def _jobs(self, todo: Sequence[Input], rasters: Sequence[Input]) -> Iterator[Job]:
@@ -311,8 +319,8 @@ class _Run:
                 cores=workers.usable_cores(),
                 rasters=len(report.done),
                 windows=self._spending.windows,
-                method=config.method,
-                resolution=None if config.model else config.resolution,
+                method=str(self._kernel.identity["name"]),
+                resolution=None if config.model or self._saved else config.resolution,
                 device=self._kernel.device,
                 chunk_px=config.chunk_size,
                 remote=any(is_remote(f) for s in self._opened.sources for f in s.files),

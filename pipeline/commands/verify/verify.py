@@ -19,7 +19,6 @@ from pipeline.commands.verify.record_checks import (
     problems,
     read_record,
     recorded_codebook,
-    steps,
 )
 from pipeline.commands.verify.reopened import Reopened, reopen
 from pipeline.config import RunConfig, rebuilt
@@ -118,7 +117,7 @@ class Verification:
         config = self._config
         try:
             codebook = self._batch_codebook if config.codebook else None
-            cell_px = steps(codebook)[0] if codebook else kernel_for_run(config).cell_px
+            cell_px = kernel_for_run(config, codebook).cell_px
         except TilewrightError as error:
             return Reopened(reason=one_line(error))
         return reopen(config, self._run, self._pool, cell_px, codebook, advance)
