@@ -13,6 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dask
@@ -23,7 +24,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.scheduler import KilledWorker
 
 from pipeline.errors import TilewrightError, UsageError, WorkerLostError, one_line
-from pipeline.process import signals
+from pipeline.process import signals, temporary
 from pipeline.process.warning_filters import ignored
 
 T = TypeVar("T")
@@ -141,12 +142,15 @@ class _Serving(WorkerPlugin):
 
     name = "tilewright"
 
-    def __init__(self, initializer: Callable[[], None] | None) -> None:
+    def __init__(self, initializer: Callable[[], None] | None, folder: Path) -> None:
         self._parent = os.getpid()
         self._initializer = initializer
+        self._folder = folder
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002  (what Dask calls)
         """Leave interrupts to the parent, and do not outlive it."""
+        # a worker outlives a parent that is killed for a moment, and so does what it has there
+        temporary.hold(self._folder)
         if self._initializer is not None:
             self._initializer()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -221,7 +225,8 @@ def local(
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with (
-        dask.config.set(_SETTINGS),
+        temporary.temporary_folder("workers") as folder,
+        dask.config.set({**_SETTINGS, "temporary-directory": str(folder)}),
         _begun(
             LocalCluster,
             n_workers=count if processes else 1,
@@ -237,7 +242,7 @@ def local(
         _begun(Client, cluster) as client,
     ):
         if processes:
-            client.register_plugin(_Serving(initializer))
+            client.register_plugin(_Serving(initializer, folder))
         executor = ClusterExecutor(cluster, client, count, cluster.dashboard_link if dashboard else None)
         looking = asyncio.run_coroutine_threadsafe(executor.look_after(), client.loop.asyncio_loop)
         try:

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pipeline.errors import UsageError, WorkerLostError
-from pipeline.process import signals
+from pipeline.process import signals, temporary
 from pipeline.workers.threads import end_cell_threads
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ def finished(futures: Iterable[Future[Any]], timeout_s: float) -> set[Future[Any
 def open_pool(
     workers: Workers, *, dashboard: bool = False, initializer: Callable[[], None] | None = None
 ) -> Iterator[Pool]:
-    """Start workers and end them with the block.
+    """Start workers and end them with the block; what those of killed processes left is removed first.
 
     Parameters
     ----------
@@ -146,6 +146,7 @@ def open_pool(
     initializer
         Called first in each process that is started; not in this one.
     """
+    temporary.remove_left()
     if workers.kind == "threads" and not dashboard:
         with ThreadPoolExecutor(workers.count, thread_name_prefix="tilewright") as executor:
             try:
