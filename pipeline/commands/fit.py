@@ -12,7 +12,8 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
-from pipeline.events.kinds import Compiling, FitAdvanced
+from pipeline.events.kinds import Compiling, FitAdvanced, Working
+from pipeline.events.observer import Opening
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.fitting.collars import Collars
 from pipeline.fitting.hints import undeclared_nodata
@@ -45,13 +46,15 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
             jit.watched(partial(display.event, Compiling())),
             workers.open_pool(workers.parse(config.workers), initializer=configure) as pool,
         ):
+            display.event(Working("opening the rasters"))
             kernel = kernel_for_run(config)
-            opened = open_inputs(config, pool, kernel.cell_px)
+            opened = open_inputs(config, pool, kernel.cell_px, advance=Opening(display))
             for _, error in opened.failures:
                 if not isinstance(error, NoRasterError):
                     raise error
             _refuse_inputs(path, opened)
             views, collars = sampled(opened.inputs), Collars()
+            display.event(Working("fitting a codebook"))
             codebook = fit_as_asked(
                 config,
                 views,
