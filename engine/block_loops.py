@@ -136,7 +136,14 @@ def nearest(
     -------
     numpy.ndarray
         uint8, shape (...); 255 where invalid.
+
+    Raises
+    ------
+    ValueError
+        If values and centres have other numbers of dimensions, as those of a codebook of another kernel.
     """
+    if centres.shape[1:] != (len(values),):  # the compiled loop does not check it
+        raise ValueError(f"centres of shape {centres.shape} for vectors of {len(values)} values")
     none = np.empty(0, np.float64)
     low, gain = (scaling.low, scaling.gain) if scaling else (none, none)
     out = np.empty(valid.shape, np.uint8)

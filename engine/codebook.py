@@ -67,12 +67,13 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Codebook:
-    """Frozen K-Means centres, with everything that the meaning of a label depends on.
+    """What labels mean: frozen K-Means centres, or a kernel's own classes, and all that these depend on.
 
     Parameters
     ----------
     centres
-        Shape (K, D), float32, in scaled feature space, in ascending order of their mean.
+        Shape (K, D), float32, in scaled feature space, in ascending order of their mean; (K, 0) for a
+        kernel that has classes of its own.
     kernel
         Identity of the kernel: name and parameters.
     bands
@@ -83,7 +84,7 @@ class Codebook:
     dtype
         Dtype of the pixels that it was fitted on.
     band_mean
-        Shape (B,), float64: mean of each band over the sample, in pixel values.
+        Shape (B,), float64: mean of each band over the sample, in pixel values; (0,) without a sample.
     scaling
         Scaling of the features, or None where they are used unscaled (uint8).
     fit
@@ -91,6 +92,8 @@ class Codebook:
     physical
         Whether its bands are expressions of values scaled as the files declare (``value * scale + offset``),
         and not of the numbers that are stored.
+    names
+        Name of each class; () where nobody named any. Not part of the hash.
     """
 
     centres: npt.NDArray[np.float32]
@@ -102,6 +105,7 @@ class Codebook:
     fit: dict[str, Any] = field(default_factory=dict)
     band_names: tuple[str, ...] = ()
     physical: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def segments(self) -> int:
@@ -130,7 +134,10 @@ class Codebook:
         """Refuse arrays whose shapes do not match: the compiled loops do not check them."""
         bands, dims = len(self.bands), int(self.kernel.get("features", len(self.bands)))
         limits = () if self.scaling is None else (self.scaling.low, self.scaling.high)
-        shapes = [(self.centres, (self.segments, dims)), *((a, (bands,)) for a in (self.band_mean, *limits))]
+        sampled = (bands if dims else 0,)
+        shapes: list[tuple[npt.NDArray[Any], tuple[int, ...]]]
+        shapes = [(self.centres, (self.segments, dims)), (self.band_mean, sampled)]
+        shapes += [(limit, (bands,)) for limit in limits]
         for array, shape in shapes:
             if array.shape != shape or not np.isfinite(array).all():
                 raise CodebookError(
@@ -142,6 +149,10 @@ class Codebook:
             raise CodebookError("its record of the fit holds values that are not numbers; fit it again")
         if len(self.band_names) not in (0, bands):
             raise CodebookError(f"{len(self.band_names)} names of {bands} bands; fit it again")
+        if len(self.names) not in (0, self.segments):
+            raise CodebookError(f"{len(self.names)} names of {self.segments} classes; fit it again")
+        if not all(name and name.isprintable() for name in self.names):
+            raise CodebookError("a name of a class is empty or no text of one line; fit it again")
         if not 1 <= self.segments <= _MAX_SEGMENTS:
             raise CodebookError(f"{self.segments} centres, not 1 to {_MAX_SEGMENTS}; fit it again")
 
@@ -168,6 +179,8 @@ class Codebook:
         meta = {**self._header(), "fit": self.fit, "codebook_hash": self.content_hash}
         if self.band_names:
             meta["band_names"] = list(self.band_names)
+        if self.names:
+            meta["classes"] = {"names": list(self.names)}
         text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -228,6 +241,7 @@ class Codebook:
             fit=dict(meta["fit"]),
             band_names=tuple(map(str, meta.get("band_names", ()))),
             physical=meta.get("physical", False) is True,
+            names=tuple(map(str, _mapping(meta.get("classes", {})).get("names", ()))),
         )
         if codebook.content_hash != meta["codebook_hash"]:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")

@@ -112,10 +112,10 @@ def every(mask: Mask, row: int, col: int) -> Places:
 
 @runtime_checkable
 class Kernel(Protocol):
-    """Turns a patch into features, and with a codebook into labels.
+    """Turns a patch and a codebook into labels: a `ClusteringKernel` or a `ClassifyingKernel`.
 
-    A kernel is a small frozen value that pickles in a few bytes; a network is loaded once per
-    process, by its name.
+    A kernel is a frozen dataclass that pickles in a few bytes; a network is loaded once per process, by
+    its name. Its labels do not depend on how a raster is cut into cores.
     """
 
     @property
@@ -124,27 +124,15 @@ class Kernel(Protocol):
 
     @property
     def stride_px(self) -> int:
-        """Pixels from one feature to the next."""
+        """Pixels from one label, or from one feature, to the next: 1 if each pixel has its own."""
 
     @property
     def cell_px(self) -> int:
-        """Side of a cell, the unit of compute."""
+        """Side of a cell, the unit of compute: a multiple of `engine.grid.CELL_PX`."""
 
     @property
     def window_px(self) -> int:
         """Side of the windows that a costly kernel labels in one thread: a multiple of `cell_px`."""
-
-    @property
-    def sample_px(self) -> int:
-        """Side of the cells that a fit samples, chosen to see many places for what reading them costs."""
-
-    @property
-    def sample_vectors(self) -> int:
-        """Approximate number of feature vectors in a fit's sample."""
-
-    @property
-    def needs_statistics(self) -> bool:
-        """True if features cannot be computed before the bands' statistics are known."""
 
     @property
     def costly(self) -> bool:
@@ -160,10 +148,44 @@ class Kernel(Protocol):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name and parameters, as JSON values; part of the codebook and its hash."""
+        """All that its labels depend on beside the codebook's arrays, as JSON values.
+
+        Under `name` stands the method that makes it, under `features` the length of its vectors where
+        they are not the bands' values (0 without any). It is part of the codebook and its hash, and the
+        kernel is made again from it.
+        """
+
+    def labels(self, patch: Patch, codebook: Codebook) -> Labels:
+        """Labels of the patch's core, shape (core.height, core.width), 255 where invalid."""
+
+
+@runtime_checkable
+class ClusteringKernel(Kernel, Protocol):
+    """A kernel whose labels are the clusters of its features; a fit finds their centres in a sample."""
+
+    @property
+    def sample_px(self) -> int:
+        """Side of the cells that a fit samples, chosen to see many places for what reading them costs."""
+
+    @property
+    def sample_vectors(self) -> int:
+        """Approximate number of feature vectors in a fit's sample."""
+
+    @property
+    def needs_statistics(self) -> bool:
+        """True if features are computed with the bands' statistics, and clustered as they are.
+
+        Otherwise a feature is a value of each band, which the fit scales as it scales pixels.
+        """
 
     def features(self, patch: Patch, statistics: BandStatistics | None, select: Select) -> Features:
         """Features whose position lies in the patch's core, of those that `select` picks."""
 
-    def labels(self, patch: Patch, codebook: Codebook) -> Labels:
-        """Labels of the patch's core, shape (core.height, core.width), 255 where invalid."""
+
+@runtime_checkable
+class ClassifyingKernel(Kernel, Protocol):
+    """A kernel that knows its classes, such as a threshold or a classifier: there is nothing to fit."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of labels 0 to K - 1; part of `identity` where they are not always the same."""

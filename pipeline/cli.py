@@ -172,10 +172,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from pipeline.commands.plan.plan import plan
+    from pipeline.events import progress
 
     config = _config(arguments)
     arguments.debug = config.debug
-    found = plan(config)
+    # what reads JSON waits for nothing but the end
+    waits = arguments.json and config.progress == "auto" and not sys.stderr.isatty()
+    display = progress.chosen("none" if waits else config.progress)
+    try:
+        found = plan(config, display)
+    finally:
+        display.close()
     print(json.dumps(found.as_json()) if arguments.json else found.text())
     return 0
 

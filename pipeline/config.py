@@ -27,6 +27,8 @@ from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
 from pipeline.errors import UsageError
 from pipeline.source.bands.options import read_bands, read_nodata, read_stack, read_valid
 from pipeline.source.declared import Nodata
+from pipeline.workers.dashboard import DEFAULT as DASHBOARD
+from pipeline.workers.dashboard import parse as parse_address
 from pipeline.workers.pool import parse as parse_workers
 
 _CONFIG_LIMIT_BYTES = 4 << 20
@@ -56,6 +58,11 @@ def _one_or_more(value: object) -> object:
 def _text(value: object) -> object:
     """Accept a plain number for text: YAML reads `workers: 2` as a number."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _address(value: object) -> object:
+    """Accept a switch, or a port that YAML reads as a number, for an address."""
+    return (DASHBOARD if value else None) if isinstance(value, bool) else _text(value)
 
 
 def _bytes(value: object) -> object:
@@ -187,8 +194,10 @@ class RunConfig(BaseModel):
     progress: Literal["auto", "bar", "plain", "json", "none"] = Field(
         "auto", description="how to show progress"
     )
-    dashboard: bool = Field(
-        default=False, description="run on a local Dask cluster and print its dashboard's address"
+    dashboard: Annotated[str | None, BeforeValidator(_address)] = Field(
+        None,
+        description="[HOST:]PORT: run on a local Dask cluster and print the address of its dashboard, on "
+        f"another port if that one is in use (without a value: {DASHBOARD})",
     )
     debug: bool = Field(default=False, description="show tracebacks")
 
@@ -197,6 +206,8 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         parse_workers(self.workers)
+        if self.dashboard is not None:
+            parse_address(self.dashboard)
         if zeros := [name for name, value in self if isinstance(value, str) and "\0" in value]:
             raise UsageError(f"--{zeros[0]}: no file's name has a zero in it")
         if self.stack and (self.sources or self.mosaic):

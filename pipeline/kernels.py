@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, CodebookError
-from engine.kernel import Kernel
+from engine.kernel import ClassifyingKernel, Kernel
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.process import startup
@@ -116,6 +116,11 @@ def kernel_from_codebook(codebook: Codebook, *, model: str | None = None, device
             f"the codebook was fitted with {name} {fitted}, not {current}; "
             "name the same network with --model, or fit again"
         )
+    if isinstance(kernel, ClassifyingKernel) and len(kernel.class_names) != codebook.segments:
+        raise UsageError(
+            f"the codebook has {codebook.segments} classes, {identity['name']} {len(kernel.class_names)}; "
+            "fit it again"
+        )
     return kernel
 
 
@@ -142,7 +147,7 @@ def in_fitted_form(kernel: Kernel, codebook: Codebook) -> Kernel:
     return replace(kernel, form=codebook.kernel.get("form", TORCHSCRIPT))
 
 
-def faster_form(kernel: Kernel) -> Kernel | None:
+def faster_form(kernel: Kernel) -> CnnKernel | None:
     """The kernel in a form that is faster on its device, or None if there is none."""
     if not _is_network(kernel) or kernel.device != "cpu":
         return None
@@ -191,14 +196,36 @@ def kernel_for_run(config: RunConfig, saved: Codebook | None = None) -> Kernel:
     ------
     UsageError
         As `kernel_from_codebook` and `kernel_from_options`, or if an option was set that the codebook
-        has otherwise.
+        has otherwise, or that is of a fit where there is none.
     """
     if saved is not None:
         _refuse_contradiction(config, saved)
         return kernel_from_codebook(saved, model=config.model, device=config.device)
-    return kernel_from_options(
+    kernel = kernel_from_options(
         config.method, config.resolution, model=config.model, upsample=config.upsample, device=config.device
     )
+    if isinstance(kernel, ClassifyingKernel):
+        _refuse_fit(config, kernel)
+    return kernel
+
+
+def labels_of(config: RunConfig, kernel: Kernel, saved: Codebook | None) -> int:
+    """Number of labels of a run: its codebook's or its kernel's own, else what a fit is asked for."""
+    if saved is not None:
+        return saved.segments
+    return len(kernel.class_names) if isinstance(kernel, ClassifyingKernel) else config.segments
+
+
+def _refuse_fit(config: RunConfig, kernel: ClassifyingKernel) -> None:
+    """Refuse options of a fit for a kernel that has none: they would be dropped without a word."""
+    count = len(kernel.class_names)
+    asked = config.asked - ({"segments"} if config.segments == count else set())
+    for name in ("segments", "scale", "fit", "seed"):
+        if name in asked:
+            raise UsageError(
+                f"--{name} {getattr(config, name)}: --method {config.method} has {count} classes of its own; "
+                f"leave --{name} out"
+            )
 
 
 def _refuse_contradiction(config: RunConfig, codebook: Codebook) -> None:

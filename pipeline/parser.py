@@ -8,10 +8,11 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from pipeline.config import RunConfig
+from pipeline.workers.dashboard import ADDRESS
 
 _SHORT = {"out": "-o", "segments": "-k"}
 _ONCE = {
@@ -41,7 +42,7 @@ class CommandParser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse, but an option's value may begin with a minus, and what is unknown is refused here."""
         given = sys.argv[1:] if args is None else args
-        parsed, rest = super().parse_known_args(list(self._joined(given)), namespace)
+        parsed, rest = super().parse_known_args(list(self._joined(self._switched(given))), namespace)
         if rest:
             name = rest[0].partition("=")[0]
             if not name.startswith("-"):
@@ -49,6 +50,24 @@ class CommandParser(argparse.ArgumentParser):
             flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
             self.error(f"unknown option {name!r}{_meant(name, flags)}")
         return parsed, rest
+
+    def _switched(self, arguments: Iterable[str]) -> Iterator[str]:
+        """``--dashboard 8787`` as ``--dashboard=8787``; a SOURCE that follows a switch is not its value."""
+        switch, ended = "", False
+        for argument in arguments:
+            if switch:
+                value = argument if not ended and ADDRESS.fullmatch(argument) else ""
+                yield f"{switch}={value}"
+                switch = ""
+                if value:
+                    continue
+            ended = ended or argument == "--"
+            if not ended and isinstance(self._action_of(argument), _Switch):
+                switch = argument
+            else:
+                yield argument
+        if switch:
+            yield f"{switch}="
 
     def _joined(self, arguments: Iterable[str]) -> Iterable[str]:
         """``--extent -9,38,-8,39`` as ``--extent=-9,38,-8,39``: argparse takes the value for an option."""
@@ -112,6 +131,22 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class _Switch(argparse.Action):
+    """Stores a value that may be left out, or False for its ``--no-`` form."""
+
+    def __init__(self, option_strings: Sequence[str], **options: Any) -> None:
+        (flag,) = option_strings
+        super().__init__([flag, f"--no-{flag.removeprefix('--')}"], nargs="?", **options)
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        off = option.startswith("--no-")
+        if off and values:
+            parser.error(f"{option} takes no value")
+        setattr(namespace, self.dest, not off and (values or True))
+
+
 def add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
     """Add options from the configuration's fields: one description for help, YAML and checks."""
     for name in names:
@@ -119,6 +154,10 @@ def add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None
         flag, text = f"--{name.replace('_', '-')}", (field.description or "").replace("%", "%%")
         if name == "sources":
             parser.add_argument("sources", nargs="*", metavar="SOURCE", help=text)
+        elif name == "dashboard":
+            parser.add_argument(
+                flag, action=_Switch, default=argparse.SUPPRESS, metavar="[HOST:]PORT", help=text
+            )
         elif field.annotation is bool:
             parser.add_argument(
                 flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text

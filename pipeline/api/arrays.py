@@ -196,7 +196,7 @@ def labels_like(array: xr.DataArray, labels: da.Array, codebook: Codebook) -> xr
     band, *dims = array.dims
     leave_out = {band, "band", VALID, INSIDE}
     coords = {n: c for n, c in array.coords.items() if band not in c.dims and n not in leave_out}
-    colours = LabelStyle.of(codebook.segments)
+    colours = LabelStyle.of(codebook.segments, codebook.names)
     attrs: dict[str, Any] = {
         "long_name": "segment",
         "segments": codebook.segments,

@@ -73,7 +73,9 @@ def write(
     if labels.ndim != 2 or labels.dims != spatial_dims(labels) or labels.dtype != "uint8":
         raise UsageError(f"labels with dimensions {labels.dims} of {labels.dtype}; (y, x) of uint8 is needed")
     if path.suffix not in {*SUFFIXES.values(), ".tiff"}:
-        raise UsageError(f"{path}: labels are written as .tif (COG) or .zarr; choose one of these suffixes")
+        raise UsageError(
+            f"{path}: labels are written as {' or '.join(SUFFIXES.values())}; choose one of these suffixes"
+        )
     if zarr_version not in {2, 3}:
         raise UsageError(f"zarr_version {zarr_version}; 3 and 2 can be written")
     _refuse_target(labels, path)

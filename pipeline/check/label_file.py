@@ -145,12 +145,13 @@ def label_problems(
         Called as ``advance(windows done, windows)``.
     """
     shapes = level_shapes(*expected.shape)
+    side = max(1, _WINDOW_PX // borders.side_px) * borders.side_px  # seams are counted in whole cells
     calls = (
         (str(path), level, window, level + 1 < len(shapes), borders)
         for level, (height, width) in enumerate(shapes)
-        for window in tiles(Window(0, 0, height, width), _WINDOW_PX)
+        for window in tiles(Window(0, 0, height, width), side)
     )
-    total = sum(-(-height // _WINDOW_PX) * -(-width // _WINDOW_PX) for height, width in shapes)
+    total = sum(-(-height // side) * -(-width // side) for height, width in shapes)
     problems: list[str] = []
     bad, counts, seams = 0, np.zeros(256, np.int64), Seams()
     for done, result in enumerate(pool.each(_check, calls), 1):

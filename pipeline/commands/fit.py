@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from engine import jit
 from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes
 from pipeline.errors import NoRasterError, UsageError
 from pipeline.events import progress
-from pipeline.events.kinds import Compiling, FitAdvanced
+from pipeline.events.kinds import Compiling, FitAdvanced, Working
+from pipeline.events.observer import Opening
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.fitting.collars import Collars
 from pipeline.fitting.hints import undeclared_nodata
@@ -44,13 +46,15 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
             jit.watched(partial(display.event, Compiling())),
             workers.open_pool(workers.parse(config.workers), initializer=configure) as pool,
         ):
+            display.event(Working("opening the rasters"))
             kernel = kernel_for_run(config)
-            opened = open_inputs(config, pool, kernel.cell_px)
+            opened = open_inputs(config, pool, kernel.cell_px, advance=Opening(display))
             for _, error in opened.failures:
                 if not isinstance(error, NoRasterError):
                     raise error
             _refuse_inputs(path, opened)
             views, collars = sampled(opened.inputs), Collars()
+            display.event(Working("fitting a codebook"))
             codebook = fit_as_asked(
                 config,
                 views,
@@ -69,9 +73,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
         display.close()
     if config.progress == "json":
         return ""
-    return (
-        f"{path}: codebook {codebook.content_hash[:12]}, {codebook.segments} segments, {_seen(codebook.fit)}"
-    )
+    return f"{path}: codebook {codebook.content_hash[:12]}, {codebook.segments} segments{_seen(codebook.fit)}"
 
 
 def _refuse_inputs(path: Path, opened: Opened) -> None:
@@ -80,5 +82,8 @@ def _refuse_inputs(path: Path, opened: Opened) -> None:
         raise UsageError(f"{path}: the codebook would overwrite this raster; choose another name")
 
 
-def _seen(report: dict[str, int]) -> str:
-    return f"saw {report['pixels_seen'] / 1e6:.1f} of {report['pixels_total'] / 1e6:.1f} Mpx"
+def _seen(report: dict[str, Any]) -> str:
+    """What a fit saw; "" for a kernel that has classes of its own."""
+    if "pixels_seen" not in report:
+        return ""
+    return f", saw {report['pixels_seen'] / 1e6:.1f} of {report['pixels_total'] / 1e6:.1f} Mpx"

@@ -91,7 +91,7 @@ def _codebook(codebook: Codebook) -> str:
     lines = [
         f"codebook {codebook.content_hash}",
         f"kernel    {codebook.kernel['name']} ({kernel})",
-        f"fitted on bands {', '.join(bands)} of {codebook.dtype}"
+        f"{'fitted on' if codebook.centres.shape[1] else 'for'} bands {', '.join(bands)} of {codebook.dtype}"
         + (", of value * scale + offset" if codebook.physical else ""),
     ]
     if codebook.scaling is not None:
@@ -101,6 +101,11 @@ def _codebook(codebook: Codebook) -> str:
         )
     if {"cells_read", "cells_total"} <= codebook.fit.keys():
         lines.append(f"saw       {codebook.fit['cells_read']} of {codebook.fit['cells_total']} cells")
+    if not codebook.centres.shape[1]:
+        named = enumerate(codebook.names)
+        return "\n".join(
+            [*lines, "label  class", *(f"{label:5}  {printable(name)}" for label, name in named)]
+        )
     shares = codebook.fit.get("share") or [None] * codebook.segments
     lines.append("label  share  centre")
     values = codebook.centre_values

@@ -6,6 +6,7 @@ time while it lasts; tasks measure their own time (`pipeline.cost.timing`); the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,13 @@ class Spent:
     Parameters
     ----------
     wall_s
-        From beginning to end.
+        From the start of the process to the end of its workers.
     open_s, fit_s, setup_s
         Parts of `wall_s`: opening the rasters, fitting, and everything else before the first chunk.
     effort, assemble_s
         Sums over the workers' tasks: making chunks, and joining them.
+    startup_s
+        Part of `wall_s`: starting Python, and imports.
     """
 
     wall_s: float = 0.0
@@ -37,6 +40,12 @@ class Spent:
     setup_s: float = 0.0
     effort: Effort = field(default_factory=Effort)
     assemble_s: float = 0.0
+    startup_s: float = 0.0
+
+    @property
+    def start_s(self) -> float:
+        """Seconds before the first chunk, as far as they are known."""
+        return self.startup_s + self.open_s + self.fit_s + self.setup_s
 
     def add(self, effort: Effort, assemble_s: float) -> None:
         """Add the times of a raster."""
@@ -61,7 +70,8 @@ class Setting:
     rasters, windows
         Number of rasters done, and of labelling tasks.
     method, resolution, device
-        The options of these names; `device` is the one used, `resolution` is None if --model determines it.
+        Name of the kernel, its `--resolution` (None if a model or a saved codebook determines it), and the
+        device that it computes on.
     chunk_px
         Side of a chunk.
     remote
@@ -96,7 +106,7 @@ def time_shares(spent: Spent, setting: Setting) -> dict[str, Any]:
     bound = largest if shares[largest] >= BOTTLENECK_SHARE else "nothing"
     return {
         "seconds": spent.seconds,
-        "shares": {name: round(share, 3) for name, share in shares.items()},
+        "shares": {name: share / 1000 for name, share in _rounded(shares, 1000).items()},
         "bound_by": bound,
         "verdict": _verdict(shares, bound, spent, setting),
     }
@@ -104,7 +114,7 @@ def time_shares(spent: Spent, setting: Setting) -> dict[str, Any]:
 
 def _shares(spent: Spent, workers: int) -> dict[str, float]:
     busy = {
-        "start": (spent.open_s + spent.fit_s + spent.setup_s) * workers,
+        "start": spent.start_s * workers,
         "read": spent.effort.read_s,
         "compute": spent.effort.label_s + spent.effort.encode_s,
         "write": spent.effort.write_s + spent.assemble_s,
@@ -115,8 +125,18 @@ def _shares(spent: Spent, workers: int) -> dict[str, float]:
     return {name: seconds / available for name, seconds in seconds_of.items()}
 
 
+def _rounded(shares: dict[str, float], whole: int) -> dict[str, int]:
+    """Shares of 1 as whole numbers that sum to `whole`; those that rounding down costs most get the rest."""
+    exact = {name: share * whole for name, share in shares.items()}
+    rounded = {name: math.floor(share) for name, share in exact.items()}
+    rest = whole - sum(rounded.values())
+    for name in sorted(exact, key=lambda name: rounded[name] - exact[name])[:rest]:
+        rounded[name] += 1
+    return rounded
+
+
 def _verdict(shares: dict[str, float], bound: str, spent: Spent, setting: Setting) -> str:
-    listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    listed = ", ".join(f"{name} {percent}%" for name, percent in _rounded(shares, 100).items())
     if bound == "nothing":
         return f"{listed}: no one thing bounds this run"
     advice = {
@@ -137,7 +157,7 @@ def _verdict(shares: dict[str, float], bound: str, spent: Spent, setting: Settin
 
 
 def _start_advice(spent: Spent, setting: Setting) -> str:
-    if spent.fit_s >= max(spent.open_s, spent.setup_s) and setting.refitted:
+    if spent.fit_s >= max(spent.open_s, spent.setup_s, spent.startup_s) and setting.refitted:
         return f"a saved --codebook spares the fit ({spent.fit_s:.1f} s); more rasters in one run share it"
     if setting.rasters <= 1:
         return "more rasters in one run share the start"

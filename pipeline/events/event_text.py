@@ -46,6 +46,8 @@ def text_of(event: kinds.Event) -> str:
     match event:
         case kinds.RunStarted():
             text = f"dashboard: {event.dashboard}" if event.dashboard else ""
+        case kinds.Working():
+            text = f"{event.what} ..."
         case kinds.FilesOpened():
             text = f"open: {event.done} of {event.total} files"
         case kinds.Compiling():

@@ -41,6 +41,20 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Working(Event):
+    """Something begins that may take seconds and has no figures yet; displays show it if it does.
+
+    Parameters
+    ----------
+    what
+        In words.
+    """
+
+    name: ClassVar[str] = "working"
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class FilesOpened(Event):
     """Some files were opened; comes now and then, before `start`, where there are many.
 

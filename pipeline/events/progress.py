@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from typing import IO, Any
 
@@ -20,10 +21,13 @@ from pipeline.events.kinds import (
     RunStarted,
     Warned,
     WindowDone,
+    Working,
 )
 from pipeline.events.observer import Observer
 
+_PLAIN_FIRST_S = 2.0
 _PLAIN_EVERY_S = 5.0
+_TICK_S = 0.25
 
 
 def chosen(kind: str) -> Observer:
@@ -45,24 +49,62 @@ class Silent(Observer):
 
 
 class Plain(Observer):
-    """A line on stderr for what matters, and every few seconds for how far it is."""
+    """A line on stderr for what matters, and for how far it is: after 2 s without a line, then every 5 s."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._last = time.monotonic()
         self._lines = Lines()
+        self._lock = threading.Lock()
+        self._since = time.monotonic()
+        self._shown: type[Event] | None = None
+        self._waiting: Event | None = None
+        self._over = threading.Event()
+        # what is under way may send no event for long
+        self._thread = threading.Thread(target=self._keep_looking, name="tilewright-lines", daemon=True)
+        self._thread.start()
 
     def event(self, event: Event) -> None:
-        """Print the line of an event, if it has one and its turn is now."""
-        now = time.monotonic()
-        match event:
-            case RasterStarted() | WindowDone():
+        """Print the line of an event, if it has one, now or when its turn comes."""
+        with self._lock:
+            match event:
+                case RasterStarted() | WindowDone():
+                    return
+                case RasterAdvanced() | FitAdvanced() | FilesOpened():
+                    self._waiting = event
+                case Working():
+                    self._waiting = event
+                    self._since = time.monotonic()
+                    self._shown = None
+                case _:
+                    self._waiting = None
+                    self._print(event)
+                    self._shown = None
+        self.tick()
+
+    def tick(self) -> None:
+        """Print how far it is, if that is due."""
+        with self._lock:
+            if (event := self._waiting) is None:
                 return
-            case RasterAdvanced() | FitAdvanced() | FilesOpened() if now - self._last < _PLAIN_EVERY_S:
-                return
-        self._last = now
+            pause = _PLAIN_EVERY_S if self._shown is type(event) else _PLAIN_FIRST_S
+            if time.monotonic() - self._since >= pause:
+                self._waiting = None
+                self._shown = type(event)
+                self._print(event)
+
+    def _print(self, event: Event) -> None:
+        self._since = time.monotonic()
         for line in self._lines.of(event):
             print(line, file=self._stream, flush=True)
+
+    def _keep_looking(self) -> None:
+        while not self._over.wait(_TICK_S):
+            self.tick()
+
+    def close(self) -> None:
+        """Print nothing any more."""
+        self._over.set()
+        self._thread.join()
 
 
 class JsonLines(Observer):
@@ -74,7 +116,9 @@ class JsonLines(Observer):
         self._beside = Silent()
 
     def event(self, event: Event) -> None:
-        """Print the object of an event."""
+        """Print the object of an event; what has no figures is for people."""
+        if isinstance(event, Working):
+            return
         seconds = round(time.monotonic() - self._start, 3)
         line = {"event": event.name, "time": seconds, **event.as_json()}
         print(json.dumps(line), file=self._stream, flush=True)
@@ -98,12 +142,18 @@ class Bar(Observer):
             transient=True,
         )
         self._rows: dict[str, Any] = {}
+        self._working: str | None = None
         self._lines = Lines()
         self._bars.start()
 
     def event(self, event: Event) -> None:
         """Move the bars, and print the line of an event that has one."""
+        self._hide(self._working)
+        self._working = None
         match event:
+            case Working(what=what):
+                self._working = what
+                self._show(what, 0, None, "")
             case FitAdvanced(done=done, total=total):
                 self._show("fit", done, total, f"{done}/{total} cells")
             case FilesOpened(done=done, total=total):
@@ -118,7 +168,7 @@ class Bar(Observer):
                 for line in self._lines.of(event):
                     self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _show(self, row: str, done: float, total: int, note: str) -> None:
+    def _show(self, row: str, done: float, total: int | None, note: str) -> None:
         if row not in self._rows:
             self._rows[row] = self._bars.add_task(row[:40], total=total, note=note)
         self._bars.update(self._rows[row], completed=done, total=total, note=note)

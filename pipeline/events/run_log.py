@@ -27,6 +27,7 @@ from pipeline.events.kinds import (
     RunAborted,
     Warned,
     WindowDone,
+    Working,
 )
 from pipeline.events.observer import Observer
 
@@ -37,6 +38,7 @@ _LEVELS: dict[type[Event], str] = {
     RasterAdvanced: "debug",
     FitAdvanced: "debug",
     FilesOpened: "debug",
+    Working: "debug",
     Warned: "warning",
     RasterFailed: "error",
     RunAborted: "error",

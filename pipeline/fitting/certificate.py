@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine import block_loops
-from engine.kernel import Kernel, Vectors
+from engine.kernel import ClusteringKernel, Vectors
 from engine.kmeans_fit import Clustering
 from pipeline.fitting.gathering import Sample
 from pipeline.kernels import faster_form
@@ -43,16 +43,16 @@ class Fitted:
         How the form was chosen, for the codebook.
     """
 
-    kernel: Kernel
+    kernel: ClusteringKernel
     sample: Sample
     clustering: Clustering
     precision: dict[str, Any]
 
 
 def fitted(
-    kernel: Kernel,
-    take_sample: Callable[[Kernel], Sample],
-    take_again: Callable[[Sample, Kernel], Sample],
+    kernel: ClusteringKernel,
+    take_sample: Callable[[ClusteringKernel], Sample],
+    take_again: Callable[[Sample, ClusteringKernel], Sample],
     find_clusters: Callable[[Sample], Clustering],
 ) -> Fitted:
     """Fit with the faster form of a kernel if its labels are those of the reference form.

@@ -1,4 +1,7 @@
-"""Fitting a codebook: K-Means centres of a sample, or of every pixel, of some rasters."""
+"""Fitting a codebook: K-Means centres of a sample, or of every pixel, of some rasters.
+
+Of a kernel with classes of its own, the codebook says what they are, and for which bands.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,14 @@ import numpy as np
 from engine.arrays import F64
 from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, Scaling
-from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
+from engine.kernel import (
+    MAX_SEGMENTS,
+    BandStatistics,
+    ClassifyingKernel,
+    ClusteringKernel,
+    Kernel,
+    Vectors,
+)
 from engine.kmeans_fit import Clustering, cluster
 from pipeline.errors import NoValidPixelError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
@@ -71,6 +81,7 @@ def fit_codebook(
 ) -> Codebook:
     """One codebook, fitted by given workers; see `pipeline.api.fitting.fit` for the options.
 
+    A kernel that has classes of its own needs none of them: nothing is read then.
     ``advance(done, total)`` is called with the progress; `memory` stores results that take long,
     and `collars` collects colours at the edges of rasters.
 
@@ -88,6 +99,10 @@ def fit_codebook(
     check_alike(rasters)
     first = rasters[0]
     check_bands(kernel, first)
+    if isinstance(kernel, ClassifyingKernel):
+        return _of_classes(kernel, rasters)
+    if not isinstance(kernel, ClusteringKernel):
+        raise TypeError(f"{type(kernel).__name__} is neither a ClusteringKernel nor a ClassifyingKernel")
     if method == "exact" and kernel.needs_statistics:
         raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
     fit = _Fit(rasters, segments, seed, scale, gathering.Resources(pool, advance, memory, collars))
@@ -116,11 +131,27 @@ def fit_codebook(
     )
 
 
+def _of_classes(kernel: ClassifyingKernel, rasters: Sequence[sampling.Pixels]) -> Codebook:
+    """The codebook of a kernel that has classes of its own, for bands such as those of some rasters."""
+    first = rasters[0]
+    return Codebook(
+        centres=np.empty((len(kernel.class_names), 0), np.float32),
+        kernel=kernel.identity,
+        bands=first.bands,
+        dtype=first.dtype,
+        band_mean=np.empty(0),
+        fit=model_and_device(kernel),
+        band_names=first.given_names if any(first.given_names) else (),
+        physical=any(raster.physical for raster in rasters),
+        names=kernel.class_names,
+    )
+
+
 @dataclass(frozen=True)
 class _Result:
     """Clusters, and what the codebook records of how they were found."""
 
-    kernel: Kernel
+    kernel: ClusteringKernel
     statistics: BandStatistics
     clustering: Clustering
     report: dict[str, Any]
@@ -137,15 +168,15 @@ class _Fit:
     scale: Scale
     resources: gathering.Resources
 
-    def on_every_pixel(self, kernel: Kernel) -> _Result:
+    def on_every_pixel(self, kernel: ClusteringKernel) -> _Result:
         vectors, weights, report = gathering.every_pixel(self.rasters, self.resources)
         return self._on_pixels(kernel, vectors, weights, report)
 
-    def on_sample(self, kernel: Kernel) -> _Result:
+    def on_sample(self, kernel: ClusteringKernel) -> _Result:
         sample = gathering.sample(self._cells(kernel), kernel, None, self.resources)
         return self._on_pixels(kernel, sample.vectors, None, sample.report)
 
-    def with_network(self, kernel: Kernel) -> _Result:
+    def with_network(self, kernel: ClusteringKernel) -> _Result:
         cells, quiet = self._cells(kernel), replace(self.resources, advance=ignore_progress)
         # first the pixels of the same cells: the network's input needs the bands' statistics
         pixels = gathering.sample(cells, BlockKMeans(1), None, quiet)
@@ -159,14 +190,14 @@ class _Fit:
         return _Result(result.kernel, statistics, result.clustering, result.sample.report, result.precision)
 
     def _on_pixels(
-        self, kernel: Kernel, vectors: Vectors, weights: F64 | None, report: dict[str, Any]
+        self, kernel: ClusteringKernel, vectors: Vectors, weights: F64 | None, report: dict[str, Any]
     ) -> _Result:
         statistics = self._statistics(vectors, weights)
         if statistics.scaling is not None:
             vectors = statistics.scaling.apply(np.asarray(vectors, np.float64))
         return _Result(kernel, statistics, self._clusters(vectors, weights), report)
 
-    def _cells(self, kernel: Kernel) -> gathering.SampledCells:
+    def _cells(self, kernel: ClusteringKernel) -> gathering.SampledCells:
         return gathering.SampledCells(self.rasters, self.seed, kernel.sample_px, kernel.sample_vectors)
 
     def _statistics(self, vectors: Vectors, weights: F64 | None) -> BandStatistics:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window, tiles
-from engine.kernel import BandStatistics, Kernel, Vectors
+from engine.kernel import BandStatistics, ClusteringKernel, Vectors
 from pipeline.errors import UsageError
 from pipeline.events.observer import Advance
 from pipeline.fitting import sampling
@@ -90,7 +90,9 @@ class Sample:
         totals = np.cumsum([len(s.hashes) for _, s in self.cells])
         return Sample(self.sampled_cells, self.cells[: int(np.searchsorted(totals, vectors)) + 1])
 
-    def again(self, kernel: Kernel, statistics: BandStatistics | None, resources: Resources) -> Sample:
+    def again(
+        self, kernel: ClusteringKernel, statistics: BandStatistics | None, resources: Resources
+    ) -> Sample:
         """The same cells with another kernel."""
         cells = [cell for cell, _ in self.cells]
         return Sample(
@@ -99,7 +101,10 @@ class Sample:
 
 
 def sample(
-    sampled_cells: SampledCells, kernel: Kernel, statistics: BandStatistics | None, resources: Resources
+    sampled_cells: SampledCells,
+    kernel: ClusteringKernel,
+    statistics: BandStatistics | None,
+    resources: Resources,
 ) -> Sample:
     """The hash sample of some cells."""
     total = sampled_cells.cells_total
@@ -124,7 +129,7 @@ def sample(
 def _samples(
     sampled_cells: SampledCells,
     cells: Sequence[sampling.Cell],
-    kernel: Kernel,
+    kernel: ClusteringKernel,
     statistics: BandStatistics | None,
     resources: Resources,
 ) -> Iterator[tuple[sampling.Cell, sampling.CellSample]]:
@@ -137,7 +142,7 @@ def _samples(
         yield cell, sample
 
 
-_Call = tuple[sampling.Pixels, Kernel, BandStatistics | None, sampling.Cell, int]
+_Call = tuple[sampling.Pixels, ClusteringKernel, BandStatistics | None, sampling.Cell, int]
 
 
 def _cell_samples(calls: Sequence[_Call], resources: Resources) -> Iterator[sampling.CellSample]:
@@ -160,7 +165,11 @@ def _cell_samples(calls: Sequence[_Call], resources: Resources) -> Iterator[samp
 
 
 def _key(
-    _: sampling.Pixels, kernel: Kernel, statistics: BandStatistics | None, cell: sampling.Cell, quota: int
+    _: sampling.Pixels,
+    kernel: ClusteringKernel,
+    statistics: BandStatistics | None,
+    cell: sampling.Cell,
+    quota: int,
 ) -> tuple[Any, ...]:
     """Key of a cell's sample in the checkpoint: all that it depends on (the raster by its index)."""
     scaling = None if statistics is None else statistics.scaling

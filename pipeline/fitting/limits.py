@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.block_loops import block_means
 from engine.codebook import Codebook
+from engine.kernel import ClusteringKernel, Kernel
 from pipeline.errors import RasterError
 from pipeline.fitting.sampling import Pixels, cells
 
@@ -17,7 +18,7 @@ MOST = 0.5
 _CELLS = 4
 
 
-def share_outside(pixels: Pixels, codebook: Codebook, cell_px: int) -> float | None:
+def share_outside(pixels: Pixels, codebook: Codebook, kernel: Kernel) -> float | None:
     """Share of the blocks of a few cells with a band outside the limits that a codebook was fitted on.
 
     Parameters
@@ -26,8 +27,8 @@ def share_outside(pixels: Pixels, codebook: Codebook, cell_px: int) -> float | N
         A raster with the codebook's bands. The cells are chosen by hash, as those of a fit.
     codebook
         With or without limits.
-    cell_px
-        Side of a cell.
+    kernel
+        That of the codebook.
 
     Returns
     -------
@@ -38,16 +39,17 @@ def share_outside(pixels: Pixels, codebook: Codebook, cell_px: int) -> float | N
     if scaling is None:
         return None
     low, high = (limit[:, None, None] for limit in (scaling.low, scaling.high))
-    side = int(codebook.kernel.get("resolution", 1))
+    # the limits are those of features, which spread less than pixels, or of the pixels that make statistics
+    of_features = isinstance(kernel, ClusteringKernel) and not kernel.needs_statistics
+    side = kernel.stride_px if of_features else 1
     outside = total = 0
-    for cell in islice(cells([pixels], codebook.fit.get("seed", 0), cell_px), _CELLS):
+    for cell in islice(cells([pixels], codebook.fit.get("seed", 0), kernel.cell_px), _CELLS):
         try:
             values, valid = pixels.read(cell.window)
         except (RasterError, MemoryError):
             continue  # the run says so where it labels them
         if (inside := pixels.inside(cell.window)) is not None:
             valid = valid & inside
-        # the limits are those of block means, which spread less than pixels; a network's are of pixels
         values, valid = block_means(values, valid, cell.window.row % side, cell.window.col % side, side)
         outside += int(np.count_nonzero(((values < low) | (values > high)).any(axis=0) & valid))
         total += int(np.count_nonzero(valid))

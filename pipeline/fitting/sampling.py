@@ -18,7 +18,7 @@ from engine import hashing
 from engine.block_loops import block_means
 from engine.codebook import Band
 from engine.grid import Window
-from engine.kernel import BandStatistics, Kernel, Mask, Patch, Places, Vectors
+from engine.kernel import BandStatistics, ClusteringKernel, Mask, Patch, Places, Vectors
 from pipeline.fitting.collars import FlatColours, flat_colours
 
 CELLS = 64
@@ -184,7 +184,7 @@ def _cell_window(row: int, col: int, cell_px: int, bounds: Window) -> Window:
 
 
 def sample_cell(
-    pixels: Pixels, kernel: Kernel, statistics: BandStatistics | None, cell: Cell, quota: int
+    pixels: Pixels, kernel: ClusteringKernel, statistics: BandStatistics | None, cell: Cell, quota: int
 ) -> CellSample:
     """Read one cell with its halo and take the `quota` features with the smallest hashes."""
     outer = cell.window.grow(kernel.halo_px, pixels.bounds)

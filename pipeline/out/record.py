@@ -60,7 +60,7 @@ class Provenance(BaseModel):
     region
         Row, column, height and width of the part of it that has labels.
     parameters
-        Options that labels and files depend on, and the side of a chunk.
+        Options that labels and files depend on, the side of a chunk, and the kernel's cell and stride.
     codebook_hash, kernel, fit
         Of the codebook: its hash, what it says of its kernel, and how it was fitted.
     device, device_failure

@@ -49,7 +49,8 @@ def age_s() -> float:
         ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError):
-        return time.time() - float(psutil.Process().create_time())
+        # a clock that was set since then makes no seconds that were not spent
+        return max(0.0, time.time() - float(psutil.Process().create_time()))
 
 
 @functools.cache

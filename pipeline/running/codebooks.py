@@ -12,7 +12,7 @@ from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.durable.files import with_retries, write_bytes
 from pipeline.errors import RasterError, one_line
-from pipeline.events.kinds import CodebookChosen, FitAdvanced, Warned
+from pipeline.events.kinds import CodebookChosen, FitAdvanced, Warned, Working
 from pipeline.events.observer import Observer
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.codebook import fit_as_asked
@@ -134,6 +134,8 @@ class Codebooks:
             self._observer.event(FitAdvanced(done, total, name))
 
         views, collars = sampled(inputs), Collars()
+
+        self._observer.event(Working(f"fitting a codebook{f' for {name}' if name else ''}"))
 
         def fit(by: Kernel) -> Codebook:
             with graph_beside():

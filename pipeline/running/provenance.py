@@ -36,6 +36,9 @@ def provenance(tally: Tally, config: RunConfig) -> Provenance:
             **config.meaning,
             **config.layout,
             "chunk_size": job.chunk_px,
+            # of the kernel: where seams may be looked for without it
+            "cell_px": job.kernel.cell_px,
+            "stride_px": job.kernel.stride_px,
             # of these labels: a later run may be asked for another, which redoes nothing that is done
             "on_bad_chunk": config.on_bad_chunk,
         },

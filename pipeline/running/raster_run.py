@@ -102,7 +102,7 @@ class RasterRun:
     def _limits(self) -> Iterator[Task]:
         job = self._job
         if job.fitted_elsewhere and job.codebook.scaling is not None:
-            arguments = (job.view, job.codebook, job.kernel.cell_px)
+            arguments = (job.view, job.codebook, job.kernel)
             yield Task(TaskKind.LIMITS, share_outside, arguments, self._keep_limits)
 
     def _label_tasks(self, windows: Iterable[Window]) -> Iterator[Task]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,18 @@ from pipeline.cost.time_shares import Setting
 from pipeline.durable.files import remove, with_retries
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.journal import Journal
-from pipeline.events.kinds import Compiling, FilesOpened, RunEnded, RunStarted, Warned
-from pipeline.events.observer import Observer
+from pipeline.events.kinds import Compiling, RunEnded, RunStarted, Warned, Working
+from pipeline.events.observer import Observer, Opening
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
-from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook, mismatch, on_cpu
+from pipeline.kernels import (
+    in_fitted_form,
+    kernel_for_run,
+    labels_of,
+    load_codebook,
+    mismatch,
+    on_cpu,
+)
 from pipeline.out.kept_names import with_kept_names
 from pipeline.out.previous_run import Request
 from pipeline.out.run_folder import RunFolder
@@ -40,8 +47,6 @@ from pipeline.tasks.job import Job, job_of
 from pipeline.tasks.redo import retry_of
 from pipeline.versions import versions
 from pipeline.workers import pool as workers
-
-_OPENING_EVERY_S = 1.0
 
 
 def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool = False) -> Report:
@@ -75,15 +80,18 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
         raise UsageError("no -o OUT given; name a folder for the outputs")
     observer = observer or Silent()
     spending = Spending()
-    with (
-        jit.watched(partial(observer.event, Compiling())),
-        workers.open_pool(
-            workers.parse(config.workers), dashboard=config.dashboard, initializer=configure
-        ) as pool,
-    ):
+    with contextlib.ExitStack() as staff:
+        staff.enter_context(jit.watched(partial(observer.event, Compiling())))
+        observer.event(Working("starting the workers"))
+        pool = staff.enter_context(
+            workers.open_pool(
+                workers.parse(config.workers), dashboard=config.dashboard, initializer=configure
+            )
+        )
+        observer.event(Working("opening the rasters"))
         named = load_codebook(config.codebook) if config.codebook else None
         kernel = kernel_for_run(config, named)
-        opened = open_inputs(config, pool, kernel.cell_px, named, _Opening(observer))
+        opened = open_inputs(config, pool, kernel.cell_px, named, Opening(observer))
         if not (config.mosaic or config.stack or config.overwrite):
             marks = {raster.source: raster.fingerprint for raster in opened.inputs}
             names = with_kept_names(Path(config.out), opened.sources, lambda source: marks.get(source, ""))
@@ -100,25 +108,12 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
                 begun = _Run(
                     config, opened, saved, kernel, folder, pool, journal, spending, retry_bad=retry_bad
                 )
-                report = begun.go()
+                report = begun.go(staff.close)
         except BaseException:
             folder.release()
             raise
         folder.close()
         return report
-
-
-class _Opening:
-    """Says now and then how far the opening of many files is."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._last = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        if (now := time.monotonic()) - self._last >= _OPENING_EVERY_S:
-            self._last = now
-            self._observer.event(FilesOpened(done, total))
 
 
 class _Run:
@@ -153,8 +148,8 @@ class _Run:
         self._outcomes = Outcomes(config, folder, observer, chunk_px)
         self._codebooks = Codebooks(config, folder, pool, observer, spending, self._outcomes)
 
-    def go(self) -> Report:
-        """Do all of it."""
+    def go(self, end_workers: Callable[[], None]) -> Report:
+        """Do all of it, and say what it took: processes take seconds to end, which count."""
         report = self._outcomes.report
         rasters = self._usable()
         if self._saved is None and self._config.codebook_scope == "batch" and rasters:
@@ -172,6 +167,8 @@ class _Run:
             if self._outcomes.altered and not any(s.state == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
                 with_retries(remove, self._folder.codebook)
+            self._observer.event(Working("ending the workers"))
+            end_workers()
         finally:
             report.seconds = self._spending.seconds
             self._folder.save(self._summary())
@@ -238,7 +235,8 @@ class _Run:
         sizes = [self._outcomes.size(raster) for raster in todo]
         extents = [disk.Extent(size["pixels"], size["chunks"]) for size in sizes]
         config = self._config
-        need = disk.estimate(extents, config.segments, self._kernel.stride_px, config.format)
+        labels = labels_of(config, self._kernel, self._saved)
+        need = disk.estimate(extents, labels, self._kernel.stride_px, config.format)
         disk.check(self._folder.path, need)
 
     def _jobs(self, todo: Sequence[Input], rasters: Sequence[Input]) -> Iterator[Job]:
@@ -311,8 +309,8 @@ class _Run:
                 cores=workers.usable_cores(),
                 rasters=len(report.done),
                 windows=self._spending.windows,
-                method=config.method,
-                resolution=None if config.model else config.resolution,
+                method=str(self._kernel.identity["name"]),
+                resolution=None if config.model or self._saved else config.resolution,
                 device=self._kernel.device,
                 chunk_px=config.chunk_size,
                 remote=any(is_remote(f) for s in self._opened.sources for f in s.files),

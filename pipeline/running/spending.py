@@ -8,26 +8,27 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.cost.time_shares import Setting, Spent, time_shares
+from pipeline.process import startup
 from pipeline.running.schedule import Outcome
 
 
 class Spending:
-    """The clock of a run: it measures from its making on, and again from when all rasters are open."""
+    """The clock of a run: it measures from the beginning of our own process, elsewhere from its making on."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._spent = Spent()
+        before_s = startup.age_s()
+        self._start = time.monotonic() - before_s
+        self._spent = Spent(startup_s=before_s)
         self.windows = 0
 
     @property
     def seconds(self) -> float:
-        """Seconds since the rasters were open."""
+        """Seconds of the run so far."""
         return time.monotonic() - self._start
 
     def opened(self) -> None:
         """The rasters are open."""
-        self._spent.open_s = self.seconds
-        self._start = time.monotonic()
+        self._spent.open_s = self.seconds - self._spent.startup_s
 
     @contextmanager
     def fit(self) -> Iterator[None]:
@@ -41,7 +42,7 @@ class Spending:
     def raster_started(self) -> None:
         """A raster begins; what came before the first, without its fit, is the set-up."""
         if not self._spent.setup_s:
-            self._spent.setup_s = self.seconds - self._spent.fit_s
+            self._spent.setup_s = self.seconds - self._spent.start_s
 
     def raster_ended(self, outcome: Outcome) -> None:
         """Count what a raster took."""
@@ -49,8 +50,8 @@ class Spending:
         self._spent.add(outcome.tally.effort, outcome.record.assemble_s if outcome.record else 0.0)
 
     def time_shares(self, seconds: float, setting: Setting) -> dict[str, Any]:
-        """Shares of the time of a run that took some `seconds` since its rasters were open."""
+        """Shares of the time of a run that took some `seconds`."""
         if not self._spent.setup_s:  # no raster was begun
-            self._spent.setup_s = seconds - self._spent.fit_s
-        self._spent.wall_s = self._spent.open_s + seconds
+            self._spent.setup_s = seconds - self._spent.start_s
+        self._spent.wall_s = seconds
         return time_shares(self._spent, setting)

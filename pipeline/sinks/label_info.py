@@ -32,4 +32,5 @@ class LabelInfo:
     def of(cls, codebook: Codebook, georeference: Georeference) -> LabelInfo:
         """The values for labels made with a codebook."""
         kernel = " ".join(f"{k}={v}" for k, v in sorted(codebook.kernel.items()))
-        return cls(georeference, codebook.content_hash, kernel, LabelStyle.of(codebook.segments))
+        style = LabelStyle.of(codebook.segments, codebook.names)
+        return cls(georeference, codebook.content_hash, kernel, style)

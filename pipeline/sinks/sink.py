@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -67,14 +67,18 @@ class Sink(Protocol):
         """Make `files` in the workspace from the units, complete and synced; returns `parts.histogram`."""
 
 
+_SINKS: dict[str, Callable[[str, int], Sink]] = {".tif": lambda file, _: Cog(file), ".zarr": ZarrStore}
+"""Makes the sink of each suffix, from the name of the label file and the version of Zarr."""
+
+
 def sink_of(file: str, zarr_version: int = 3) -> Sink:
     """The sink for a label file, chosen by the suffix of its name.
 
     Parameters
     ----------
     file
-        Name of the label file; `.zarr` is a Zarr store, any other suffix a COG.
+        Name of the label file; a suffix that is not in `SUFFIXES` is a COG's.
     zarr_version
         3, or 2 for older readers.
     """
-    return ZarrStore(file, zarr_version) if file.endswith(SUFFIXES["zarr"]) else Cog(file)
+    return _SINKS.get(Path(file).suffix, _SINKS[SUFFIXES["cog"]])(file, zarr_version)

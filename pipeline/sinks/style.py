@@ -40,9 +40,10 @@ class LabelStyle:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, segments: int) -> LabelStyle:
-        """The default style of K labels; a label's colour does not depend on K."""
-        return cls(tuple(_colour(i) for i in range(segments)), tuple(f"Segment {i}" for i in range(segments)))
+    def of(cls, segments: int, names: tuple[str, ...] = ()) -> LabelStyle:
+        """The default style of K labels, with their names if they have any; no colour depends on K."""
+        colours = tuple(_colour(i) for i in range(segments))
+        return cls(colours, names or tuple(f"Segment {i}" for i in range(segments)))
 
 
 def _colour(label: int) -> Colour:

@@ -13,6 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dask
@@ -23,8 +24,9 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.scheduler import KilledWorker
 
 from pipeline.errors import TilewrightError, UsageError, WorkerLostError, one_line
-from pipeline.process import signals
+from pipeline.process import signals, temporary
 from pipeline.process.warning_filters import ignored
+from pipeline.workers.dashboard import Address, to_serve
 
 T = TypeVar("T")
 
@@ -41,8 +43,6 @@ _SETTINGS = {
     "distributed.worker.use-file-locking": False,
     # a task is done again by us, and not for ever
     "distributed.scheduler.allowed-failures": 0,
-    # it is served on this machine alone; Dask would name the address that others see
-    "distributed.dashboard.link": "http://127.0.0.1:{port}/status",
 }
 
 
@@ -141,12 +141,15 @@ class _Serving(WorkerPlugin):
 
     name = "tilewright"
 
-    def __init__(self, initializer: Callable[[], None] | None) -> None:
+    def __init__(self, initializer: Callable[[], None] | None, folder: Path) -> None:
         self._parent = os.getpid()
         self._initializer = initializer
+        self._folder = folder
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002  (what Dask calls)
         """Leave interrupts to the parent, and do not outlive it."""
+        # a worker outlives a parent that is killed for a moment, and so does what it has there
+        temporary.hold(self._folder)
         if self._initializer is not None:
             self._initializer()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -193,7 +196,7 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """
     for delay in (*_START_AGAIN_S, None):
         try:
-            # Dask warns of a port that others have; it takes another, whose address is printed
+            # Dask warns of a port that others took just now; it takes another, whose address is printed
             with signals.interrupts_held(), ignored(UserWarning):
                 return kind(*arguments, **options)
         except RuntimeError as error:
@@ -212,22 +215,33 @@ def local(
     processes: bool,  # noqa: FBT001
     count: int,
     *,
-    dashboard: bool,
+    dashboard: Address | None,
     initializer: Callable[[], None] | None = None,
 ) -> Iterator[ClusterExecutor]:
     """A cluster on this machine of `count` processes or threads, which ends with the block.
 
-    Each process calls the initializer first.
+    Each process calls the initializer first. Where the port of the dashboard is in use, it takes another.
+
+    Raises
+    ------
+    UsageError
+        If no process can be started, or the dashboard cannot be served at its host.
     """
+    settings = dict(_SETTINGS)
+    if dashboard is not None:
+        dashboard = to_serve(dashboard)
+        # Dask would name the address that other machines see, whatever it serves
+        settings["distributed.dashboard.link"] = f"http://{dashboard.shown_host}:{{port}}/status"
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with (
-        dask.config.set(_SETTINGS),
+        temporary.temporary_folder("workers") as folder,
+        dask.config.set({**settings, "temporary-directory": str(folder)}),
         _begun(
             LocalCluster,
             n_workers=count if processes else 1,
             threads_per_worker=1 if processes else count,
             processes=processes,
-            dashboard_address="127.0.0.1:8787" if dashboard else None,
+            dashboard_address=f"{dashboard.host}:{dashboard.port}" if dashboard else None,
             # without a dashboard Dask serves its metrics all the same, on a port that others may have
             scheduler_kwargs={} if dashboard else {"dashboard_address": "127.0.0.1:0"},
             memory_limit=0,
@@ -237,7 +251,7 @@ def local(
         _begun(Client, cluster) as client,
     ):
         if processes:
-            client.register_plugin(_Serving(initializer))
+            client.register_plugin(_Serving(initializer, folder))
         executor = ClusterExecutor(cluster, client, count, cluster.dashboard_link if dashboard else None)
         looking = asyncio.run_coroutine_threadsafe(executor.look_after(), client.loop.asyncio_loop)
         try:

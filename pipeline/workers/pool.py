@@ -18,7 +18,8 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pipeline.errors import UsageError, WorkerLostError
-from pipeline.process import signals
+from pipeline.process import signals, temporary
+from pipeline.workers.dashboard import parse as parse_address
 from pipeline.workers.threads import end_cell_threads
 
 T = TypeVar("T")
@@ -133,20 +134,21 @@ def finished(futures: Iterable[Future[Any]], timeout_s: float) -> set[Future[Any
 
 @contextlib.contextmanager
 def open_pool(
-    workers: Workers, *, dashboard: bool = False, initializer: Callable[[], None] | None = None
+    workers: Workers, *, dashboard: str | None = None, initializer: Callable[[], None] | None = None
 ) -> Iterator[Pool]:
-    """Start workers and end them with the block.
+    """Start workers and end them with the block; what those of killed processes left is removed first.
 
     Parameters
     ----------
     workers
         Which, and how many.
     dashboard
-        Whether Dask's dashboard is served.
+        Where Dask's dashboard is served, as [HOST:]PORT; None for nowhere.
     initializer
         Called first in each process that is started; not in this one.
     """
-    if workers.kind == "threads" and not dashboard:
+    temporary.remove_left()
+    if workers.kind == "threads" and dashboard is None:
         with ThreadPoolExecutor(workers.count, thread_name_prefix="tilewright") as executor:
             try:
                 yield Pool(executor, workers.count, workers.count)
@@ -159,7 +161,10 @@ def open_pool(
     from pipeline.workers import local_cluster
 
     with local_cluster.local(
-        workers.kind == "processes", workers.count, dashboard=dashboard, initializer=initializer
+        workers.kind == "processes",
+        workers.count,
+        dashboard=None if dashboard is None else parse_address(dashboard),
+        initializer=initializer,
     ) as executor:
         threads = 1 if workers.kind == "processes" else workers.count
         yield Pool(executor, workers.count, threads, executor.dashboard)

@@ -85,3 +85,28 @@ def test_version_is_one_line_and_loads_nothing(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"tilewright \d+\.\d+\S*\n", ended.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dashboard", "sources"),
+    [
+        (["--dashboard", "a.tif"], "127.0.0.1:8787", ("a.tif",)),
+        (["a.tif", "--dashboard"], "127.0.0.1:8787", ("a.tif",)),
+        (["--dashboard", "9000", "a.tif"], "9000", ("a.tif",)),
+        (["--dash", "0.0.0.0:9000", "a.tif"], "0.0.0.0:9000", ("a.tif",)),
+        (["--dashboard=[::1]:0", "a.tif"], "[::1]:0", ("a.tif",)),
+        (["--dashboard", "--", "9000"], "127.0.0.1:8787", ("9000",)),
+        (["--dashboard", "9000", "--no-dashboard", "a.tif"], None, ("a.tif",)),
+        (["a.tif"], None, ("a.tif",)),
+    ],
+)
+def test_a_dashboard_is_a_switch_that_may_have_an_address(arguments, dashboard, sources):
+    config = cli._config(cli._parser().parse_args(["run", *arguments]))
+    assert (config.dashboard, config.sources) == (dashboard, sources)
+
+
+@pytest.mark.parametrize("address", ["x", "host:", ":8787", "1:2:3", "99999", "http://h:1", "a b:1"])
+def test_what_is_no_address_of_a_dashboard_is_refused(capsys, address):
+    assert cli.main(["run", "a.tif", "-o", "o", f"--dashboard={address}"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: --dashboard {address}: give [HOST:]PORT, such as 8787 or 0.0.0.0:8787\n"

@@ -76,3 +76,22 @@ def test_a_task_that_kills_every_worker_fails_its_raster_and_no_other(tmp_path, 
     assert report.exit_code == 1
     # mended, it is done by the same command
     assert run_module.run(config).done == ["r1"]
+
+
+@pytest.mark.parametrize("whom", ["coordinator", "all"])
+def test_nothing_is_left_in_the_temporary_folder_after_the_next_run(source, tmp_path, monkeypatch, whom):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    run = HeldCommand(tmp_path / "out", tmp_path / "log", source, *OPTIONS)
+    run.hold(2)
+    assert [*temporary.iterdir()]
+    if whom == "all":
+        run.signal_group(signal.SIGKILL)
+    else:
+        run.signal(signal.SIGKILL)
+    run.wait()
+    assert not run.orphans()
+    after = Command(tmp_path / "out", tmp_path / "log2", source, *OPTIONS[:-1], "2")
+    assert after.wait() == 0, after.errors
+    assert not [*temporary.iterdir()]

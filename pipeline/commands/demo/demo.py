@@ -10,6 +10,8 @@ from pipeline.commands.demo.score import draw_comparison, score_labels
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.events import progress
+from pipeline.events.kinds import Working
+from pipeline.process import startup
 from pipeline.running.run import run
 
 
@@ -21,25 +23,26 @@ def demo(config: RunConfig, out: Path) -> str:
     UsageError
         If OUT cannot be written.
     """
+    start = time.monotonic() - startup.age_s()
     image, truth, labels = out / "input" / "scene.tif", out / "input" / "truth.tif", out / "labels"
-    try:
-        image.parent.mkdir(parents=True, exist_ok=True)
-        scene.write_scene(scene.Scene(), image, truth)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot write there ({error.strerror}); choose another OUT") from None
-    start = time.perf_counter()
     segments = len(scene.CLASS_NAMES)
     settings = {"sources": (str(image),), "out": str(labels), "segments": segments, "overwrite": True}
+    result, picture = labels / "scene.tif", out / "demo.png"
     display = progress.chosen(config.progress)
     try:
+        display.event(Working("making the scene"))
+        try:
+            image.parent.mkdir(parents=True, exist_ok=True)
+            scene.write_scene(scene.Scene(), image, truth)
+        except OSError as error:
+            raise UsageError(f"{out}: cannot write there ({error.strerror}); choose another OUT") from None
         run(config.model_copy(update=settings), display)
+        display.event(Working("comparing the labels with the truth"))
+        score = score_labels(result, truth)
+        draw_comparison(image, result, truth, picture)
     finally:
         display.close()
-    seconds = time.perf_counter() - start
-    result = labels / "scene.tif"
-    score = score_labels(result, truth)
-    picture = out / "demo.png"
-    draw_comparison(image, result, truth, picture)
+    seconds = time.monotonic() - start
     return (
         f"accuracy {score.accuracy:.2f}, mean IoU {score.mean_iou:.2f} against the known truth "
         f"({segments} segments, {score.rule})\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from pipeline.cost import disk
 from pipeline.cost.readable import bytes_text
 from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.cost.timing import Effort
+from pipeline.events.kinds import Compiling, Working
+from pipeline.events.observer import Observer, Opening
 from pipeline.fitting.codebook import check_alike
 from pipeline.graph.preloading import graph_beside
 from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook
@@ -97,8 +100,15 @@ def _seconds(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def plan(config: RunConfig) -> Plan:
+def plan(config: RunConfig, observer: Observer | None = None) -> Plan:
     """Plan a run: open the rasters, fit, segment parts of them in a temporary folder, and scale up.
+
+    Parameters
+    ----------
+    config
+        As of the run.
+    observer
+        Hears how far it is.
 
     Raises
     ------
@@ -107,7 +117,9 @@ def plan(config: RunConfig) -> Plan:
     RasterError
         If no source can be opened, or no part of any can be segmented.
     """
-    measured = _measure(config)
+    observer = observer or Observer()
+    with jit.watched(partial(observer.event, Compiling())):
+        measured = _measure(config, observer)
     jobs, staff, fits, kernel = measured.jobs, measured.staff, measured.fits, measured.kernel
     work = work_of(jobs, measured.pool)
     times = _times(config, measured)
@@ -151,29 +163,34 @@ class _Measured:
     clock: _Clock
 
 
-def _measure(config: RunConfig) -> _Measured:
+def _measure(config: RunConfig, observer: Observer) -> _Measured:
     """Open the rasters, fit, and segment parts of them."""
     clock = _Clock()
     staff = workers.parse(config.workers)
+    observer.event(Working("starting the workers"))
     with Footprint() as footprint, scratch(config.out) as folder:
         with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
+            observer.event(Working("opening the rasters"))
             saved = load_codebook(config.codebook) if config.codebook else None
             kernel = kernel_for_run(config, saved)
-            opened = open_inputs(config, pool, kernel.cell_px, saved)
+            opened = open_inputs(config, pool, kernel.cell_px, saved, Opening(observer))
             if not opened.inputs:
                 raise opened.failures[0][1]
             clock.opened()
             if saved is None and config.codebook_scope == "batch":
                 check_alike([i.view for i in opened.inputs])
+            observer.event(Working("fitting a codebook"))
             fits = _fits(config, kernel, opened.inputs, saved, pool)
             fitted_jobs = [
                 _job(config, raster, kernel, codebook, folder, pool) for raster, codebook in fits.inputs
             ]
             clock.begun()
+            observer.event(Working("segmenting parts of the rasters to measure them"))
             calibration = calibrate(fitted_jobs, pool, config.memory_limit)
             if not calibration.taken:
                 raise calibration.error or opened.failures[0][1]
             clock.mapped()
+            observer.event(Working("ending the workers"))
         clock.closed()
     # where each raster has its own codebook, one codebook stands for all of them here
     codebook = fits.inputs[0][1]
@@ -200,8 +217,8 @@ def _setting(config: RunConfig, measured: _Measured, work: Work) -> Setting:
         cores=workers.usable_cores(),
         rasters=len(measured.jobs),
         windows=work.labelling()[0],
-        method=config.method,
-        resolution=None if config.model else config.resolution,
+        method=str(measured.kernel.identity["name"]),
+        resolution=None if config.model or not measured.refitted else config.resolution,
         device=measured.kernel.device,
         chunk_px=config.chunk_size,
         remote=any(is_remote(f) for s in measured.opened.sources for f in s.files),
@@ -266,10 +283,11 @@ def _spent(duration: Forecast, work: Work, measured: _Measured, times: Times) ->
     fit_s = fits.first_s + times.fit_s * times.fits
     joining = [p for phases in work.rasters for p in phases if p.kind in (TaskKind.ASSEMBLE, TaskKind.FINISH)]
     return Spent(
-        wall_s=duration.seconds - clock.before_s,
+        wall_s=duration.seconds,
         open_s=clock.open_s,
         fit_s=fit_s,
         setup_s=max(0.0, times.start_s - clock.before_s - clock.open_s - fits.first_s),
         effort=effort,
         assemble_s=rates.seconds(joining),
+        startup_s=clock.before_s,
     )

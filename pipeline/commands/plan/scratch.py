@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from pipeline.process import signals
+from pipeline.process.temporary import temporary_folder
 
 
-@contextlib.contextmanager
-def scratch(out: str | None) -> Iterator[Path]:
+def scratch(out: str | None) -> contextlib.AbstractContextManager[Path]:
     """A temporary folder, deleted after the block, on the disk of OUT but never inside OUT."""
-    folder = Path(tempfile.mkdtemp(prefix="tilewright-plan-", dir=_other_disk(out)))
-    remove = partial(shutil.rmtree, folder, ignore_errors=True)
-    # deleted again when all threads have ended: an interrupted one may write until then
-    atexit.register(remove)
-    try:
-        yield folder
-    finally:
-        with signals.interrupts_held():
-            remove()
-        if not folder.exists():
-            atexit.unregister(remove)
+    return temporary_folder("plan", _other_disk(out))
 
 
 def _other_disk(out: str | None) -> Path | None:

@@ -11,9 +11,9 @@ from engine.codebook import Codebook
 from pipeline import out_names
 from pipeline.check import label_file
 from pipeline.check.label_file import Expected
-from pipeline.check.seams import Borders, Seams
+from pipeline.check.seams import Seams
 from pipeline.commands.verify.raster_report import RasterReport
-from pipeline.commands.verify.record_checks import steps
+from pipeline.commands.verify.record_checks import borders_of
 from pipeline.durable.checksums import checksum
 from pipeline.errors import printable
 from pipeline.out.outputs import Outputs
@@ -117,7 +117,7 @@ def check_labels(
     report.wrong += label_file.header_problems(finished.labels, expected)
     if report.wrong:
         return False
-    borders = Borders.of(*steps(finished.codebook))
+    borders = borders_of(finished.outputs.json, finished.record)
     wrong, report.seams = label_file.label_problems(finished.labels, expected, borders, pool, advance)
     report.wrong += wrong or _score_problems(finished, report.seams)
     report.notes += _seam_note(report.seams)

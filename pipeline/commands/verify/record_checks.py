@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
 from pipeline.check.label_file import Expected
+from pipeline.check.seams import Borders
 from pipeline.config import RunConfig, of_former
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference
@@ -20,6 +21,8 @@ from pipeline.sinks.label_info import LabelInfo
 
 DAMAGED = "run again with --overwrite, or fetch it again"
 """What to do about a file of OUT that is not what was written."""
+
+_MOST_PX = 1 << 16
 
 
 def read_record(path: Path) -> RasterRecord:
@@ -114,7 +117,18 @@ def recorded_codebook(path: Path) -> Codebook:
         raise RasterError(str(path), str(error).removeprefix(f"{path}: ")) from None
 
 
-def steps(codebook: Codebook) -> tuple[int, int]:
-    """Side of a cell and distance of features, by what a codebook says of its kernel."""
-    kernel = codebook.kernel
-    return int(kernel["cell_px"]), int(kernel.get("stride_px") or kernel["resolution"])
+def borders_of(path: Path, record: RasterRecord) -> Borders:
+    """Where the labels may have seams: at the borders of the kernel's cells.
+
+    Raises
+    ------
+    RasterError
+        If the record does not say it.
+    """
+    # a record of before says it in its kernel alone, where K-Means' stride is its resolution
+    known = {"stride_px": record.kernel.get("resolution"), **record.kernel, **record.parameters}
+    sides = [known.get(name) for name in ("cell_px", "stride_px")]
+    px = [side for side in sides if isinstance(side, int) and 1 <= side <= _MOST_PX]
+    if len(px) < len(sides):
+        raise RasterError(str(path), f"says nothing of the kernel's cells and stride; {DAMAGED}")
+    return Borders.of(px[0], px[1])

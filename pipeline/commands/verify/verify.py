@@ -19,14 +19,13 @@ from pipeline.commands.verify.record_checks import (
     problems,
     read_record,
     recorded_codebook,
-    steps,
 )
 from pipeline.commands.verify.reopened import Reopened, reopen
 from pipeline.config import RunConfig, rebuilt
 from pipeline.durable import lock
 from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
-from pipeline.events.kinds import FilesOpened, RasterAdvanced, RasterVerified
-from pipeline.events.observer import Observer
+from pipeline.events.kinds import RasterAdvanced, RasterVerified, Working
+from pipeline.events.observer import Observer, Opening
 from pipeline.kernels import kernel_for_run
 from pipeline.out.outputs import Outputs
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
@@ -83,6 +82,7 @@ class Verification:
             todo = "wait for the run at work there" if lock.alive(self._out) else "run the same command again"
             report.wrong.append(f"{state.source}: {what}; {todo}")
             return
+        self._observer.event(Working(f"{state.name}: comparing its files with their checksums"))
         finished = self._finished(state)
         outputs, record, codebook = finished.outputs, finished.record, finished.codebook
         report.wrong += problems(outputs.json, record, state, codebook, self._config)
@@ -93,6 +93,7 @@ class Verification:
         expected, region = expected_labels(outputs.json, record, codebook)
         right = check_labels(finished, expected, report, self._pool, self._advance(state.name, region, index))
         if self._sample and right:
+            self._observer.event(Working(f"{state.name}: labelling some windows again"))
             recompute(finished, region, self._reopened, report, self._config, self._sample, self._pool)
 
     def _finished(self, state: RasterState) -> Finished:
@@ -112,16 +113,13 @@ class Verification:
 
     @cached_property
     def _reopened(self) -> Reopened:
-        def advance(done: int, total: int) -> None:
-            self._observer.event(FilesOpened(done, total))
-
         config = self._config
         try:
             codebook = self._batch_codebook if config.codebook else None
-            cell_px = steps(codebook)[0] if codebook else kernel_for_run(config).cell_px
+            cell_px = kernel_for_run(config, codebook).cell_px
         except TilewrightError as error:
             return Reopened(reason=one_line(error))
-        return reopen(config, self._run, self._pool, cell_px, codebook, advance)
+        return reopen(config, self._run, self._pool, cell_px, codebook, Opening(self._observer))
 
     def _advance(self, name: str, region: Window, index: int) -> Callable[[int, int], None]:
         start = time.monotonic()

@@ -262,6 +262,9 @@ def move_pixels(record):
         (lambda r: r["parameters"].update(segments=9), "segments 9, but 5 in run.json"),
         (lambda r: r["parameters"].pop("seed"), "seed None, but 0 in run.json"),
         (lambda r: r["parameters"].update(chunk_size=0), "chunk size"),
+        (lambda r: r["parameters"].update(stride_px=0), "says nothing of the kernel's cells and stride"),
+        (lambda r: r["parameters"].update(cell_px="512"), "says nothing of the kernel's cells and stride"),
+        (lambda r: r["parameters"].update(cell_px=1024), "says seam_score"),
         (lambda r: r.update(region=[0, 0, 1099, 900]), "counts 990000 pixels of 989100"),
         (lambda r: r.update(region=[0, 0, 900, 1100]), "900 x 1100 px, not 1100 x 900"),
         (lambda r: r.update(region=[0, 0, 0, 0]), "damaged"),
@@ -280,6 +283,13 @@ def test_a_record_that_is_not_whole_or_not_true_is_named(verify, copy, change, s
     assert said in err
     assert "scene" in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_record_of_before_says_by_its_kernel_where_seams_may_be(verify, copy):
+    edited(copy / "scene.json", lambda r: [r["parameters"].pop(name) for name in ("cell_px", "stride_px")])
+    code, said, err = verify(copy)
+    assert (code, err) == (0, "")
+    assert "scene: ok" in said
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "\udcff", "[" * 5000])

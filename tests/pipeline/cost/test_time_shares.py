@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,10 @@ from pipeline.cost import timing
 from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.cost.timing import LABEL, READ, Effort
 from pipeline.durable import checksums
+from pipeline.events.event_text import text_of
 from pipeline.events.progress import Plain, Silent
+from pipeline.running import run as run_module
+from pipeline.running import spending
 from pipeline.running.run import run
 from pipeline.workers.threads import CarryingThreads
 from tests.rasters import noise, write_geotiff
@@ -134,13 +139,14 @@ def test_what_fails_took_its_time_too(clock):
 # The verdict
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=9, max_size=9), st.integers(1, 64))
+@given(st.lists(st.floats(0, 1e6), min_size=10, max_size=10), st.integers(1, 64))
 def test_shares_are_parts_of_one_whole(seconds, workers):
     found = time_shares(
-        Spent(*seconds[:4], Effort(*seconds[4:8]), seconds[8]), replace(SETTING, workers=workers)
+        Spent(*seconds[:4], Effort(*seconds[4:8]), *seconds[8:]), replace(SETTING, workers=workers)
     )
     shares = found["shares"]
-    assert sum(shares.values()) == pytest.approx(1, abs=0.003) or not any(seconds)
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-9)
+    assert sum(map(int, re.findall(r"(\d+)%", found["verdict"]))) == 100
     assert all(0 <= share <= 1 for share in shares.values())
     assert found["bound_by"] in (*shares, "nothing")
     assert "\n" not in found["verdict"]
@@ -169,6 +175,7 @@ def test_shares_are_parts_of_one_whole(seconds, workers):
         ({"fit_s": 6}, {"refitted": False}, "start", "share the start", {"more rasters"}),
         ({"open_s": 6}, {"rasters": 1000}, "start", "start", set()),
         ({"setup_s": 6}, {}, "start", "share the start", {"more rasters"}),
+        ({"startup_s": 5, "fit_s": 2}, {}, "start", "share the start", {"more rasters"}),
         ({"read_s": 6, "label_s": 6, "write_s": 6}, {}, "nothing", "no one thing", set()),
     ],
 )
@@ -199,7 +206,7 @@ def test_a_run_tells_reading_from_labelling_encoding_and_writing(tmp_path, worke
     options = {"workers": workers, "format": form, "segments": 3, "resolution": 1}
     run(build({"sources": [str(source)], "out": str(out), **options}), Heard())
     seconds = events["end"]["budget"]["seconds"]
-    assert all(seconds[name] > 0 for name in seconds)
+    assert all(seconds[name] > 0 for name in seconds.keys() - {"startup_s"})
     record = json.loads((out / "a.json").read_text())["timings"]
     tasks = ("read_s", "label_s", "encode_s", "write_s")
     assert {name: record[name] for name in tasks} == {name: seconds[name] for name in tasks}
@@ -237,6 +244,50 @@ def test_a_run_that_begins_no_raster_is_all_start(tmp_path):
         if not kept["counts"]["done"]:
             assert kept["budget"]["bound_by"] == "start"
             assert kept["budget"]["shares"]["start"] > 0.9
+
+
+class Steady:
+    """A clock that moves by a second whenever it is looked at."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 1
+        return self.now
+
+
+@pytest.mark.parametrize("workers", ["2", "processes:1"])
+def test_what_comes_before_a_run_and_the_end_of_its_workers_count_too(tmp_path, monkeypatch, workers):
+    steady = Steady()
+    usual = run_module.workers.open_pool
+
+    @contextlib.contextmanager
+    def slow_to_end(*arguments, **options):
+        with usual(*arguments, **options) as pool:
+            yield pool
+        steady.now += 5000
+
+    monkeypatch.setattr(run_module.workers, "open_pool", slow_to_end)
+    monkeypatch.setattr(spending, "time", steady)
+    monkeypatch.setattr(spending.startup, "age_s", lambda: 1000.0)
+    source = write_geotiff(tmp_path / "a.tif", noise(3, 60, 70))
+    out, ended = tmp_path / "out", []
+
+    class Heard(Silent):
+        def event(self, event):
+            ended.append(event)
+
+    run(build({"sources": [str(source)], "out": str(out), "workers": workers, "segments": 3}), Heard())
+    last = ended[-1]
+    kept = json.loads((out / "run.json").read_text())
+    seconds = kept["budget"]["seconds"]
+    assert last.name == "end"
+    assert last.seconds == kept["seconds"] == seconds["wall_s"]
+    assert seconds["startup_s"] == 1000
+    parts = [seconds[name] for name in ("startup_s", "open_s", "fit_s", "setup_s")]
+    assert 6000 < sum(parts) + 5000 <= seconds["wall_s"] < 6100
+    assert f"in {seconds['wall_s']:.1f} s" in text_of(last)
 
 
 def test_plain_lines_end_with_the_verdict(tmp_path, capsys):

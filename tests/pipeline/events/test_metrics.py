@@ -67,7 +67,7 @@ def test_dask_s_endpoint_serves_the_run_s_metrics_while_it_lasts(tmp_path):
                 with urllib.request.urlopen(f"http://{self.address.netloc}/metrics", timeout=30) as page:
                     pages.append(page.read().decode())
 
-    options = {"workers": "1", "dashboard": True, "segments": 3}
+    options = {"workers": "1", "dashboard": "0", "segments": 3}
     run(build({"sources": [str(source)], "out": str(tmp_path / "out"), **options}), Scraper())
     (page,) = pages
     assert 'tilewright_rasters{state="done"} 1.0' in page

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -164,3 +166,35 @@ def test_workers_that_die_while_they_start_are_started_again_and_not_for_ever(mo
         with open_pool(TWO) as opened:
             assert opened.submit(pid, 0).result(HANG_S) != os.getpid()
     assert len(tries) == 3
+
+
+def test_a_busy_port_of_the_dashboard_has_another_take_its_place():
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with open_pool(Workers("threads", 1), dashboard=f"127.0.0.1:{port}") as pool:
+            served = urlsplit(pool.dashboard)
+            assert served.hostname == "127.0.0.1"
+            assert served.port not in (None, 0, port)
+            with socket.create_connection((served.hostname, served.port), HANG_S):
+                pass
+
+
+def test_a_dashboard_is_served_where_it_is_asked_for():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with open_pool(Workers("threads", 1), dashboard=f"localhost:{port}") as pool:
+        assert pool.dashboard == f"http://localhost:{port}/status"
+    with open_pool(Workers("threads", 1), dashboard="0.0.0.0:0") as pool:
+        assert urlsplit(pool.dashboard).hostname == socket.gethostname().lower()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_a_dashboard_at_a_host_that_is_not_this_machine_is_refused(host):
+    with (
+        pytest.raises(UsageError, match=f"--dashboard {host}:8787: cannot be served there"),
+        open_pool(Workers("threads", 1), dashboard=f"{host}:8787"),
+    ):
+        pass
