@@ -51,6 +51,7 @@ _FIT_OPTIONS = (
     "scale",
     "fit",
     "seed",
+    "palette",
     "network",
     "workers",
     "progress",

@@ -16,6 +16,7 @@ from pipeline.fitting.codebook import fit_as_asked
 from pipeline.fitting.collars import Collars
 from pipeline.fitting.hints import undeclared_nodata
 from pipeline.kernels import kernel_for_run
+from pipeline.legend.palette import Palette
 from pipeline.running.codebooks import chosen
 from pipeline.running.inputs import Opened, open_inputs, sampled
 from pipeline.source.gdal.setup import configure
@@ -37,6 +38,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     UsageError
         If the sources differ, or `path` cannot be written.
     """
+    palette = Palette.of(config.palette, config.segments)
     display = progress.chosen(config.progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +60,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 pool,
                 lambda done, total: display.event(FitAdvanced(done, total, None)),
                 collars=collars,
+                palette=palette,
             )
             if (hint := undeclared_nodata(config, views, collars)) is not None:
                 display.event(hint)

@@ -11,6 +11,7 @@ import numpy as np
 from engine.arrays import F64
 from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, Scaling
+from engine.colours import Colour
 from engine.kernel import MAX_SEGMENTS, BandStatistics, Kernel, Vectors
 from engine.kmeans_fit import Clustering, cluster
 from pipeline.errors import NoValidPixelError, UsageError
@@ -19,7 +20,11 @@ from pipeline.fitting import gathering, sampling
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.collars import Collars
+from pipeline.fitting.mean_colours import band_means, common_rgb, refuse_natural
 from pipeline.kernels import model_and_device
+from pipeline.legend import palette as palettes
+from pipeline.legend import true_colour
+from pipeline.legend.palette import Palette
 from pipeline.source.bands.fitted import other_order
 from pipeline.workers.pool import Pool
 
@@ -40,6 +45,7 @@ def fit_as_asked(
     advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
     collars: Collars | None = None,
+    palette: Palette | None = None,
 ) -> Codebook:
     """One codebook, fitted with the options of a configuration; see `fit_codebook`."""
     return fit_codebook(
@@ -53,6 +59,7 @@ def fit_as_asked(
         advance=advance,
         memory=memory,
         collars=collars,
+        palette=palette,
     )
 
 
@@ -68,11 +75,13 @@ def fit_codebook(
     advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
     collars: Collars | None = None,
+    palette: Palette | None = None,
 ) -> Codebook:
     """One codebook, fitted by given workers; see `pipeline.api.fitting.fit` for the options.
 
     ``advance(done, total)`` is called with the progress; `memory` stores results that take long,
-    and `collars` collects colours at the edges of rasters.
+    `collars` collects colours at the edges of rasters, and `palette` says which colours classes get
+    (by default their mean colours, where bands are red, green and blue).
 
     Raises
     ------
@@ -88,6 +97,7 @@ def fit_codebook(
     check_alike(rasters)
     first = rasters[0]
     check_bands(kernel, first)
+    refuse_natural(palette, rasters)
     if method == "exact" and kernel.needs_statistics:
         raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
     fit = _Fit(rasters, segments, seed, scale, gathering.Resources(pool, advance, memory, collars))
@@ -96,7 +106,7 @@ def fit_codebook(
     else:
         result = fit.with_network(kernel) if kernel.needs_statistics else fit.on_sample(kernel)
     _refuse_infinite(result, ", ".join(r.path for r in rasters[:3]))
-    return Codebook(
+    codebook = Codebook(
         centres=result.clustering.centres,
         kernel=result.kernel.identity,
         bands=first.bands,
@@ -114,6 +124,7 @@ def fit_codebook(
         band_names=first.given_names if any(first.given_names) else (),
         physical=any(raster.physical for raster in rasters),
     )
+    return palettes.of_fit(replace(codebook, mean_colours=fit.mean_colours(codebook, result)), palette)
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,7 @@ class _Result:
     clustering: Clustering
     report: dict[str, Any]
     precision: dict[str, Any] = field(default_factory=dict)
+    sample: gathering.Sample | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,18 @@ class _Fit:
             lambda sample, other: sample.again(other, statistics, quiet),
             lambda sample: self._clusters(sample.vectors, None),
         )
-        return _Result(result.kernel, statistics, result.clustering, result.sample.report, result.precision)
+        sample = result.sample
+        return _Result(result.kernel, statistics, result.clustering, sample.report, result.precision, sample)
+
+    def mean_colours(self, codebook: Codebook, result: _Result) -> tuple[Colour, ...]:
+        """Mean colour of each class; () where no bands are red, green and blue."""
+        rgb = common_rgb(self.rasters)
+        if rgb is None:
+            return ()
+        if result.sample is None:
+            return true_colour.of_centres(codebook, rgb)
+        means = band_means(result.sample, codebook.centres, result.kernel.stride_px, self.resources)
+        return () if means is None else true_colour.displayed(codebook, rgb, means)
 
     def _on_pixels(
         self, kernel: Kernel, vectors: Vectors, weights: F64 | None, report: dict[str, Any]

@@ -21,8 +21,10 @@ from pipeline.cost.readable import bytes_text
 from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.cost.timing import Effort
 from pipeline.fitting.codebook import check_alike
+from pipeline.fitting.mean_colours import refuse_natural
 from pipeline.graph.preloading import graph_beside
 from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook
+from pipeline.legend.palette import Palette
 from pipeline.process import startup
 from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, Opened, open_inputs
@@ -158,11 +160,15 @@ def _measure(config: RunConfig) -> _Measured:
     with Footprint() as footprint, scratch(config.out) as folder:
         with workers.open_pool(staff, dashboard=config.dashboard, initializer=configure) as pool:
             saved = load_codebook(config.codebook) if config.codebook else None
+            palette = Palette.of(config.palette, config.segments if saved is None else saved.segments)
             kernel = kernel_for_run(config, saved)
             opened = open_inputs(config, pool, kernel.cell_px, saved)
             if not opened.inputs:
                 raise opened.failures[0][1]
             clock.opened()
+            if saved is None:
+                views = [raster.view for raster in opened.inputs]
+                refuse_natural(palette, views, each=config.codebook_scope == "raster")
             if saved is None and config.codebook_scope == "batch":
                 check_alike([i.view for i in opened.inputs])
             fits = _fits(config, kernel, opened.inputs, saved, pool)
