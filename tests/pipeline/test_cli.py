@@ -930,7 +930,7 @@ def test_inspect_of_nothing_is_refused(command):
     assert "Error" not in ended.said()
 
 
-@pytest.mark.parametrize("name", ["run", "plan", "fit", "status", "inspect", "verify", "demo"])
+@pytest.mark.parametrize("name", ["run", "plan", "fit", "status", "inspect", "codebook", "verify", "demo"])
 def test_every_command_has_its_help_with_the_exit_codes(command, name):
     ended = command(name, "--help")
     assert ended.code == 0
