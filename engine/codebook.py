@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.colours import Colour, from_hex, to_hex
+
 FORMAT = "tilewright-codebook-1"
 _LIMIT_BYTES = 64 << 20
 _MAX_SEGMENTS = 254
@@ -93,7 +95,13 @@ class Codebook:
         Whether its bands are expressions of values scaled as the files declare (``value * scale + offset``),
         and not of the numbers that are stored.
     names
-        Name of each class; () where nobody named any. Not part of the hash.
+        Name of each class; () where nobody named any. Like all that follows not part of the hash: labels
+        do not depend on it.
+    colours
+        Colour of each class; () for the palette that stands for want of others.
+    mean_colours
+        Mean colour of the pixels of each class in the fit's sample; () where no bands are red, green and
+        blue, and in a codebook of before.
     """
 
     centres: npt.NDArray[np.float32]
@@ -106,6 +114,8 @@ class Codebook:
     band_names: tuple[str, ...] = ()
     physical: bool = False
     names: tuple[str, ...] = ()
+    colours: tuple[Colour, ...] = ()
+    mean_colours: tuple[Colour, ...] = ()
 
     @property
     def segments(self) -> int:
@@ -119,6 +129,13 @@ class Codebook:
         for array in self._arrays().values():
             h.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return h.hexdigest()
+
+    @property
+    def style_hash(self) -> str:
+        """Tells its names and colours of classes from others; "" where it has none."""
+        if not (self.names or self.colours):
+            return ""
+        return hashlib.sha256(json.dumps([self.names, self.colours]).encode()).hexdigest()[:16]
 
     @property
     def centre_values(self) -> npt.NDArray[np.float64] | None:
@@ -149,8 +166,9 @@ class Codebook:
             raise CodebookError("its record of the fit holds values that are not numbers; fit it again")
         if len(self.band_names) not in (0, bands):
             raise CodebookError(f"{len(self.band_names)} names of {bands} bands; fit it again")
-        if len(self.names) not in (0, self.segments):
-            raise CodebookError(f"{len(self.names)} names of {self.segments} classes; fit it again")
+        for each in (self.names, self.colours, self.mean_colours):
+            if len(each) not in (0, self.segments):
+                raise CodebookError(f"{len(each)} names or colours of {self.segments} classes; fit it again")
         if not all(name and name.isprintable() for name in self.names):
             raise CodebookError("a name of a class is empty or no text of one line; fit it again")
         if not 1 <= self.segments <= _MAX_SEGMENTS:
@@ -179,8 +197,13 @@ class Codebook:
         meta = {**self._header(), "fit": self.fit, "codebook_hash": self.content_hash}
         if self.band_names:
             meta["band_names"] = list(self.band_names)
-        if self.names:
-            meta["classes"] = {"names": list(self.names)}
+        classes = {
+            "names": list(self.names),
+            "colours": [to_hex(c) for c in self.colours],
+            "mean_colours": [to_hex(c) for c in self.mean_colours],
+        }
+        if any(classes.values()):
+            meta["classes"] = {key: values for key, values in classes.items() if values}
         text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -231,6 +254,7 @@ class Codebook:
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise CodebookError(f"not a codebook of format {FORMAT}; fit it again with this version")
         low, high = members.get("scale_low"), members.get("scale_high")
+        classes = _mapping(meta.get("classes", {}))
         codebook = cls(
             centres=_numbers(members["centres"]).astype(np.float32),
             kernel=_mapping(meta["kernel"]),
@@ -241,7 +265,9 @@ class Codebook:
             fit=dict(meta["fit"]),
             band_names=tuple(map(str, meta.get("band_names", ()))),
             physical=meta.get("physical", False) is True,
-            names=tuple(map(str, _mapping(meta.get("classes", {})).get("names", ()))),
+            names=tuple(map(str, classes.get("names", ()))),
+            colours=tuple(from_hex(c) for c in classes.get("colours", ())),
+            mean_colours=tuple(from_hex(c) for c in classes.get("mean_colours", ())),
         )
         if codebook.content_hash != meta["codebook_hash"]:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")
@@ -270,5 +296,5 @@ def _numbers(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 def _mapping(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise TypeError("no kernel")
+        raise TypeError(f"{type(value).__name__} where names and values are needed")
     return dict(value)

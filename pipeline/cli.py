@@ -27,6 +27,7 @@ _ABOUT = {
     "plan": "say what a run would take: time, memory, disk, what bounds it; measures parts and keeps nothing",
     "fit": "fit a codebook on rasters and save it",
     "inspect": "describe a raster, a label file, a codebook, a record, or a finished run",
+    "codebook": "give the classes of a saved codebook other names and colours: labels stay what they are",
     "status": "say where a run stands, while it lives and after: progress, rate, memory, errors",
     "verify": "check all that a run left: files, records, labels, a sample made anew from the inputs, seams",
     "demo": "make the built-in scene, segment it, and compare with its known truth",
@@ -51,6 +52,7 @@ _FIT_OPTIONS = (
     "scale",
     "fit",
     "seed",
+    "palette",
     "network",
     "workers",
     "progress",
@@ -116,6 +118,16 @@ def _parser() -> CommandParser:
         "path", metavar="PATH", help="a raster, a label file, a codebook, a record, or the OUT of a run"
     )
     add_options(sub, ("debug",))
+    sub = command("codebook", _codebook)
+    sub.add_argument("path", metavar="CODEBOOK", help="a codebook (.npz)")
+    sub.add_argument(
+        "--names-from",
+        metavar="FILE",
+        help="take names and colours from a style saved in QGIS (.qml), a .csv of label,#rrggbb,name, or a "
+        "colour table",
+    )
+    add_options(sub, ("palette", "debug"))
+    sub.add_argument("-o", "--output", metavar="FILE", help="codebook to write (default: in its place)")
     sub = command("status", _status)
     sub.add_argument("out", metavar="OUT", help="folder of a run's outputs")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -197,9 +209,18 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from pipeline.commands.inspect import describe
+    from pipeline.commands.inspect import describe, shows_colours
 
-    print(describe(arguments.path))
+    print(describe(arguments.path, swatches=shows_colours(sys.stdout)))
+    return 0
+
+
+def _codebook(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.codebook import change_style
+
+    palette = getattr(arguments, "palette", None)
+    output = None if arguments.output is None else Path(arguments.output)
+    print(change_style(Path(arguments.path), arguments.names_from, palette, output))
     return 0
 
 

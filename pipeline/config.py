@@ -156,6 +156,12 @@ class RunConfig(BaseModel):
         description="bands for a saved codebook: those of the same names, where both have names; "
         "or any, in their order",
     )
+    palette: str | None = Field(
+        None,
+        description="colours of the classes: natural (their mean colours; needs red, green and blue bands), "
+        "distinct, or a FILE (.csv, .qml, colour table) (default: those of a codebook that is there; of a "
+        "new one natural where it can be, else distinct)",
+    )
     codebook_scope: Literal["batch", "raster"] = Field(
         "batch", description="one codebook for all rasters, or one for each"
     )

@@ -23,6 +23,7 @@ _ONCE = {
     "aoi",
     "valid",
     "nodata",
+    "palette",
 }  # a second value would silently replace the first
 _CHOICE = re.compile(r"argument COMMAND: invalid choice: '([^']*)' \(choose from (.*)\)")
 

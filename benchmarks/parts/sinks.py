@@ -24,7 +24,8 @@ _CHUNK_PX = 2048
 def ours(source: Path, out: Path, threads: int) -> None:
     """Time our sink, in a folder beside the file that it makes."""
     from engine.kernel import NODATA
-    from pipeline.sinks import parts, style
+    from pipeline.legend.label_style import LabelStyle
+    from pipeline.sinks import parts
     from pipeline.sinks.label_info import LabelInfo
     from pipeline.sinks.pyramid import stages
     from pipeline.sinks.sink import sink_of
@@ -32,7 +33,7 @@ def ours(source: Path, out: Path, threads: int) -> None:
 
     labels = resident(source)
     place = open_header(source).georeference
-    meaning = LabelInfo(place, "", "", style.LabelStyle.of(int(labels[labels != NODATA].max()) + 1))
+    meaning = LabelInfo(place, "", "", LabelStyle.of(int(labels[labels != NODATA].max()) + 1))
     sink, plan = sink_of(out.name), stages(*labels.shape, _CHUNK_PX)
     first = plan[0]
 

@@ -29,7 +29,8 @@ from pipeline.graph.overlap import Layout
 from pipeline.grid.area import Area
 from pipeline.grid.georeference import Georeference
 from pipeline.kernels import kernel_from_codebook, mismatch
-from pipeline.sinks.style import LabelStyle
+from pipeline.legend.label_style import LabelStyle
+from pipeline.legend.true_colour import red_green_blue
 from pipeline.source.bands.fitted import FittedBands, given_names
 from pipeline.source.bands.options import read_nodata, read_valid
 from pipeline.source.bands.selection import Selection
@@ -196,15 +197,13 @@ def labels_like(array: xr.DataArray, labels: da.Array, codebook: Codebook) -> xr
     band, *dims = array.dims
     leave_out = {band, "band", VALID, INSIDE}
     coords = {n: c for n, c in array.coords.items() if band not in c.dims and n not in leave_out}
-    colours = LabelStyle.of(codebook.segments, codebook.names)
     attrs: dict[str, Any] = {
         "long_name": "segment",
         "segments": codebook.segments,
         "codebook_hash": codebook.content_hash,
         # CF's words for what values mean
         "flag_values": np.arange(codebook.segments, dtype=np.uint8),
-        "flag_meanings": " ".join(n.replace(" ", "_") for n in colours.names),
-        "flag_colors": " ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in colours.colours),
+        **LabelStyle.of_codebook(codebook).flags,
         ATTRIBUTE: whole_of(array).of_labels().text,
     }
     if source := array.attrs.get("source", array.encoding.get("source")):
@@ -309,6 +308,7 @@ class ArrayPixels:
         self.given_names = given_names(self._imagery)
         self.physical = None
         self.dtype = self._imagery.decoding.dtype
+        self.rgb = red_green_blue(self.bands, [self.given_names], self.dtype)
         self.identity = self._identity()
         self.path = self._imagery.decoding.name
 

@@ -12,6 +12,7 @@ from pipeline.events.observer import Advance, ignore_progress
 from pipeline.fitting import sampling
 from pipeline.fitting.codebook import Scale, fit_codebook
 from pipeline.kernels import kernel_from_options
+from pipeline.legend.palette import Palette
 from pipeline.workers.pool import Workers, open_pool
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def fit(
     device: str = "auto",
     nodata: Nodata = None,
     valid: Any = None,
+    palette: str | Path | None = None,
     progress: Advance = ignore_progress,
 ) -> Codebook:
     """Fit one codebook on some rasters.
@@ -65,6 +67,10 @@ def fit(
         "bilinear" between features, and the torch device.
     nodata, valid
         Of arrays, as of `segment`; a mask is that of a single array.
+    palette
+        Colours of the classes: "natural" (their mean colours), "distinct", or a file of them (.csv, .qml or
+        a colour table; it may have names too). Default: natural where bands are red, green and blue, which
+        their names or colours say, or the first of three or four bands of bytes; else distinct.
     progress
         Called as ``progress(done, total)`` with the number of cells that are read.
 
@@ -81,10 +87,19 @@ def fit(
         If rasters differ in bands or dtype, or an option is out of range.
     """
     kernel = kernel_from_options(method, resolution, model=model, upsample=upsample, device=device)
+    colours = Palette.of(palette, segments)
     pixels = _pixels(rasters, nodata, valid)
     with open_pool(Workers("threads", 1)) as pool:
         return fit_codebook(
-            pixels, kernel, segments, seed=seed, method=fit, scale=scale, pool=pool, advance=progress
+            pixels,
+            kernel,
+            segments,
+            seed=seed,
+            method=fit,
+            scale=scale,
+            pool=pool,
+            advance=progress,
+            palette=colours,
         )
 
 

@@ -19,6 +19,7 @@ from pipeline.api.position import georeference_of, spatial_dims
 from pipeline.durable.files import move, write_bytes
 from pipeline.errors import UsageError
 from pipeline.events.observer import Advance, ignore_progress
+from pipeline.legend.label_style import LabelStyle
 from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage, stages
@@ -88,7 +89,7 @@ def write(
         georeference_of(labels),
         str(labels.attrs.get("codebook_hash", "")),
         "",
-        style.LabelStyle.of(segments),
+        LabelStyle.of_flags(labels.attrs, segments),
     )
     try:
         shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,8 @@ from pipeline.events.observer import Opening
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.fitting.collars import Collars
 from pipeline.fitting.hints import undeclared_nodata
-from pipeline.kernels import kernel_for_run
+from pipeline.kernels import kernel_for_run, labels_of
+from pipeline.legend.palette import Palette
 from pipeline.running.codebooks import chosen
 from pipeline.running.inputs import Opened, open_inputs, sampled
 from pipeline.source.gdal.setup import configure
@@ -48,6 +49,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
         ):
             display.event(Working("opening the rasters"))
             kernel = kernel_for_run(config)
+            palette = Palette.of(config.palette, labels_of(config, kernel, None))
             opened = open_inputs(config, pool, kernel.cell_px, advance=Opening(display))
             for _, error in opened.failures:
                 if not isinstance(error, NoRasterError):
@@ -62,6 +64,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 pool,
                 lambda done, total: display.event(FitAdvanced(done, total, None)),
                 collars=collars,
+                palette=palette,
             )
             if (hint := undeclared_nodata(config, views, collars)) is not None:
                 display.event(hint)

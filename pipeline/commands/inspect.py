@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from engine.codebook import Codebook
+from engine.colours import to_hex
 from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, one_line, printable
 from pipeline.grid.georeference import Georeference
 from pipeline.kernels import load_codebook
+from pipeline.legend.label_style import LabelStyle
 from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RunFile
 from pipeline.source.declared import Scales
@@ -21,10 +26,25 @@ from pipeline.source.opening import open_any
 from pipeline.source.raster import Raster
 
 _MOST_LISTED = 20
+_MOST_COLUMNS = 16
 
 
-def describe(path: str) -> str:
+def shows_colours(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that shows any colour (https://no-color.org, COLORTERM)."""
+    if os.environ.get("NO_COLOR") or not stream.isatty():
+        return False
+    return os.environ.get("COLORTERM") in ("truecolor", "24bit") or "WT_SESSION" in os.environ
+
+
+def describe(path: str, *, swatches: bool = False) -> str:
     """A description of a raster, a label file, a codebook, a record or the OUT of a run, for people.
+
+    Parameters
+    ----------
+    path
+        Any of these.
+    swatches
+        Whether to show the colours of a codebook's classes, for a terminal that can.
 
     Raises
     ------
@@ -32,7 +52,7 @@ def describe(path: str) -> str:
         If it is none of these.
     """
     if path.endswith(".npz") or (Path(path).is_file() and zipfile.is_zipfile(path)):
-        return _codebook(load_codebook(path))
+        return _codebook(load_codebook(path), swatches=swatches)
     if (Path(path) / out_names.RUN).is_file():
         return _run(Path(path) / out_names.RUN)
     if path.endswith(".json"):
@@ -84,7 +104,7 @@ def _record(path: Path) -> str:
     return "\n".join(lines)
 
 
-def _codebook(codebook: Codebook) -> str:
+def _codebook(codebook: Codebook, *, swatches: bool) -> str:
     kernel = ", ".join(f"{k} {v}" for k, v in codebook.kernel.items() if k != "name")
     names = codebook.band_names or ("",) * len(codebook.bands)
     bands = [f"{b} ({n})" if n and n != b else str(b) for b, n in zip(codebook.bands, names, strict=True)]
@@ -101,19 +121,41 @@ def _codebook(codebook: Codebook) -> str:
         )
     if {"cells_read", "cells_total"} <= codebook.fit.keys():
         lines.append(f"saw       {codebook.fit['cells_read']} of {codebook.fit['cells_total']} cells")
-    if not codebook.centres.shape[1]:
-        named = enumerate(codebook.names)
-        return "\n".join(
-            [*lines, "label  class", *(f"{label:5}  {printable(name)}" for label, name in named)]
-        )
-    shares = codebook.fit.get("share") or [None] * codebook.segments
-    lines.append("label  share  centre")
+    return "\n".join([*lines, *_classes(codebook, swatches=swatches)])
+
+
+def _classes(codebook: Codebook, *, swatches: bool) -> Iterator[str]:
+    """A table of the classes: share of the fitted sample, colour, name, and centre."""
     values = codebook.centre_values
-    centres = codebook.centres if values is None else values
-    for label, (centre, share) in enumerate(zip(centres, shares, strict=True)):
-        percent = "" if share is None else f"{share:6.1%}"
-        lines.append(f"{label:5}  {percent:>6}  " + " ".join(f"{v:.4g}" for v in centre[:16]))
-    return "\n".join(lines)
+    if not codebook.centres.shape[1]:
+        heads = []
+    elif values is None:
+        count = codebook.centres.shape[1]
+        heads = [f"f{i + 1}" for i in range(min(count, _MOST_COLUMNS))]
+        yield f"centres   in features of the network, {len(heads)} of {count}"
+    else:
+        names = codebook.band_names or ("",) * len(codebook.bands)
+        heads = [
+            printable(b if isinstance(b, str) else n or f"b{b}")
+            for b, n in zip(codebook.bands[:_MOST_COLUMNS], names, strict=False)
+        ]
+        unit = "value * scale + offset" if codebook.physical else "values as stored"
+        yield f"centres   in the bands' units ({unit})"
+    style = LabelStyle.of_codebook(codebook)
+    shares = codebook.fit.get("share") or [None] * codebook.segments
+    width = max(4, *map(len, style.names))
+    swatch = "    " if swatches else ""
+    yield f"label   share  colour   {swatch}{'name':{width}}  " + "  ".join(f"{head:>9}" for head in heads)
+    rows = zip(
+        shares, style.colours, style.names, codebook.centres if values is None else values, strict=True
+    )
+    for label, (share, colour, name, centre) in enumerate(rows):
+        percent = "" if share is None else f"{share:.1%}"
+        patch = "\x1b[48;2;{};{};{}m   \x1b[0m ".format(*colour) if swatches else ""
+        numbers = "  ".join(
+            f"{value:{max(9, len(head))}.4g}" for head, value in zip(heads, centre, strict=False)
+        )
+        yield f"{label:5}  {percent:>6}  {to_hex(colour)}  {patch}{name:{width}}  {numbers}"
 
 
 def _raster(raster: Raster) -> str:

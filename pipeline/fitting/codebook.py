@@ -14,6 +14,7 @@ import numpy as np
 from engine.arrays import F64
 from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, Scaling
+from engine.colours import Colour
 from engine.kernel import (
     MAX_SEGMENTS,
     BandStatistics,
@@ -29,7 +30,11 @@ from pipeline.fitting import gathering, sampling
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.collars import Collars
+from pipeline.fitting.mean_colours import band_means, common_rgb, refuse_natural
 from pipeline.kernels import model_and_device
+from pipeline.legend import palette as palettes
+from pipeline.legend import true_colour
+from pipeline.legend.palette import Palette
 from pipeline.source.bands.fitted import other_order
 from pipeline.workers.pool import Pool
 
@@ -50,6 +55,7 @@ def fit_as_asked(
     advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
     collars: Collars | None = None,
+    palette: Palette | None = None,
 ) -> Codebook:
     """One codebook, fitted with the options of a configuration; see `fit_codebook`."""
     return fit_codebook(
@@ -63,6 +69,7 @@ def fit_as_asked(
         advance=advance,
         memory=memory,
         collars=collars,
+        palette=palette,
     )
 
 
@@ -78,12 +85,14 @@ def fit_codebook(
     advance: Advance = ignore_progress,
     memory: FitMemory | None = None,
     collars: Collars | None = None,
+    palette: Palette | None = None,
 ) -> Codebook:
     """One codebook, fitted by given workers; see `pipeline.api.fitting.fit` for the options.
 
     A kernel that has classes of its own needs none of them: nothing is read then.
     ``advance(done, total)`` is called with the progress; `memory` stores results that take long,
-    and `collars` collects colours at the edges of rasters.
+    `collars` collects colours at the edges of rasters, and `palette` says which colours classes get
+    (by default their mean colours, where bands are red, green and blue).
 
     Raises
     ------
@@ -100,9 +109,10 @@ def fit_codebook(
     first = rasters[0]
     check_bands(kernel, first)
     if isinstance(kernel, ClassifyingKernel):
-        return _of_classes(kernel, rasters)
+        return palettes.of_fit(_of_classes(kernel, rasters), palette)
     if not isinstance(kernel, ClusteringKernel):
         raise TypeError(f"{type(kernel).__name__} is neither a ClusteringKernel nor a ClassifyingKernel")
+    refuse_natural(palette, rasters)
     if method == "exact" and kernel.needs_statistics:
         raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
     fit = _Fit(rasters, segments, seed, scale, gathering.Resources(pool, advance, memory, collars))
@@ -111,7 +121,7 @@ def fit_codebook(
     else:
         result = fit.with_network(kernel) if kernel.needs_statistics else fit.on_sample(kernel)
     _refuse_infinite(result, ", ".join(r.path for r in rasters[:3]))
-    return Codebook(
+    codebook = Codebook(
         centres=result.clustering.centres,
         kernel=result.kernel.identity,
         bands=first.bands,
@@ -129,6 +139,7 @@ def fit_codebook(
         band_names=first.given_names if any(first.given_names) else (),
         physical=any(raster.physical for raster in rasters),
     )
+    return palettes.of_fit(replace(codebook, mean_colours=fit.mean_colours(codebook, result)), palette)
 
 
 def _of_classes(kernel: ClassifyingKernel, rasters: Sequence[sampling.Pixels]) -> Codebook:
@@ -156,6 +167,7 @@ class _Result:
     clustering: Clustering
     report: dict[str, Any]
     precision: dict[str, Any] = field(default_factory=dict)
+    sample: gathering.Sample | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +199,18 @@ class _Fit:
             lambda sample, other: sample.again(other, statistics, quiet),
             lambda sample: self._clusters(sample.vectors, None),
         )
-        return _Result(result.kernel, statistics, result.clustering, result.sample.report, result.precision)
+        sample = result.sample
+        return _Result(result.kernel, statistics, result.clustering, sample.report, result.precision, sample)
+
+    def mean_colours(self, codebook: Codebook, result: _Result) -> tuple[Colour, ...]:
+        """Mean colour of each class; () where no bands are red, green and blue."""
+        rgb = common_rgb(self.rasters)
+        if rgb is None:
+            return ()
+        if result.sample is None:
+            return true_colour.of_centres(codebook, rgb)
+        means = band_means(result.sample, codebook.centres, result.kernel.stride_px, self.resources)
+        return () if means is None else true_colour.displayed(codebook, rgb, means)
 
     def _on_pixels(
         self, kernel: ClusteringKernel, vectors: Vectors, weights: F64 | None, report: dict[str, Any]

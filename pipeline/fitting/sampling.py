@@ -20,6 +20,7 @@ from engine.codebook import Band
 from engine.grid import Window
 from engine.kernel import BandStatistics, ClusteringKernel, Mask, Patch, Places, Vectors
 from pipeline.fitting.collars import FlatColours, flat_colours
+from pipeline.legend.true_colour import Rgb
 
 CELLS = 64
 """Cells with valid pixels that a fit reads, if there are as many."""
@@ -51,6 +52,11 @@ class Pixels(Protocol):
     @property
     def given_names(self) -> tuple[str, ...]:
         """What its file calls these bands; "" where it does not say."""
+        ...
+
+    @property
+    def rgb(self) -> Rgb | None:
+        """Indices of its red, green and blue band; None where there are none."""
         ...
 
     @property

@@ -86,10 +86,11 @@ class PreviousRun:
         self._request = request
         self.taken_up = run is not None
         self.states: dict[str, RasterState] = {} if run is None else {r.name: r for r in run.rasters}
+        self.palette: str | None = None if run is None else run.config.get("palette")
         self.on_bad_chunk: Any = None if run is None else run.config.get("on_bad_chunk")
 
-    def done_with(self, source: Source, fingerprint: str | None, codebook: str | None) -> str | None:
-        """Hash of the codebook that a raster was done with, from this very input; None if it is not done.
+    def done(self, source: Source, fingerprint: str | None, codebook: str | None) -> RasterRecord | None:
+        """The record of a raster that was done from this very input; None if it is not done.
 
         Parameters
         ----------
@@ -119,7 +120,7 @@ class PreviousRun:
         of_another = codebook is not None and record.codebook_hash != codebook
         if of_another or not files.labels.exists() or _is_altered(files, record):
             return None
-        return record.codebook_hash
+        return record
 
     def refuse_changed(self, source: Source, fingerprint: str) -> None:
         """Refuse an input that is another one than when the run began: its codebook is of that.

@@ -63,6 +63,8 @@ class Provenance(BaseModel):
         Options that labels and files depend on, the side of a chunk, and the kernel's cell and stride.
     codebook_hash, kernel, fit
         Of the codebook: its hash, what it says of its kernel, and how it was fitted.
+    style
+        Of the codebook too: tells the names and colours that its classes had from others; "" for none.
     device, device_failure
         What labelled, and why it was not the device asked for; None where it was.
     outside_limits
@@ -87,6 +89,7 @@ class Provenance(BaseModel):
     device: Text = ""
     device_failure: Text | None = None
     fit: dict[str, Any] = Field(default_factory=dict)
+    style: Text = ""
     outside_limits: StrictFloat | None = None
     chunks: StrictInt = 0
     timings: dict[str, Any] = Field(default_factory=dict)
@@ -142,7 +145,8 @@ class RasterRecord(Provenance):
         StorageError
             If the disk is full or not writable.
         """
-        without = {name for name in ("device_failure", "outside_limits") if getattr(self, name) is None}
+        optional = ("device_failure", "outside_limits", "style")
+        without = {name for name in optional if getattr(self, name) in (None, "")}
         durable.write_json(path, self.model_dump(exclude=without))
 
 

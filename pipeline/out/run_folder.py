@@ -57,6 +57,9 @@ class RunFolder:
             self.release()
             raise
         self.states = dict(self.previous_run.states)
+        if "palette" not in self._config.asked and self.codebook.exists():
+            # the codebook keeps its colours, and run.json goes on to say where they are from
+            self._config = self._config.model_copy(update={"palette": self.previous_run.palette})
 
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:

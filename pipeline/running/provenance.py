@@ -47,6 +47,7 @@ def provenance(tally: Tally, config: RunConfig) -> Provenance:
         device=job.kernel.device,
         device_failure=job.device_failure or None,
         fit=job.codebook.fit,
+        style=job.codebook.style_hash,
         outside_limits=None if tally.outside_limits is None else round(tally.outside_limits, 4),
         chunks=tally.chunks_done,
         timings={"wall_s": round(time.monotonic() - tally.started, 3), **tally.effort.rounded(3)},

@@ -66,9 +66,12 @@ class RasterRun:
     def _begin(self) -> Phase:
         if self.workspace.complete:
             return self._publish()
-        if (known := self.workspace.assembly.known) is not None:
-            return self._look(known)
-        return self._label()
+        if (known := self.workspace.assembly.known) is None:
+            return self._label()
+        if known.style != self._job.codebook.style_hash:  # assembled before its colours were changed
+            with_retries(self.workspace.assembly.forget)
+            return self._label()
+        return self._look(known)
 
     def _look(self, known: assembling.Assembled) -> Phase:
         """Verify what an earlier run assembled, while the windows that it did not check are labelled."""

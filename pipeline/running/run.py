@@ -22,6 +22,7 @@ from pipeline.events.kinds import Compiling, RunEnded, RunStarted, Warned, Worki
 from pipeline.events.observer import Observer, Opening
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
+from pipeline.fitting.mean_colours import refuse_natural
 from pipeline.kernels import (
     in_fitted_form,
     kernel_for_run,
@@ -30,8 +31,10 @@ from pipeline.kernels import (
     mismatch,
     on_cpu,
 )
+from pipeline.legend.palette import Palette
 from pipeline.out.kept_names import with_kept_names
 from pipeline.out.previous_run import Request
+from pipeline.out.record import RasterRecord
 from pipeline.out.run_folder import RunFolder
 from pipeline.running import schedule
 from pipeline.running.codebooks import Codebooks, codebook_to_use
@@ -44,7 +47,7 @@ from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
 from pipeline.source.view import View
 from pipeline.tasks.job import Job, job_of
-from pipeline.tasks.redo import retry_of
+from pipeline.tasks.redo import restyle_of, retry_of
 from pipeline.versions import versions
 from pipeline.workers import pool as workers
 
@@ -91,22 +94,39 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
         observer.event(Working("opening the rasters"))
         named = load_codebook(config.codebook) if config.codebook else None
         kernel = kernel_for_run(config, named)
+        asked = "palette" in config.asked
+        # what is only done again has the colours of its codebook in OUT
+        palette = (
+            Palette.of(config.palette, labels_of(config, kernel, named)) if asked or not retry_bad else None
+        )
         opened = open_inputs(config, pool, kernel.cell_px, named, Opening(observer))
         if not (config.mosaic or config.stack or config.overwrite):
             marks = {raster.source: raster.fingerprint for raster in opened.inputs}
             names = with_kept_names(Path(config.out), opened.sources, lambda source: marks.get(source, ""))
             opened = opened.renamed(names)
+        if named is None:
+            views = [raster.view for raster in opened.inputs]
+            refuse_natural(palette, views, each=config.codebook_scope == "raster")
         # the folder comes last: with --overwrite it deletes, which has to be right by then
         folder = RunFolder(Request(config, opened.sources, opened.area))
         spending.opened()
         try:
             with Journal(observer, folder.path) as journal:
                 journal.event(RunStarted(len(opened.sources), pool.count, pool.dashboard))
-                saved = codebook_to_use(folder, named)
-                if saved is not named:  # a network takes a while to load and to try
+                saved = codebook_to_use(folder, named, palette, asked=asked)
+                if named is None and saved is not None:  # a network takes a while to load and to try
                     kernel = kernel_for_run(config, saved)
                 begun = _Run(
-                    config, opened, saved, kernel, folder, pool, journal, spending, retry_bad=retry_bad
+                    config,
+                    opened,
+                    saved,
+                    kernel,
+                    folder,
+                    pool,
+                    journal,
+                    spending,
+                    palette,
+                    retry_bad=retry_bad,
                 )
                 report = begun.go(staff.close)
         except BaseException:
@@ -129,6 +149,7 @@ class _Run:
         pool: workers.Pool,
         observer: Observer,
         spending: Spending,
+        palette: Palette | None,
         *,
         retry_bad: bool,
     ) -> None:
@@ -146,7 +167,9 @@ class _Run:
         self._added = {s.name for s in opened.sources if saved is not None and s.name not in before}
         chunk_px = chunk_side(config.chunk_size, kernel.cell_px)
         self._outcomes = Outcomes(config, folder, observer, chunk_px)
-        self._codebooks = Codebooks(config, folder, pool, observer, spending, self._outcomes)
+        # rasters that are done, but for the colours and names that their codebook has now
+        self._restyled: set[str] = set()
+        self._codebooks = Codebooks(config, folder, pool, observer, spending, self._outcomes, palette)
 
     def go(self, end_workers: Callable[[], None]) -> Report:
         """Do all of it, and say what it took: processes take seconds to end, which count."""
@@ -196,9 +219,8 @@ class _Run:
     def _usable(self) -> list[Input]:
         """The rasters that can be done; those that cannot be opened or do not fit the codebook fail here."""
         for source, error in self._opened.failures:
-            self._outcomes.unopened(
-                source, error, self._folder.previous_run.done_with(source, None, self._wanted_hash)
-            )
+            record = self._folder.previous_run.done(source, None, self._wanted_hash)
+            self._outcomes.unopened(source, error, None if record is None else record.codebook_hash)
         rasters = []
         for raster in self._opened.inputs:
             view = raster.view
@@ -223,13 +245,23 @@ class _Run:
         """Whether a raster was done by an earlier run, and is skipped for that."""
         # what is to be made good may have been fetched again
         fingerprint = None if self._retry_bad else raster.fingerprint
-        used = self._folder.previous_run.done_with(raster.source, fingerprint, self._wanted_hash)
-        if used is None and not self._retry_bad:
+        record = self._folder.previous_run.done(raster.source, fingerprint, self._wanted_hash)
+        if record is None and not self._retry_bad:
             self._folder.previous_run.refuse_changed(raster.source, raster.fingerprint)
-        if used is None or (self._retry_bad and self._folder.outputs(raster.source).bad.exists()):
+        if record is None or (self._retry_bad and self._folder.outputs(raster.source).bad.exists()):
             return False
-        self._outcomes.skip_done(raster, used)
+        if not self._retry_bad and self._has_other_style(raster, record):
+            self._restyled.add(raster.source.name)
+            return False
+        self._outcomes.skip_done(raster, record.codebook_hash)
         return True
+
+    def _has_other_style(self, raster: Input, record: RasterRecord) -> bool:
+        """Whether finished labels have other colours or names of classes than their codebook has now."""
+        codebook = self._saved
+        if codebook is None and self._config.codebook_scope == "raster":
+            codebook = self._codebooks.changed(raster.source)
+        return codebook is not None and record.style != codebook.style_hash
 
     def _refuse_full_disk(self, todo: Sequence[Input]) -> None:
         sizes = [self._outcomes.size(raster) for raster in todo]
@@ -256,7 +288,7 @@ class _Run:
 
     def _job(self, raster: Input, codebook: Codebook) -> Job:
         kernel = in_fitted_form(self._kernel, codebook)
-        return job_of(
+        job = job_of(
             self._config,
             raster.source.name,
             raster.view,
@@ -269,6 +301,7 @@ class _Run:
             fallback=on_cpu(kernel) if self._config.device_fallback else None,
             fitted_elsewhere=self._config.codebook is not None or raster.source.name in self._added,
         )
+        return restyle_of(job) if raster.source.name in self._restyled else job
 
     def _drive(self, todo: Sequence[Input], jobs: Iterator[Job]) -> None:
         """Have all tasks done, and book what becomes of each raster."""

@@ -66,6 +66,8 @@ class Workspace:
             if not is_sound(job.folder / out_names.RECORD):
                 return False
             record = RasterRecord.read(job.folder / out_names.RECORD)
+            if record.style != job.codebook.style_hash:
+                return False
             own = {path.name for path in Outputs(job.out, job.name, job.sink).all()}
             # a workspace is data: it may not name what lies elsewhere, nor pass for whole what is not
             return own.issuperset(record.files) and all(

@@ -19,12 +19,13 @@ import numpy.typing as npt
 from engine.kernel import NODATA, Labels
 from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.durable.files import copy_at, whole_file, write_bytes
+from pipeline.legend.label_style import LabelStyle
 from pipeline.sinks import tiff
 from pipeline.sinks.deflate.labels import compress
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.parts import PartIndex, histogram, part_path, read_index, write_part
 from pipeline.sinks.pyramid import TILE_PX, Stage, cut_tiles, level_shapes, unit_pyramid
-from pipeline.sinks.style import LabelStyle, aux_xml, statistics
+from pipeline.sinks.style import aux_xml, statistics
 
 _GHOST = (
     "LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"

@@ -90,8 +90,7 @@ def label_attributes(label_info: LabelInfo, level: int, shape: tuple[int, int]) 
         "long_name": "segment",
         "_FillValue": NODATA,
         "flag_values": list(range(len(style.names))),
-        "flag_meanings": " ".join(n.replace(" ", "_") for n in style.names),
-        "flag_colors": " ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in style.colours),
+        **style.flags,
         "AREA_OR_POINT": georeference.area_or_point,
         **_provenance(label_info),
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from engine.codebook import Codebook
 from pipeline.grid.georeference import Georeference
-from pipeline.sinks.style import LabelStyle
+from pipeline.legend.label_style import LabelStyle
 
 
 @dataclass(frozen=True)
@@ -32,5 +32,4 @@ class LabelInfo:
     def of(cls, codebook: Codebook, georeference: Georeference) -> LabelInfo:
         """The values for labels made with a codebook."""
         kernel = " ".join(f"{k}={v}" for k, v in sorted(codebook.kernel.items()))
-        style = LabelStyle.of(codebook.segments, codebook.names)
-        return cls(georeference, codebook.content_hash, kernel, style)
+        return cls(georeference, codebook.content_hash, kernel, LabelStyle.of_codebook(codebook))

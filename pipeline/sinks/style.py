@@ -1,59 +1,17 @@
-"""Colours, names and statistics of labels, and the sidecars by which QGIS shows them."""
+"""Statistics of labels, and the sidecars by which QGIS shows their colours and names."""
 
 from __future__ import annotations
 
-import colorsys
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import numpy.typing as npt
 
-from engine import spacing
+from engine.colours import to_hex
+from pipeline.legend.label_style import LabelStyle
 from pipeline.process.warning_filters import ignored
-
-Colour = tuple[int, int, int]
-
-# Tol's "muted" and "bright" qualitative schemes, distinct to colour-blind people too
-# (P. Tol, "Colour schemes", SRON technical note, 2021); further labels take hues around the circle.
-_FIRST: tuple[Colour, ...] = (
-    (51, 34, 136), (136, 204, 238), (68, 170, 153), (17, 119, 51), (153, 153, 51), (221, 204, 119),
-    (204, 102, 119), (136, 34, 85), (170, 68, 153), (68, 119, 170), (238, 102, 119), (102, 204, 238),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LabelStyle:
-    """Colours and names of labels 0 to K - 1.
-
-    Parameters
-    ----------
-    colours
-        (red, green, blue) of each label.
-    names
-        Name of each label.
-    """
-
-    colours: tuple[Colour, ...]
-    names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, segments: int, names: tuple[str, ...] = ()) -> LabelStyle:
-        """The default style of K labels, with their names if they have any; no colour depends on K."""
-        colours = tuple(_colour(i) for i in range(segments))
-        return cls(colours, names or tuple(f"Segment {i}" for i in range(segments)))
-
-
-def _colour(label: int) -> Colour:
-    if label < len(_FIRST):
-        return _FIRST[label]
-    n = label - len(_FIRST)
-    red, green, blue = colorsys.hls_to_rgb(
-        n * spacing.ALONG % 1, (0.42, 0.62, 0.75)[n % 3], (0.75, 0.5)[n // 3 % 2]
-    )
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def statistics(histogram: npt.NDArray[np.int64]) -> dict[str, str]:
@@ -118,9 +76,8 @@ def aux_xml(style: LabelStyle, histogram: npt.NDArray[np.int64], crs_wkt: str | 
 def qml(style: LabelStyle) -> str:
     """A QGIS layer style (.qml): paletted renderer with colours and names, nodata transparent."""
     entries = "".join(
-        f'        <paletteEntry value="{i}" color="#{r:02x}{g:02x}{b:02x}" alpha="255" '
-        f"label={quoteattr(n)}/>\n"
-        for i, ((r, g, b), n) in enumerate(zip(style.colours, style.names, strict=True))
+        f'        <paletteEntry value="{i}" color="{to_hex(colour)}" alpha="255" label={quoteattr(n)}/>\n'
+        for i, (colour, n) in enumerate(zip(style.colours, style.names, strict=True))
     )
     return (
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"

@@ -19,6 +19,7 @@ from engine.grid import Window
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.area import Area, Interest, cells_around, reprojected, ring_in_pixels
 from pipeline.grid.georeference import Georeference
+from pipeline.legend.true_colour import Rgb, red_green_blue
 from pipeline.source.bands.fitted import given_names
 from pipeline.source.raster import Raster
 from pipeline.source.reading import ReadContext
@@ -69,6 +70,12 @@ class View:
     def given_names(self) -> tuple[str, ...]:
         """What its file calls these bands; "" where it does not say."""
         return given_names(self.raster)
+
+    @property
+    def rgb(self) -> Rgb | None:
+        """Indices of its red, green and blue band; None where there are none."""
+        colours = getattr(self.raster, "colours", ()) or ("",) * len(self.bands)
+        return red_green_blue(self.bands, [self.given_names, colours], self.dtype)
 
     @property
     def dtype(self) -> str:

@@ -39,11 +39,14 @@ class Assembled:
         SHA-256 of each of the sink's files, by name.
     seconds
         That it took this run; not a part of what they are.
+    style
+        `Codebook.style_hash` of the colours and names that are in the files.
     """
 
     histogram: list[int]
     checksums: dict[str, str]
     seconds: float = field(default=0.0, compare=False)
+    style: str = ""
 
 
 @retried
@@ -70,7 +73,7 @@ def assemble(job: Job) -> Assembled:
     if histogram[:NODATA].sum() == 0:
         raise NoValidPixelError(job.view.path)
     sums = {name: checksums.checksum(job.folder / name) for name in job.sink.files}
-    return Assembled([int(n) for n in histogram], sums, time.perf_counter() - start)
+    return Assembled([int(n) for n in histogram], sums, time.perf_counter() - start, job.codebook.style_hash)
 
 
 @retried

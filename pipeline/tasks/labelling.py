@@ -15,12 +15,11 @@ from pipeline import out_names
 from pipeline.cost import timing
 from pipeline.cost.timing import Effort
 from pipeline.durable.checksums import Beside, FileDigest
-from pipeline.durable.files import (
-    write_bytes,
-)
+from pipeline.durable.files import MOVES_OPEN_FILES, write_bytes
 from pipeline.durable.ledger import Unit
 from pipeline.graph.preloading import load_graph
 from pipeline.source import bad_blocks
+from pipeline.source.gdal import handles
 from pipeline.source.reading import BadBlock
 from pipeline.tasks import redo, units
 from pipeline.tasks.job import Job
@@ -100,7 +99,10 @@ def in_raster(job: Job, window: Window) -> Window:
 def _labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     """Labels of a window of the region, and what in it could not be read."""
     if job.redo is not None and job.unit(window) not in job.redo.units:
-        return redo.labels_of(redo.open_labels(job.redo.labels, job.view.region), window), []
+        labels = redo.labels_of(redo.open_labels(job.redo.labels, job.view.region), window)
+        if not MOVES_OPEN_FILES:
+            handles.forget(str(job.redo.labels))  # `publish` replaces it
+        return labels, redo.kept_bad(job)
     return graph_labels(job, window)
 
 

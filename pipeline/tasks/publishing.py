@@ -48,7 +48,8 @@ def finish(job: Job, made: Provenance, assembled: Assembled, seams: Seams) -> Ra
     meaning = LabelInfo.of(job.codebook, job.view.georeference)
     place = Outputs(job.folder, job.name, job.sink)
     files.write_bytes(place.png, style.quicklook(job.folder / job.sink.raster, meaning.style))
-    files.write_bytes(place.qml, style.qml(meaning.style).encode())
+    edited = _edited_style(job)
+    files.write_bytes(place.qml, style.qml(meaning.style).encode() if edited is None else edited)
     # the labels take their name last of what shows them; what is bad in them is known when they are there
     before, after = [place.png.name, place.qml.name], []
     if bad := list(_bad_blocks(job)):
@@ -75,6 +76,19 @@ def finish(job: Job, made: Provenance, assembled: Assembled, seams: Seams) -> Ra
     record.write(job.folder / out_names.RECORD)
     seal_file(job.folder / out_names.RECORD)
     return record
+
+
+def _edited_style(job: Job) -> bytes | None:
+    """The QGIS style that somebody made of the one of the same labels; None where nobody did."""
+    former = Outputs(job.out, job.name, job.sink)
+    try:
+        record = RasterRecord.read(former.json)
+        if record.codebook_hash != job.codebook.content_hash:
+            return None  # its names are those of other classes
+        written = record.checksums.get(former.qml.name)
+        return None if written in (None, checksum(former.qml)) else former.qml.read_bytes()
+    except (OSError, ValueError):
+        return None
 
 
 @retried

@@ -1,4 +1,7 @@
-"""Doing a part of a finished raster again: which chunks that takes, and the labels of all the others."""
+"""Doing a part of a finished raster again: which chunks that takes, and the labels of all the others.
+
+Where only the colours or names of classes are others, that is no chunk at all.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,36 @@ def redo_of(job: Job) -> Redo | None:
     """
     place = Outputs(job.out, job.name, job.sink)
     try:
-        record = RasterRecord.read(place.json)
-        if record.codebook_hash != job.codebook.content_hash:
-            return None
-        if any(checksum(p) != record.checksums.get(p.name) for p in (place.labels, place.bad)):
+        if not _are_sound(job, (place.labels, place.bad)):
             return None
         again = affected(bad_of(place.bad), job.view.region, job.chunk_px, job.kernel.halo_px)
     except (OSError, ValueError, RasterError):
         return None
     return Redo(place.labels, frozenset(job.unit(chunk) for chunk in again))
+
+
+def restyle_of(job: Job) -> Job:
+    """The same job with all of its finished labels kept, if they are what their record says."""
+    place = Outputs(job.out, job.name, job.sink)
+    try:
+        sound = _are_sound(job, (place.labels, *([place.bad] if place.bad.exists() else [])))
+    except (OSError, ValueError):
+        return job
+    return replace(job, redo=Redo(place.labels, frozenset())) if sound else job
+
+
+def _are_sound(job: Job, paths: Iterable[Path]) -> bool:
+    """Whether finished files are what their record says, and were made with the job's codebook."""
+    record = RasterRecord.read(Outputs(job.out, job.name, job.sink).json)
+    if record.codebook_hash != job.codebook.content_hash:
+        return False
+    return all(checksum(path) == record.checksums.get(path.name) for path in paths)
+
+
+def kept_bad(job: Job) -> list[BadBlock]:
+    """What is bad in the finished labels of a job."""
+    path = Outputs(job.out, job.name, job.sink).bad
+    return list(bad_of(path)) if path.exists() else []
 
 
 def affected(bad: Iterable[BadBlock], region: Window, chunk_px: int, halo_px: int) -> list[Window]:

@@ -75,6 +75,49 @@ def test_a_codebook_is_the_same_bytes_each_time(book):
         assert {i.date_time for i in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
+STYLED = dataclasses.replace(
+    PLAIN,
+    names=("Wald", "Dach & Straße"),
+    colours=((1, 2, 3), (4, 5, 6)),
+    mean_colours=((7, 8, 9), (0, 0, 255)),
+)
+
+
+def test_names_and_colours_of_classes_are_kept_but_are_no_part_of_the_hash(tmp_path):
+    assert STYLED.content_hash == PLAIN.content_hash
+    read = Codebook.load(written(tmp_path / "b.npz", STYLED))
+    for name in ("names", "colours", "mean_colours"):
+        assert getattr(read, name) == getattr(STYLED, name)
+    assert read.style_hash == STYLED.style_hash != PLAIN.style_hash == ""
+    assert len({dataclasses.replace(STYLED, **{n: ()}).style_hash for n in ("names", "colours", "fit")}) == 3
+
+
+def test_a_codebook_without_colours_is_the_same_bytes_as_before_there_were_any():
+    assert "classes" not in meta_of(PLAIN.to_bytes())
+    assert PLAIN.content_hash == "e0bbaad7e7b5a08143fef50ad80998c4c8ea6a625d9eb8b61f6270ad635f6691"
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {"names": ["a"]},
+        {"names": ["a", ""]},
+        {"names": ["a", "b\nc"]},
+        {"colours": ["#000000"]},
+        {"colours": ["#000000", "#00000"]},
+        {"colours": ["#000000", 7]},
+        {"mean_colours": ["#000000"] * 3},
+        {"names": 7},
+        [],
+        "names",
+    ],
+)
+def test_crafted_names_and_colours_are_refused(tmp_path, classes):
+    path = tmp_path / "b.npz"
+    path.write_bytes(with_meta(PLAIN, classes=classes))
+    refused(path)
+
+
 def test_the_fit_s_report_is_kept_but_is_no_part_of_the_hash(tmp_path):
     other = dataclasses.replace(PLAIN, fit={"method": "exact"})
     assert other.content_hash == PLAIN.content_hash

@@ -874,6 +874,30 @@ def test_a_plan_refuses_what_a_run_would(command, good, tmp_path):
     assert "one codebook needs equal bands and dtypes" in ended.said()
 
 
+def test_a_palette_is_for_run_fit_and_plan_alike(command, run, good, out, tmp_path):
+    palette = tmp_path / "p.csv"
+    palette.write_text("1,#0a0b0c,Wood\n")
+    fitted = command("fit", good, "-o", tmp_path / "b.npz", "-k", "3", "--palette", palette)
+    assert fitted.code == 0
+    book = Codebook.load(tmp_path / "b.npz")
+    assert (book.names[1], book.colours[1]) == ("Wood", (10, 11, 12))
+    assert run(good, "-o", out, "-k", "3", "--palette", palette).code == 0
+    assert Codebook.load(out / "codebook.npz").to_bytes() == book.to_bytes()
+    grey = write_geotiff(tmp_path / "grey.tif", noise(1, 60, 70))
+    for name, arguments in (
+        ("run", ["-o", tmp_path / "no"]),
+        ("plan", []),
+        ("fit", ["-o", tmp_path / "no.npz"]),
+    ):
+        ended = command(name, grey, *arguments, "--palette", "natural", "--progress", "none")
+        assert ended.code == 2
+        assert ended.said().startswith(
+            f"error: {grey}: --palette natural shows classes in their mean colours"
+        )
+    assert not (tmp_path / "no").exists()
+    assert not (tmp_path / "no.npz").exists()
+
+
 def test_inspect_describes_rasters_labels_and_codebooks(command, run, good, out):
     run(good, "-o", out, "--segments", "3")
     raster = command("inspect", good)
@@ -906,7 +930,7 @@ def test_inspect_of_nothing_is_refused(command):
     assert "Error" not in ended.said()
 
 
-@pytest.mark.parametrize("name", ["run", "plan", "fit", "status", "inspect", "verify", "demo"])
+@pytest.mark.parametrize("name", ["run", "plan", "fit", "status", "inspect", "codebook", "verify", "demo"])
 def test_every_command_has_its_help_with_the_exit_codes(command, name):
     ended = command(name, "--help")
     assert ended.code == 0

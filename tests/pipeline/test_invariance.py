@@ -109,6 +109,7 @@ def kmeans_options(draw):
         "seed": draw(st.integers(0, 99)),
         "scale": draw(st.sampled_from([None, "none", (10.0, 90.0)])),
         "extent": draw(EXTENTS),
+        "palette": draw(st.sampled_from([None, None, "distinct"])),
     }
 
 

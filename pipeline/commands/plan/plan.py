@@ -24,8 +24,10 @@ from pipeline.cost.timing import Effort
 from pipeline.events.kinds import Compiling, Working
 from pipeline.events.observer import Observer, Opening
 from pipeline.fitting.codebook import check_alike
+from pipeline.fitting.mean_colours import refuse_natural
 from pipeline.graph.preloading import graph_beside
-from pipeline.kernels import in_fitted_form, kernel_for_run, load_codebook
+from pipeline.kernels import in_fitted_form, kernel_for_run, labels_of, load_codebook
+from pipeline.legend.palette import Palette
 from pipeline.process import startup
 from pipeline.process.memory import Footprint
 from pipeline.running.inputs import Input, Opened, open_inputs
@@ -173,10 +175,14 @@ def _measure(config: RunConfig, observer: Observer) -> _Measured:
             observer.event(Working("opening the rasters"))
             saved = load_codebook(config.codebook) if config.codebook else None
             kernel = kernel_for_run(config, saved)
+            palette = Palette.of(config.palette, labels_of(config, kernel, saved))
             opened = open_inputs(config, pool, kernel.cell_px, saved, Opening(observer))
             if not opened.inputs:
                 raise opened.failures[0][1]
             clock.opened()
+            if saved is None:
+                views = [raster.view for raster in opened.inputs]
+                refuse_natural(palette, views, each=config.codebook_scope == "raster")
             if saved is None and config.codebook_scope == "batch":
                 check_alike([i.view for i in opened.inputs])
             observer.event(Working("fitting a codebook"))

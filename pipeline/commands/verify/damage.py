@@ -69,8 +69,8 @@ def file_problems(finished: Finished) -> Iterator[str]:
             continue
         known = record.checksums.get(path.name)
         try:
-            if path.name.endswith(_STYLES) and known is not None:
-                continue
+            if known is not None and (path.name.endswith(_STYLES) or path == outputs.codebook):
+                continue  # of a codebook what labels depend on is known by its hash
             if not path.exists():
                 yield f"{path}: missing; {_REMEDY}"
             elif known is None:
@@ -82,7 +82,12 @@ def file_problems(finished: Finished) -> Iterator[str]:
 
 
 def style_notes(finished: Finished) -> Iterator[str]:
-    """Files of style that somebody changed or removed, which is no fault: programs keep theirs in them."""
+    """Files of style that somebody changed or removed, which is no fault: programs keep theirs in them.
+
+    Nor is it that the classes of the codebook have other names or colours now than the labels.
+    """
+    if finished.record.style != finished.codebook.style_hash:
+        yield "its codebook has other names or colours now (the same run again takes them up)"
     for path in finished.outputs.all():
         if path.name.endswith(_STYLES):
             try:

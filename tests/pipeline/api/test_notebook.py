@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 
 import pipeline
 from engine.codebook import Codebook
 from pipeline.api.arrays import open_raster, segment
 from pipeline.errors import UsageError
-from pipeline.sinks.style import LabelStyle
+from pipeline.legend.label_style import LabelStyle
+from pipeline.legend.palette import Palette
 from pipeline.versions import versions
 from tests.rasters import noise, write_geotiff
 
@@ -83,7 +85,8 @@ def test_a_callback_that_raises_ends_the_writing_and_leaves_nothing(scene, book,
 
 def test_labels_say_in_cf_words_what_their_values_mean(scene, book, tmp_path):
     labels = segment(open_raster(scene), book)
-    colours = LabelStyle.of(4).colours
+    colours = book.colours
+    assert colours != LabelStyle.of(4).colours  # those of the pixels
     assert labels.attrs["flag_values"].tolist() == [0, 1, 2, 3]
     assert labels.attrs["flag_meanings"].split() == [f"Segment_{i}" for i in range(4)]
     assert labels.attrs["flag_colors"].split() == ["#{:02x}{:02x}{:02x}".format(*c) for c in colours]
@@ -100,11 +103,26 @@ def test_labels_are_drawn_in_the_colours_of_their_classes(scene, book):
         image = pipeline.plot(drawn)
         values = labels.values
         shown = image.to_rgba(image.get_array(), bytes=True)[..., :3]
-        expected = np.array(LabelStyle.of(4).colours)[np.where(values == 255, 0, values)]
+        expected = np.array(book.colours)[np.where(values == 255, 0, values)]
         np.testing.assert_array_equal(shown[values != 255], expected[values != 255])
         assert [t.get_text() for t in image.colorbar.ax.get_yticklabels()] == [
             f"Segment {i}" for i in range(4)
         ]
+
+
+def test_colours_and_names_of_a_palette_are_drawn_and_written(scene, tmp_path):
+    (tmp_path / "p.csv").write_text("0,#0a0b0c,Nasse Wiese\n1,#fafbfc\n")
+    book = pipeline.fit(scene, segments=2, palette=tmp_path / "p.csv")
+    labels = segment(open_raster(scene), book)
+    assert labels.attrs["flag_meanings"] == "Nasse_Wiese Segment_1"
+    assert labels.attrs["flag_colors"] == "#0a0b0c #fafbfc"
+    with rasterio.open(pipeline.write(labels[:60, :70], tmp_path / "l.tif")) as dataset:
+        assert [dataset.colormap(1)[i][:3] for i in range(2)] == [(10, 11, 12), (250, 251, 252)]
+    assert 'label="Nasse Wiese"' in (tmp_path / "l.qml").read_text()
+    assert "<Category>Nasse Wiese</Category>" in (tmp_path / "l.tif.aux.xml").read_text()
+    assert pipeline.fit(scene, segments=2, palette="distinct").colours == ()
+    with pytest.raises(UsageError, match=r"p\.csv:2: label 1, but labels are 0 to 0"):
+        Palette.of(tmp_path / "p.csv", 1)
 
 
 def test_what_are_no_labels_is_not_drawn(scene, monkeypatch):

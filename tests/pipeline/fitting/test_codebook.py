@@ -33,6 +33,7 @@ class Scene:
     dtype = "uint8"
     bands = (1,)
     given_names = ("",)
+    rgb = None
     physical = None
 
     def __init__(self, height, width, valid=None, path="scene", transform=None):

@@ -277,7 +277,7 @@ def test_centres_are_printed_as_values_of_the_bands(source, tmp_path):
     assert np.abs(values[:, 0]).max() < 100
     assert (values[:, 1] < 0.2).all()
     lines = describe(str(tmp_path / "o" / "codebook.npz")).splitlines()
-    last = [float(v) for v in lines[-1].split()[2:]]
+    last = [float(v) for v in lines[-1].split()[-2:]]
     np.testing.assert_allclose(last, values[-1], rtol=1e-3)
 
 

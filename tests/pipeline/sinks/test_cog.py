@@ -21,8 +21,8 @@ from rio_cogeo.cogeo import cog_validate
 from pipeline.api.arrays import labels_like, open_raster
 from pipeline.api.writing import write
 from pipeline.errors import StorageError
+from pipeline.legend.label_style import LabelStyle
 from pipeline.sinks import cog
-from pipeline.sinks.style import LabelStyle
 from tests.rasters import label_array, level_arrays, naive_halves, noise, patchy_labels, write_geotiff
 from tests.strategies import codebook
 

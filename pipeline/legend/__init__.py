@@ -1,0 +1,1 @@
+"""What classes look like: their names and colours, and files that give these."""
