@@ -92,7 +92,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
         named = load_codebook(config.codebook) if config.codebook else None
         kernel = kernel_for_run(config, named)
         opened = open_inputs(config, pool, kernel.cell_px, named, Opening(observer))
-        if not (config.mosaic or config.stack or config.overwrite):
+        if not (config.mosaic or config.overwrite):
             marks = {raster.source: raster.fingerprint for raster in opened.inputs}
             names = with_kept_names(Path(config.out), opened.sources, lambda source: marks.get(source, ""))
             opened = opened.renamed(names)
