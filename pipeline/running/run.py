@@ -22,6 +22,7 @@ from pipeline.events.kinds import Compiling, RunEnded, RunStarted, Warned, Worki
 from pipeline.events.observer import Observer, Opening
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
+from pipeline.fitting.hints import bands_in_files
 from pipeline.kernels import (
     in_fitted_form,
     kernel_for_run,
@@ -158,6 +159,8 @@ class _Run:
         if not todo and len(rasters) == len(self._opened.sources):
             self._folder.keep_choices()
         self._warn_of_strangers(todo)
+        if (hint := bands_in_files(self._config, [raster.view for raster in todo])) is not None:
+            self._observer.event(hint)
         self._refuse_full_disk(todo)
         for raster in todo:
             self._outcomes.wait(raster)
