@@ -124,9 +124,8 @@ class RunConfig(BaseModel):
     )
     resample: Method | None = Field(
         None,
-        description="stack: how bands on other grids become pixels of one; those that only --valid looks at "
-        "are taken from the nearest pixel always (default: pixels of whole multiples are repeated, others "
-        "refused)",
+        description="stack: how bands on other grids become pixels of one; --valid sees the nearest pixel "
+        "always (default: pixels of whole multiples are repeated, others refused)",
     )
     reference_band: str | None = Field(
         None, description="stack: the band whose grid and extent labels have (default: the finest)"

@@ -66,7 +66,7 @@ def open_raster(
         The tile that a pixel is taken from where it is valid in several: "first" or "nearest-centre".
     resample
         How bands of a stack that lie on other grids become pixels of one: "nearest", "bilinear" or
-        "average". Bands that only `valid` looks at are taken from the nearest pixel always. None takes
+        "average". `valid` sees the nearest pixel always, for classes and bits have no means. None takes
         pixels that are whole multiples, which are repeated, and refuses others.
     reference_band
         The band of a stack whose grid and extent the array has (default: the finest).

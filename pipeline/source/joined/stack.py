@@ -28,8 +28,9 @@ class BandStack(Raster):
     layers
         The files, one for each band.
     resample
-        How layers on other grids become pixels of the stack. A band that only a condition looks at
-        (`--valid`) holds classes or bits, which have no means: it is taken from the nearest pixel always.
+        How layers on other grids become pixels of the stack. What a condition looks at (`--valid`) may be
+        classes or bits, which have no means: it is the nearest pixel always. A band that is computed with
+        too is there twice then.
     """
 
     layers: tuple[Layer, ...]
@@ -63,6 +64,10 @@ class BandStack(Raster):
     def dtype_of(self, indices: Sequence[int]) -> str:
         """Common dtype of some of the bands in their files."""
         return str(np.result_type(*(self.layers[i].raster.dtype for i in indices)))
+
+    def interpolates(self, number: int) -> bool:
+        """Whether a band lies on another grid, and is not taken from the nearest pixel."""
+        return self.resample != "nearest" and not self.layers[number - 1].is_same
 
     def declaring(self, nodata: Nodata) -> BandStack:
         """The same with other nodata values, one for all bands or one for each.

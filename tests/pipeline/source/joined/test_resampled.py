@@ -192,14 +192,14 @@ def test_a_mean_that_happens_to_be_the_nodata_value_stays_valid(tmp_path, dtype,
     assert pixels[0, 0, 0] == wanted
 
 
-def test_a_band_that_only_the_condition_looks_at_is_taken_from_the_nearest_pixel(tmp_path):
+def test_a_condition_sees_the_nearest_pixel_always(tmp_path):
     fine = write_geotiff(tmp_path / "f.tif", noise(1, 12, 12, dtype="uint16"), **place())
     classes = noise(1, 6, 6, low=3, high=9, dtype="uint8")
     files = {"red": fine, "scl": write_geotiff(tmp_path / "scl.tif", classes, **place(side=2))}
 
     def selected(method, *bands):
         whole = stacked(method, **files)
-        chosen = choose(Selection(bands=bands, valid="scl in (4, 8)"), lambda: whole)
+        chosen = choose(Selection(bands=bands or None, valid="scl in (4, 8)"), lambda: whole)
         return chosen.of(whole.only(chosen.numbers))
 
     for method in METHODS:
@@ -207,8 +207,13 @@ def test_a_band_that_only_the_condition_looks_at_is_taken_from_the_nearest_pixel
         wanted = np.isin(classes[0].repeat(2, 0).repeat(2, 1), (4, 8))
         np.testing.assert_array_equal(raster.read(raster.bounds)[1], wanted)
         assert "resampled" not in raster.origin["stack"][1]
-    # where it is a band of the result too, it is resampled as all of them
-    assert selected("average", "red", "scl").origin["stack"][1]["resampled"] == "average"
+    # a band of the result is resampled as all of them are, and the condition sees its pixels all the same
+    for bands in (("red", "scl"), ("red", "scl*2"), ()):
+        raster = selected("bilinear", *bands)
+        pixels, valid = raster.read(raster.bounds)
+        np.testing.assert_array_equal(valid, wanted)
+        assert len(np.unique(pixels[1][valid])) > 2
+        assert [b.get("resampled") for b in raster.origin["stack"]] == [None, "bilinear", None]
 
 
 def test_a_stack_has_the_grid_and_extent_of_the_band_that_is_named(tmp_path):
