@@ -15,7 +15,7 @@ from pipeline.source import scenes
 from pipeline.source.aoi import interest
 from pipeline.source.arguments import resolve
 from pipeline.source.bands.computed import choose
-from pipeline.source.bands.options import read_bands, read_pairs
+from pipeline.source.bands.options import Scene, read_bands, read_pairs
 from pipeline.source.bands.selection import Selection
 from pipeline.source.declared import Declared
 from pipeline.source.gdal.raster import FileRaster
@@ -69,7 +69,13 @@ def read_some(bands: Sequence[Band] | str | None) -> tuple[Band, ...] | None:
 def _stack(
     files: Mapping[str, str | Path], selection: Selection, resample: Method | None, reference_band: str | None
 ) -> Raster:
-    members = read_pairs([(str(name), str(file)) for name, file in files.items()])
+    pairs = read_pairs([(str(name), str(file)) for name, file in files.items()])
+    sources = scenes.resolve([Scene("", pairs)])
+    if len(sources) > 1:
+        raise UsageError(
+            f"the stack names {len(sources)} scenes ({sources[0].name}, ...); open them one by one"
+        )
+    members = sources[0].stack
     if resample not in (None, *get_args(Method)):
         raise UsageError(f"resample={resample!r}; it is one of {', '.join(get_args(Method))}")
     if reference_band not in (None, *(name for name, _ in members)):
@@ -78,7 +84,7 @@ def _stack(
     # nodata values are those of the whole stack, and its files have none of their own then
     declared = Declared(None if selection.nodata is None else (None,), selection.declared.physical)
     layers = [(name, open_numbered(file, None, declared)) for name, file in members]
-    whole = stack.build(layers, scenes.label(members), resample, reference_band)
+    whole = stack.build(layers, sources[0].path, resample, reference_band)
     chosen = choose(selection, lambda: whole)
     whole = whole if selection.nodata is None else whole.declaring(selection.nodata)
     return chosen.of(whole.only(chosen.numbers))

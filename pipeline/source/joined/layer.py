@@ -116,7 +116,7 @@ class Layer:
         cols = self.across.nearest(window.col, window.col_end)
         source = _between(rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
         pixels = self.raster.read_masked(source, context)
-        target[...] = pixels[:, rows - source.row][:, :, cols - source.col]
+        target[...] = pixels.take(cols - source.col, axis=2).take(rows - source.row, axis=1)
 
     def _read_means(
         self, window: Window, context: ReadContext, method: Method, nodata: float | None, target: Stack
@@ -140,7 +140,7 @@ class Layer:
         if not has_mean.all():
             nearest_rows = self.down.nearest(window.row, window.row_end) - source.row
             nearest_cols = self.across.nearest(window.col, window.col_end) - source.col
-            nearest = pixels[:, nearest_rows][:, :, nearest_cols]
+            nearest = pixels.take(nearest_cols, axis=2).take(nearest_rows, axis=1)
             np.copyto(target, nearest, where=~has_mean)
 
 

@@ -302,5 +302,9 @@ def test_from_python_as_on_the_command_line(nested):
     ):
         with pytest.raises(UsageError, match=said):
             open_raster(files, **wrong)
+    folder = nested["m10"].parent
+    np.testing.assert_array_equal(open_raster({"m20": f"{folder}/m2?.tif"}).values, array.values[1:2])
+    with pytest.raises(UsageError, match="the stack names 3 scenes"):
+        open_raster({"m": f"{folder}/m{{scene}}.tif"})
     with pytest.raises(UsageError, match="belong to a stack"):
         open_raster(files["m10"], resample="average")
