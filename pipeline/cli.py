@@ -45,6 +45,8 @@ _FIT_OPTIONS = (
     "mosaic",
     "overlap",
     "stack",
+    "resample",
+    "reference_band",
     "bands",
     "raw_values",
     "nodata",

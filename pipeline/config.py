@@ -24,8 +24,9 @@ from pydantic import (
 from engine.codebook import Band
 from engine.grid import DEFAULT_CHUNK_PX
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
+from engine.resampling import Method
 from pipeline.errors import UsageError
-from pipeline.source.bands.options import read_bands, read_nodata, read_stack, read_valid
+from pipeline.source.bands.options import Scene, read_bands, read_nodata, read_stack, read_valid
 from pipeline.source.declared import Nodata
 from pipeline.workers.dashboard import DEFAULT as DASHBOARD
 from pipeline.workers.dashboard import parse as parse_address
@@ -116,8 +117,18 @@ class RunConfig(BaseModel):
         le=1 << 24,
         description="mosaic: write several outputs with this side, a multiple of 512 px",
     )
-    stack: Annotated[tuple[tuple[str, str], ...] | None, BeforeValidator(read_stack)] = Field(
-        None, description="NAME=FILE,... : one raster from single-band files, in place of SOURCE"
+    stack: Annotated[tuple[Scene, ...] | None, BeforeValidator(read_stack)] = Field(
+        None,
+        description="NAME=FILE,... : one raster from single-band files, in place of SOURCE; again for each "
+        "further scene, or with {scene} in FILEs for all scenes that there are",
+    )
+    resample: Method | None = Field(
+        None,
+        description="stack: how bands on other grids become pixels of one; --valid sees the nearest pixel "
+        "always (default: pixels of whole multiples are repeated, others refused)",
+    )
+    reference_band: str | None = Field(
+        None, description="stack: the band whose grid and extent labels have (default: the finest)"
     )
     bands: Annotated[tuple[Band, ...] | None, BeforeValidator(read_bands)] = Field(
         None,
@@ -210,14 +221,23 @@ class RunConfig(BaseModel):
     _recorded: frozenset[str] = PrivateAttr(frozenset())
 
     @model_validator(mode="after")
+    def _check_stack(self) -> RunConfig:
+        if self.stack and (self.sources or self.mosaic):
+            raise UsageError("--stack names the files of each raster; leave SOURCE and --mosaic out")
+        if not self.stack and (self.resample or self.reference_band):
+            raise UsageError("--resample and --reference-band belong to --stack; give it too")
+        if self.stack and self.reference_band not in (None, *(name for name, _ in self.stack[0].bands)):
+            names = ", ".join(name for name, _ in self.stack[0].bands)
+            raise UsageError(f"--reference-band {self.reference_band}: no band of --stack, which has {names}")
+        return self
+
+    @model_validator(mode="after")
     def _check(self) -> RunConfig:
         parse_workers(self.workers)
         if self.dashboard is not None:
             parse_address(self.dashboard)
         if zeros := [name for name, value in self if isinstance(value, str) and "\0" in value]:
             raise UsageError(f"--{zeros[0]}: no file's name has a zero in it")
-        if self.stack and (self.sources or self.mosaic):
-            raise UsageError("--stack names the files of one raster; leave SOURCE and --mosaic out")
         if not self.mosaic and (self.output_tiles or self.overlap != "first"):
             raise UsageError("--overlap and --output-tiles belong to --mosaic; give it too")
         if self.output_tiles and (self.output_tiles % 512 or self.codebook_scope == "raster"):
@@ -243,8 +263,9 @@ class RunConfig(BaseModel):
         """The options that determine the labels: a run with other values is another run."""
         names = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
         names |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
-        names |= {"codebook_bands", "raw_values", "nodata", "valid"}
-        return self.model_dump(mode="json", include=names)
+        names |= {"codebook_bands", "raw_values", "nodata", "valid", "resample", "reference_band"}
+        # scenes are sources, of which a folder of outputs may get more; what they have in common are bands
+        return {**self.model_dump(mode="json", include=names), "stack": _stacked_bands(self.stack)}
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -260,7 +281,19 @@ def of_former(values: Mapping[str, Any], now: RunConfig) -> dict[str, Any]:
     and where one is, fingerprint and codebook are others.
     """
     later = {"nodata": None, "valid": None, "codebook_bands": "match", "raw_values": now.raw_values}
-    return {**later, **values}
+    later |= {"resample": None, "reference_band": None}
+    return {**later, **values, "stack": _stacked_bands(values.get("stack"))}
+
+
+def _stacked_bands(stack: object) -> object:
+    """The names of the bands of stacks, however an option or a record has them."""
+    if isinstance(stack, list) and all(isinstance(name, str) for name in stack):
+        return stack  # a record has no more
+    try:
+        scenes = read_stack(stack)
+    except UsageError:
+        return stack  # a run.json that somebody has changed: it is another run
+    return None if scenes is None else [name for name, _ in scenes[0].bands]
 
 
 def rebuilt(values: Mapping[str, Any], origin: str) -> RunConfig:

@@ -15,16 +15,9 @@ from pipeline.config import RunConfig
 from pipeline.workers.dashboard import ADDRESS
 
 _SHORT = {"out": "-o", "segments": "-k"}
-_ONCE = {
-    "stack",
-    "bands",
-    "scale",
-    "extent",
-    "aoi",
-    "valid",
-    "nodata",
-    "palette",
-}  # a second value would silently replace the first
+_ONCE = {"bands", "scale", "extent", "aoi", "valid", "nodata", "palette"}
+"""A second value would silently replace the first."""
+_ACTIONS: dict[str, Any] = {"stack": "append"}
 _CHOICE = re.compile(r"argument COMMAND: invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
@@ -169,7 +162,7 @@ def add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None
             parser.add_argument(
                 *flags,
                 dest=name,
-                action=_Once if name in _ONCE else "store",
+                action=_Once if name in _ONCE else _ACTIONS.get(name, "store"),
                 default=argparse.SUPPRESS,
                 metavar=_metavar(name, field.annotation),
                 help=text + default,

@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 from engine.codebook import Band, Codebook
 from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from engine.kernel import NODATA
+from engine.resampling import Method
 from pipeline.api.imagery import INSIDE, VALID, Imagery, Nodata
 from pipeline.api.opening import common_nodata, needed_coordinates, open_view, read_some
 from pipeline.api.origin import ATTRIBUTE, Origin
@@ -42,6 +43,8 @@ def open_raster(
     bands: Sequence[Band] | str | None = None,
     mosaic: bool = False,
     overlap: str = "first",
+    resample: Method | None = None,
+    reference_band: str | None = None,
     extent: Sequence[float] | None = None,
     aoi: str | Path | None = None,
     nodata: object = None,
@@ -62,6 +65,12 @@ def open_raster(
         Whether `path` names adjoining tiles that are one raster, as of ``--mosaic``.
     overlap
         The tile that a pixel is taken from where it is valid in several: "first" or "nearest-centre".
+    resample
+        How bands of a stack that lie on other grids become pixels of one: "nearest", "bilinear" or
+        "average". `valid` sees the nearest pixel always, for classes and bits have no means. None takes
+        pixels that are whole multiples, which are repeated, and refuses others.
+    reference_band
+        The band of a stack whose grid and extent the array has (default: the finest).
     extent, aoi
         (x0, y0, x1, y1) in the raster's CRS, or a file of polygons: only there are pixels sampled and
         labelled, as of ``--extent`` and ``--aoi``. The array holds the whole cells of 512 px around it.
@@ -94,7 +103,16 @@ def open_raster(
         If what is asked for cannot be, such as a mosaic of files that do not fit.
     """
     selection = Selection(read_some(bands), read_valid(valid), read_nodata(nodata), raw_values)
-    view = open_view(path, selection, mosaic=mosaic, overlap=overlap, extent=extent, aoi=aoi)
+    view = open_view(
+        path,
+        selection,
+        mosaic=mosaic,
+        overlap=overlap,
+        resample=resample,
+        reference_band=reference_band,
+        extent=extent,
+        aoi=aoi,
+    )
     raster, region = view.raster, view.region
     layout = Layout.of(region, region, 0, chunk_side(chunk_size))
     pixels, mask = read_arrays(raster, layout)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from engine.codebook import Band
 from engine.grid import CELL_PX
+from engine.resampling import Method
 from pipeline.api.imagery import INSIDE, VALID
 from pipeline.errors import UsageError
+from pipeline.source import scenes
 from pipeline.source.aoi import interest
 from pipeline.source.arguments import resolve
 from pipeline.source.bands.computed import choose
-from pipeline.source.bands.options import read_bands, read_stack
+from pipeline.source.bands.options import Scene, read_bands, read_pairs
 from pipeline.source.bands.selection import Selection
 from pipeline.source.declared import Declared
 from pipeline.source.gdal.raster import FileRaster
@@ -30,6 +33,8 @@ def open_view(
     *,
     mosaic: bool,
     overlap: str,
+    resample: Method | None,
+    reference_band: str | None,
     extent: Sequence[float] | None,
     aoi: str | Path | None,
 ) -> View:
@@ -37,7 +42,9 @@ def open_view(
     if isinstance(path, Mapping):
         if mosaic:
             raise UsageError("a mapping of names to paths is a stack; mosaic=True takes a list of tiles")
-        raster = _stack(path, selection)
+        raster = _stack(path, selection, resample, reference_band)
+    elif resample or reference_band:
+        raise UsageError("resample= and reference_band= belong to a stack: a mapping of names to paths")
     elif mosaic:
         raster = _mosaic([path] if isinstance(path, (str, Path)) else path, selection, overlap)
     elif isinstance(path, (str, Path)):
@@ -59,12 +66,25 @@ def read_some(bands: Sequence[Band] | str | None) -> tuple[Band, ...] | None:
     return read_bands(list(bands) if isinstance(bands, Sequence) and not isinstance(bands, str) else bands)
 
 
-def _stack(files: Mapping[str, str | Path], selection: Selection) -> Raster:
-    members = read_stack([(str(name), str(file)) for name, file in files.items()]) or ()
-    label = f"stack of {', '.join(f'{name}={file}' for name, file in members)}"
+def _stack(
+    files: Mapping[str, str | Path], selection: Selection, resample: Method | None, reference_band: str | None
+) -> Raster:
+    pairs = read_pairs([(str(name), str(file)) for name, file in files.items()])
+    sources = scenes.resolve([Scene("", pairs)])
+    if len(sources) > 1:
+        raise UsageError(
+            f"the stack names {len(sources)} scenes ({sources[0].name}, ...); open them one by one"
+        )
+    members = sources[0].stack
+    if resample not in (None, *get_args(Method)):
+        raise UsageError(f"resample={resample!r}; it is one of {', '.join(get_args(Method))}")
+    if reference_band not in (None, *(name for name, _ in members)):
+        names = ", ".join(name for name, _ in members)
+        raise UsageError(f"reference_band={reference_band!r}: no band of the stack, which has {names}")
     # nodata values are those of the whole stack, and its files have none of their own then
     declared = Declared(None if selection.nodata is None else (None,), selection.declared.physical)
-    whole = stack.build([(name, open_numbered(file, None, declared)) for name, file in members], label)
+    layers = [(name, open_numbered(file, None, declared)) for name, file in members]
+    whole = stack.build(layers, sources[0].path, resample, reference_band)
     chosen = choose(selection, lambda: whole)
     whole = whole if selection.nodata is None else whole.declaring(selection.nodata)
     return chosen.of(whole.only(chosen.numbers))

@@ -16,7 +16,7 @@ from pipeline.events.kinds import Compiling, FitAdvanced, Working
 from pipeline.events.observer import Opening
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.fitting.collars import Collars
-from pipeline.fitting.hints import undeclared_nodata
+from pipeline.fitting.hints import bands_in_files, undeclared_nodata
 from pipeline.kernels import kernel_for_run, labels_of
 from pipeline.legend.palette import Palette
 from pipeline.running.codebooks import chosen
@@ -66,8 +66,9 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
                 collars=collars,
                 palette=palette,
             )
-            if (hint := undeclared_nodata(config, views, collars)) is not None:
-                display.event(hint)
+            for hint in (bands_in_files(config, views), undeclared_nodata(config, views, collars)):
+                if hint is not None:
+                    display.event(hint)
         write_bytes(path, codebook.to_bytes())
         display.event(chosen(codebook, None))
     except OSError as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipeline.config import RunConfig
 from pipeline.events.kinds import Warned
 from pipeline.fitting.collars import Collars, Colour
+from pipeline.source.band_files import band_files
 from pipeline.source.raster import Raster
 from pipeline.source.view import View
 
@@ -35,6 +36,31 @@ def undeclared_nodata(config: RunConfig, views: Sequence[View], collars: Collars
         f"{raster.path}{others}: about {share:.0%} has the one colour {_listed(colour)} up to the edge, and "
         f"nothing declares nodata; if that is a collar, give --nodata{_value(raster, colour)} "
         "(or --nodata none, if it is not)"
+    )
+
+
+def bands_in_files(config: RunConfig, views: Sequence[View]) -> Warned | None:
+    """A hint on rasters whose names say that they are single bands of scenes; None without any.
+
+    Parameters
+    ----------
+    config
+        The run's: who joins files, or chooses bands, knows them.
+    views
+        The rasters.
+    """
+    if config.mosaic or config.stack or config.bands:
+        return None
+    single = {view.path: view.raster for view in views if len(view.raster.bands) == 1}
+    found = band_files(single)
+    if found is None:
+        return None
+    sizes = {(single[file].height, single[file].width) for file in found.files}
+    scenes = f"{found.scenes} scenes" if found.scenes > 1 else "one scene"
+    return Warned(
+        f"{found.files[0]} and others look like single bands of {scenes}, and each is segmented by itself; "
+        f'to segment scenes by all their bands, give --stack "{found.stack}"'
+        f"{' --resample bilinear' if len(sizes) > 1 else ''} in place of SOURCE"
     )
 
 

@@ -12,6 +12,7 @@ from pipeline import out_names
 from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RasterState, RunFile
 from pipeline.source.arguments import Source, numbered
+from pipeline.source.scenes import label
 
 
 def with_kept_names(
@@ -19,9 +20,9 @@ def with_kept_names(
 ) -> dict[Source, Source]:
     """Each source with the name of its outputs in OUT.
 
-    A raster is known by its file, however that is named, or by its content if the file is gone, or OUT is
-    a copy, and one of that name holds the same elsewhere. New ones get names that no raster of an earlier
-    run has.
+    A raster is known by its file (a stack by its files), however that is named, or by its content if the file
+    is gone, or OUT is a copy, and one of that name holds the same elsewhere. New ones get names that no
+    raster of an earlier run has, unless nothing was ever begun of that one.
 
     Parameters
     ----------
@@ -36,29 +37,39 @@ def with_kept_names(
     is_copy = False
     with contextlib.suppress(OSError, ValueError):
         run = RunFile.read(out / out_names.RUN)
-        before, place = run.rasters, str(run.config.get("out"))
-        is_copy = Path(place).is_absolute() and os.path.realpath(place) != os.path.realpath(out)
+        before, former = run.rasters, str(run.config.get("out"))
+        is_copy = Path(former).is_absolute() and os.path.realpath(former) != os.path.realpath(out)
     if any(Path(raster.name).name != raster.name for raster in before):
         before = ()  # whoever takes it up refuses it
     kept: dict[Source, str] = {}
     # a name goes to one raster: the one of that very path, or of the same file under another path
-    for key in (absolute, _real):
+    for place in (absolute, _real):
         taken = set(kept.values())
-        paths = {key(raster.source): raster.name for raster in before if raster.name not in taken}
+        paths = {_placed(raster.files, place): raster.name for raster in before if raster.name not in taken}
         for source in sources:
-            if source not in kept and (name := paths.pop(key(source.path), "")):
+            if source not in kept and (name := paths.pop(_placed(_known_by(source), place), "")):
                 kept[source] = name
     taken = set(kept.values())
-    rest = [r for r in before if r.name not in taken and (is_copy or is_gone(r.source))]
-    moved = {(Path(r.source).name, mark): r.name for r in rest for mark in _fingerprint(out, r)}
+    rest = [r for r in before if r.name not in taken and (is_copy or is_gone(r))]
+    moved = {(_base_names(r.files), mark): r.name for r in rest for mark in _fingerprint(out, r)}
     for source in sources:
-        known = (Path(source.path).name, fingerprint(source))
+        known = (_base_names(_known_by(source)), fingerprint(source))
         if source not in kept and not source.parts and known in moved:
             kept[source] = moved.pop(known)
     new = [source for source in sources if source not in kept]
-    names = numbered([source.name for source in new], taken=[raster.name for raster in before])
+    # a scene that lacked a file is another one when it has it: a pattern with * did not know its name
+    taken = {r.name for r in before if not _is_nothing(r)}.union(kept.values())
+    names = numbered([source.name for source in new], taken=taken)
     kept |= dict(zip(new, names, strict=True))
     return {source: replace(source, name=kept[source]) for source in sources}
+
+
+def from_root(raster: RasterState) -> RasterState:
+    """A raster's state with the paths of its files from the root, as `absolute` makes them."""
+    if raster.stack:
+        stack = tuple((name, absolute(file)) for name, file in raster.stack)
+        return raster.model_copy(update={"source": label(stack), "stack": stack})
+    return raster.model_copy(update={"source": absolute(raster.source)})
 
 
 def absolute(path: str) -> str:
@@ -66,9 +77,27 @@ def absolute(path: str) -> str:
     return os.path.abspath(path) if _is_file(path) else path
 
 
-def is_gone(path: str) -> bool:
-    """Whether a file is not there any more; of what is no plain file nobody knows."""
-    return _is_file(path) and not os.path.lexists(path)
+def is_gone(raster: RasterState) -> bool:
+    """Whether a file of a raster is not there any more; of what is no plain file nobody knows."""
+    return any(_is_file(path) and not os.path.lexists(path) for path in raster.files)
+
+
+def _is_nothing(raster: RasterState) -> bool:
+    """Whether nothing was begun of a raster, for a file of it was not there, and is not now."""
+    return raster.state == "failed" and raster.fingerprint is None and is_gone(raster)
+
+
+def _known_by(source: Source) -> tuple[str, ...]:
+    """The files that a source is known by over several runs; of a container the path of the raster in it."""
+    return tuple(file for _, file in source.stack) or (source.path,)
+
+
+def _placed(files: Sequence[str], place: Callable[[str], str]) -> tuple[str, ...]:
+    return tuple(map(place, files))
+
+
+def _base_names(files: Sequence[str]) -> tuple[str, ...]:
+    return tuple(Path(file).name for file in files)
 
 
 def _real(path: str) -> str:

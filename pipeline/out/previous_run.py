@@ -218,7 +218,7 @@ def _difference(request: Request, run: RunFile) -> str:
     for key, value in {**request.config.meaning, "codebook": request.config.codebook}.items():
         if former.get(key) != value:
             return f"{key} {former.get(key)}, not {value}"
-    if not (request.config.mosaic or request.config.stack):
+    if not request.config.mosaic:
         return ""  # a folder of rasters grows, and some of them go
     here = [os.path.abspath(source.path) for source in request.sources]
     there = [os.path.abspath(raster.source) for raster in run.rasters]

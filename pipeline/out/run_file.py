@@ -32,6 +32,8 @@ class RasterState(BaseModel):
         Of the input when the run began with it.
     chunks, pixels
         Its size.
+    stack
+        Name and file of each band, if it is a stack.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -46,6 +48,12 @@ class RasterState(BaseModel):
     fingerprint: Text | None = None
     chunks: StrictInt | None = None
     pixels: StrictInt | None = None
+    stack: tuple[tuple[Text, Text], ...] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it is known by."""
+        return tuple(file for _, file in self.stack) if self.stack else (self.source,)
 
 
 class RunFile(BaseModel):
@@ -81,7 +89,12 @@ class RunFile(BaseModel):
         ValueError
             If it is none.
         """
-        return cls.model_validate(read_object(path))
+        run = cls.model_validate(read_object(path))
+        if len(run.rasters) == 1 and run.rasters[0].stack is None and _is_stack(run.config.get("stack")):
+            # before there were scenes, the options alone had the files of the one stack
+            one = run.rasters[0].model_copy(update={"stack": tuple(map(tuple, run.config["stack"]))})
+            return run.model_copy(update={"rasters": (one,)})
+        return run
 
     def write(self, path: Path, summary: Mapping[str, Any], partial: Path) -> None:
         """Write a run.json durably.
@@ -104,3 +117,11 @@ class RunFile(BaseModel):
         rasters = [raster.model_dump(exclude_none=True) for raster in self.rasters]
         value = {"format": self.format, "config": self.config, **area, "rasters": rasters, **summary}
         write_json(path, value, partial)
+
+
+def _is_stack(value: object) -> bool:
+    """Whether a value is a list of names and files."""
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in value
+    )

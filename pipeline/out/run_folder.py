@@ -13,7 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import remove, with_retries
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
-from pipeline.out.kept_names import absolute, is_gone
+from pipeline.out.kept_names import absolute, from_root, is_gone
 from pipeline.out.outputs import Outputs
 from pipeline.out.previous_run import Request, take_up
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
@@ -86,7 +86,7 @@ class RunFolder:
 
     def note(self, source: Source, state: str, **more: Any) -> None:
         """Remember a raster's state, and more of its `RasterState`; `save` writes it."""
-        self.states[source.name] = RasterState(name=source.name, source=source.path, state=state, **more)
+        self.states[source.name] = _state(source, state=state, **more)
 
     def refuse_without_codebook(self) -> None:
         """Refuse to fit a codebook in place of one that is gone, if that would be one of other rasters.
@@ -134,17 +134,21 @@ class RunFolder:
     def save(self, summary: dict[str, Any]) -> None:
         """Write run.json."""
         sources = self._request.sources
-        here = {s.name: self.states.get(s.name) or RasterState(name=s.name, source=s.path) for s in sources}
+        here = {s.name: self.states.get(s.name) or _state(s) for s in sources}
         # rasters of earlier runs that are not named now stay as they are: done, or to be done
         before = self.previous_run.states
-        there = {n: s for n, s in before.items() if n not in here and not is_gone(s.source)}
+        there = {n: s for n, s in before.items() if n not in here and not is_gone(s)}
         kept = {n: s for n, s in before.items() if n in here or n in there or s.state == "done"}
         states = [*({**kept, **here}).values()]
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         config["out"] = absolute(str(self.path))
-        if not (self._config.mosaic or self._config.stack):
-            states = [s.model_copy(update={"source": absolute(s.source)}) for s in states]
-            config["sources"] = [s.source for s in states if s.name in here or s.name in there]
+        if not self._config.mosaic:
+            states = [from_root(state) for state in states]
+            named = [state for state in states if state.name in here or state.name in there]
+            if self._config.stack:
+                config["stack"] = [[state.name, state.stack] for state in named]
+            else:
+                config["sources"] = [state.source for state in named]
         run = RunFile(format=FORMAT, config=config, area=self._request.area, rasters=tuple(states))
         with_retries(run.write, self.path / out_names.RUN, summary, self.partial)
         self._saved = time.monotonic()
@@ -168,3 +172,8 @@ class RunFolder:
         for path in self.partial.iterdir():
             if path.name not in (self.lock.path.name, *kept):
                 remove(path)
+
+
+def _state(source: Source, **more: Any) -> RasterState:
+    """The state of a raster, with what is known of it."""
+    return RasterState(name=source.name, source=source.path, stack=source.stack or None, **more)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Codebook
@@ -15,7 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
 from pipeline.running.opening_tasks import SourceRaster, open_source, open_tile
-from pipeline.source import unchanged
+from pipeline.source import scenes, unchanged
 from pipeline.source.aoi import interest
 from pipeline.source.arguments import Source, numbered, resolve
 from pipeline.source.bands.computed import choose
@@ -127,7 +128,7 @@ def open_inputs(
             "give a multiple of that"
         )
     if config.stack:
-        rasters = [_stack(config.stack, selection, pool, remote=config.network)]
+        rasters = list(_stacks(scenes.resolve(config.stack), selection, config, pool, advance))
     elif config.mosaic:
         sources = resolve(config.sources, recursive=config.recursive)
         rasters = [_mosaic(sources, selection, config, pool, advance)]
@@ -224,27 +225,43 @@ def _mosaic(
     return source, raster, unchanged.together(marks)
 
 
-def _stack(
-    members: Sequence[tuple[str, str]], selection: Selection, pool: Pool, *, remote: bool
-) -> SourceRaster:
-    """The files of a stack as one raster."""
-    label = f"stack of {', '.join(f'{name}={path}' for name, path in members)}"
-    source = Source(label, "stack", tuple(path for _, path in members))
-    layers, marks = [], {}
+def _stacks(
+    sources: Sequence[Source], selection: Selection, config: RunConfig, pool: Pool, advance: Advance
+) -> Iterator[SourceRaster]:
+    """Each scene's files as one raster."""
     # nodata values are those of the whole stack, and its files have none of their own then
     declared = Declared(None if selection.nodata is None else (None,), selection.declared.physical)
-    calls = [(path, None, declared, remote) for _, path in members]
-    for (name, _), member in zip(members, pool.each(open_tile, calls), strict=True):
+    calls = [(path, None, declared, config.network) for source in sources for path in source.files]
+    opened = _each(pool, open_tile, calls, advance)
+    for source in sources:
+        members = list(islice(opened, len(source.stack)))
+        try:
+            yield _stack(source, members, selection, config)
+        except RasterError as error:
+            yield source, error, Mark()
+
+
+def _stack(
+    source: Source,
+    members: Sequence[tuple[SingleRaster, Mark] | RasterError],
+    selection: Selection,
+    config: RunConfig,
+) -> SourceRaster:
+    """The files of a scene as one raster.
+
+    Raises
+    ------
+    RasterError
+        If one of them could not be opened, or does not fit.
+    """
+    layers, marks = [], {}
+    for (name, _), member in zip(source.stack, members, strict=True):
         if isinstance(member, RasterError):
-            return source, RasterError(label, f"{name}: {member}"), Mark()
+            raise RasterError(source.path, f"{name}: {member}") from member
         raster, mark = member
         layers.append((name, raster))
         marks[raster.path] = mark
-    whole = stack.build(layers, label)
-    try:
-        chosen = choose(selection, lambda: whole)
-        used = (whole if selection.nodata is None else whole.declaring(selection.nodata)).only(chosen.numbers)
-        selected = chosen.of(used)
-    except RasterError as error:
-        return source, error, Mark()
-    return source, selected, unchanged.together(marks[member.path] for member in used.members)
+    whole = stack.build(layers, source.path, config.resample, config.reference_band)
+    chosen = choose(selection, lambda: whole)
+    used = (whole if selection.nodata is None else whole.declaring(selection.nodata)).only(chosen.numbers)
+    return source, chosen.of(used), unchanged.together(marks[member.path] for member in used.members)

@@ -22,6 +22,7 @@ from pipeline.events.kinds import Compiling, RunEnded, RunStarted, Warned, Worki
 from pipeline.events.observer import Observer, Opening
 from pipeline.events.progress import Silent
 from pipeline.fitting.codebook import check_alike
+from pipeline.fitting.hints import bands_in_files
 from pipeline.fitting.mean_colours import refuse_natural
 from pipeline.kernels import (
     in_fitted_form,
@@ -100,7 +101,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
             Palette.of(config.palette, labels_of(config, kernel, named)) if asked or not retry_bad else None
         )
         opened = open_inputs(config, pool, kernel.cell_px, named, Opening(observer))
-        if not (config.mosaic or config.stack or config.overwrite):
+        if not (config.mosaic or config.overwrite):
             marks = {raster.source: raster.fingerprint for raster in opened.inputs}
             names = with_kept_names(Path(config.out), opened.sources, lambda source: marks.get(source, ""))
             opened = opened.renamed(names)
@@ -181,6 +182,8 @@ class _Run:
         if not todo and len(rasters) == len(self._opened.sources):
             self._folder.keep_choices()
         self._warn_of_strangers(todo)
+        if (hint := bands_in_files(self._config, [raster.view for raster in todo])) is not None:
+            self._observer.event(hint)
         self._refuse_full_disk(todo)
         for raster in todo:
             self._outcomes.wait(raster)

@@ -47,16 +47,19 @@ class Source:
         Name of its outputs.
     parts
         The files that it is made of, if that is not `path`.
+    stack
+        Name and file of each band, if it is a stack.
     """
 
     path: str
     name: str
     parts: tuple[str, ...] = ()
+    stack: tuple[tuple[str, str], ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
         """Every file that it is read from."""
-        return self.parts or (self.path,)
+        return tuple(file for _, file in self.stack) or self.parts or (self.path,)
 
 
 def resolve(arguments: Sequence[str], *, recursive: bool = False) -> list[Source]:

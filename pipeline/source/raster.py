@@ -108,6 +108,10 @@ class Raster(ABC):
         """Common dtype of some of its bands in their files."""
         return self.dtype
 
+    def interpolates(self, number: int) -> bool:  # noqa: ARG002  (those on several grids need it)
+        """Whether pixels of one of its bands are means of several: a condition has to see the nearest one."""
+        return False
+
     def judging(self, indices: tuple[int, ...]) -> Self:
         """The same, where only the nodata values of some of its bands count."""
         return replace(self, judged=indices)

@@ -227,6 +227,95 @@ def test_lazy_labels_equal_the_run_and_slices_lie_on_the_same_grid(tmp_path_fact
     np.testing.assert_array_equal(part, whole[top:, left:])
 
 
+BANDS = ("a", "b", "c")
+
+
+@st.composite
+def scene_cases(draw):
+    """Scenes of three bands on grids of their own, and the options of a run on their stacks."""
+    kinds = [
+        {
+            "side": draw(st.sampled_from([1.0, 2.0, 6.0, 0.5, 1.7])),
+            "offset": draw(st.sampled_from([0.0, 0.5, -3.0, 0.3])),
+            "dtype": draw(st.sampled_from(["uint8", "uint16", "int16", "float32"])),
+            "tiled": draw(st.booleans()),
+        }
+        for _ in BANDS
+    ]
+    kinds[0] |= {"side": 1.0, "offset": 0.0}
+    options = draw(kmeans_options())
+    return {
+        "extents": [(draw(st.integers(60, 900)), draw(st.integers(60, 900))) for _ in range(2)],
+        "kinds": kinds,
+        "damaged": draw(st.sampled_from([0, 0, 2])),
+        "seed": draw(st.integers(0, 2**31)),
+        "options": {
+            **options,
+            "resample": draw(st.sampled_from(["nearest", "bilinear", "bilinear", "average"])),
+            "reference_band": draw(st.sampled_from([None, *BANDS])),
+            "bands": draw(st.sampled_from([None, "a,b", "c,(a-b)/(a+b+1)"])),
+            "valid": draw(st.sampled_from([None, "c > 20", "(c > 25) & (b < 115)"])),
+            "nodata": draw(st.sampled_from([None, "61"])),
+        },
+    }
+
+
+def write_scene(folder: Path, case, index: int) -> None:
+    """A file for each band; extents and grids differ, and each has holes of its own."""
+    height, width = case["extents"][index]
+    for i, (band, kind) in enumerate(zip(BANDS, case["kinds"], strict=True)):
+        side, offset = kind["side"] * 0.5, kind["offset"] * 0.5
+        shape = [max(2, int(n / kind["side"])) for n in (height, width)]
+        rng = np.random.default_rng([case["seed"], index, i])
+        pixels = rng.normal(60, 20, shape).clip(1, 120).astype(kind["dtype"])
+        y, x = (rng.integers(1, n) for n in shape)
+        pixels[y : y + shape[0] // 3, x : x + shape[1] // 3] = 0
+        pixels[:2, :2] = 50  # some pixels are valid in each case
+        block = {"tiled": True, "blockxsize": 128, "blockysize": 64} if kind["tiled"] else {}
+        with rasterio.open(
+            folder / f"s{index}_{band}.tif",
+            "w",
+            driver="GTiff",
+            width=shape[1],
+            height=shape[0],
+            count=1,
+            dtype=kind["dtype"],
+            crs="EPSG:32633",
+            transform=from_origin(5e5 + offset, 5e6 - offset, side, side),
+            nodata=0,
+            compress="deflate",
+            **block,
+        ) as dataset:
+            dataset.write(pixels, 1)
+
+
+def scenes_outcome(folder: Path, out: Path, **options) -> dict[str, bytes]:
+    """Every label file and the codebook of a run on all scenes of a folder."""
+    pattern = ",".join(f"{band}={folder}/{{scene}}_{band}.tif" for band in BANDS)
+    report = run(RunConfig(stack=pattern, out=str(out), **options))
+    assert not report.failed, report.failed
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".tif", ".npz")}
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=SLOW)
+@given(case=scene_cases())
+def test_scenes_of_bands_on_several_grids_have_the_same_labels_in_every_chunking(tmp_path_factory, case):
+    folder = tmp_path_factory.mktemp("scenes")
+    for index in range(2):
+        write_scene(folder, case, index)
+        for i, band in enumerate(BANDS):
+            damage_raster(folder / f"s{index}_{band}.tif", {**case, "seed": i, "damaged": case["damaged"]})
+    options = {**case["options"], "on_bad_chunk": "nodata" if case["damaged"] else "fail"}
+    layouts = [
+        {"chunk_size": 512, "workers": "2"},
+        {"chunk_size": 1024, "workers": "1"},
+        {"chunk_size": 4096, "workers": "threads:3"},
+    ]
+    runs = [scenes_outcome(folder, folder / f"o{i}", **options, **o) for i, o in enumerate(layouts)]
+    assert runs[0].keys() == {"s0.tif", "s1.tif", "codebook.npz"}
+    assert all(found == runs[0] for found in runs)
+
+
 PAIRS = [
     (512, "processes:2", 1),
     (1024, "1", 3),

@@ -60,7 +60,7 @@ def test_an_option_is_no_value(rest, capsys):
         (["run", "a.tif", "-o", "x", "b.tif"], "unexpected 'b.tif'; name SOURCEs together"),
         (["verfy", "x"], "no command 'verfy'; did you mean verify?"),
         (["zzz"], "no command 'zzz' (see"),
-        (["run", "--stack", "a=a.tif", "--stack", "b=b.tif"], "--stack is given twice"),
+        (["run", "a.tif", "--valid", "a == 1", "--valid", "b == 1"], "--valid is given twice"),
         (["run", "a.tif", "--extent", "1,2,3,4", "--extent", "-1,2,3,4"], "--extent is given twice"),
     ],
 )

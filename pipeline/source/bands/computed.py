@@ -40,7 +40,9 @@ class Computed(Raster):
     nodes
         One expression of names for each band.
     names
-        Each name, and the index of its band in the base (from 0).
+        Each name in expressions, and the index of its band in the base (from 0).
+    asked
+        The same of the condition, which may look at other pixels of a band.
     condition
         Where it is not true a pixel is invalid; None for everywhere.
     raw_values
@@ -50,6 +52,7 @@ class Computed(Raster):
     base: Raster
     nodes: tuple[Node, ...]
     names: tuple[tuple[str, int], ...]
+    asked: tuple[tuple[str, int], ...] = ()
     condition: Node | None = None
     raw_values: bool = False
 
@@ -61,21 +64,18 @@ class Computed(Raster):
         )
 
     @cached_property
-    def _looked_at(self) -> frozenset[str]:
-        """The names in expressions and in the condition."""
-        return self._computed.union(expression.names(self.condition) if self.condition else ())
-
-    @cached_property
     def _scaled(self) -> dict[str, tuple[float, float]]:
         """Scale and offset of each name that they change where it is looked at."""
         if self.raw_values or not self.base.scales:
             return {}
-        return {n: u for n, i in self.names if n in self._looked_at and (u := self.base.scales[i]) != PLAIN}
+        looked_at = [*((n, i) for n, i in self.names if n in self._computed), *self.asked]
+        return {n: u for n, i in looked_at if (u := self.base.scales[i]) != PLAIN}
 
     @property
     def origin(self) -> dict[str, Any]:
         """The base's origin, the base's band for each name, and the scales in use."""
-        origin = {**self.base.origin, "computed_from": {n: self.base.bands[i] for n, i in self.names}}
+        names = (*self.names, *self.asked)
+        origin = {**self.base.origin, "computed_from": {n: self.base.bands[i] for n, i in names}}
         return {**origin, "scales": {n: list(u) for n, u in self._scaled.items()}} if self._scaled else origin
 
     @property
@@ -155,10 +155,9 @@ class Computed(Raster):
 
         A mask of clouds is such a condition, and an expression for each pixel takes ten times as long.
         """
-        asked = [(n, i) for n, i in self.names if self.condition and n in expression.names(self.condition)]
-        if self.condition is None or len(asked) != 1:
+        if self.condition is None or len(self.asked) != 1:
             return None
-        name, index = asked[0]
+        name, index = self.asked[0]
         dtype = np.dtype(self.base.dtype_of([index]))
         if dtype.kind not in "iu" or dtype.itemsize > 2:
             return None
@@ -169,8 +168,7 @@ class Computed(Raster):
     def _fill(self, stack: Stack, pixels: Stack, rows: slice) -> None:
         """Some rows of a stack, from those of the base."""
         indices = dict(self.names)
-        looked_at = self._computed if self._table is not None else self._looked_at
-        values = {name: self._value(name, pixels[indices[name], rows]) for name in looked_at}
+        values = {name: self._value(name, pixels[indices[name], rows]) for name in self._computed}
         with np.errstate(over="ignore"):
             for band, node in zip(stack, self.nodes, strict=False):
                 if not isinstance(node, Name):
@@ -184,7 +182,8 @@ class Computed(Raster):
             index, lowest, table = self._table
             stack[-1, rows] *= table[pixels[index, rows].astype(np.int32) - lowest]
         elif self.condition is not None:
-            stack[-1, rows] *= holds(self.condition, values)
+            asked = {name: self._value(name, pixels[index, rows]) for name, index in self.asked}
+            stack[-1, rows] *= holds(self.condition, asked)
 
 
 @dataclass(frozen=True)
@@ -199,8 +198,8 @@ class Choice:
         The selection as passed, if it holds names or expressions or a condition; else None.
     nodes
         One expression for each band where some are computed, or there is a condition; else empty.
-    names
-        Each name in the expressions and the condition, and its index in `numbers`.
+    names, asked
+        Each name in the expressions, and in the condition, and its index in `numbers`.
     condition
         Where pixels are valid; None for everywhere.
     raw_values
@@ -211,6 +210,7 @@ class Choice:
     bands: tuple[Band, ...] | None = None
     nodes: tuple[Node, ...] = ()
     names: tuple[tuple[str, int], ...] = ()
+    asked: tuple[tuple[str, int], ...] = ()
     condition: Node | None = None
     raw_values: bool = False
 
@@ -254,6 +254,7 @@ class Choice:
             base=base,
             nodes=self.nodes,
             names=self.names,
+            asked=self.asked,
             condition=self.condition,
             raw_values=self.raw_values,
         )
@@ -292,11 +293,15 @@ def choose(selection: Selection, header: Callable[[], Raster]) -> Choice:
         return Choice(tuple(numbers[n.name] for n in nodes if isinstance(n, Name)), tuple(bands))
     if not numbers:
         raise RasterError(raster.path, f"--bands {','.join(map(str, bands))} names no band of it")
+    needed = list(dict.fromkeys(numbers.values()))
+    names = tuple((name, needed.index(number)) for name, number in numbers.items())
+    asked = []
     for name in expression.names(condition) if condition else ():
-        numbers.setdefault(name, _number_of(name, raster, "--valid"))
-    needed = tuple(dict.fromkeys(numbers.values()))
-    indices = tuple((name, needed.index(number)) for name, number in numbers.items())
-    return Choice(needed, tuple(bands), nodes, indices, condition, selection.raw_values)
+        number = _number_of(name, raster, "--valid")
+        if number not in needed or raster.interpolates(number):
+            needed.append(number)
+        asked.append((name, len(needed) - 1 - needed[::-1].index(number)))
+    return Choice(tuple(needed), tuple(bands), nodes, names, tuple(asked), condition, selection.raw_values)
 
 
 def _number_of(name: str, raster: Raster, option: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 from engine.codebook import Band
 from pipeline.errors import UsageError
@@ -14,6 +15,7 @@ from pipeline.source.declared import Nodata
 _MOST_BANDS = 4096
 _RESERVED = (*expression.FUNCTIONS, *expression.KEYWORDS)
 _NODATA_WANTED = "give VALUE or VALUE,VALUE,... (one for each band), or none"
+_STACK_WANTED = "--stack: give NAME=FILE pairs, such as b4=B4.tif,b3=B3.tif"
 _NAME = r"[^\W\d]\w*"
 
 
@@ -103,32 +105,109 @@ def _nodata(item: object) -> float | None:
     return None if math.isnan(number) else number
 
 
-def read_stack(value: object) -> tuple[tuple[str, str], ...] | None:
-    """Names and files of a stack's bands, from ``b4=FILE4,b3=FILE3``, a mapping, or a list of pairs.
+class Scene(NamedTuple):
+    """One stack of ``--stack``.
+
+    Parameters
+    ----------
+    name
+        Name of its outputs; "" where none is given.
+    bands
+        Name and file of each band; ``{scene}`` in files makes it a pattern of many scenes.
+    """
+
+    name: str
+    bands: tuple[tuple[str, str], ...]
+
+
+def read_stack(value: object) -> tuple[Scene, ...] | None:
+    """The stacks of a run, all with the same bands in one order.
+
+    Parameters
+    ----------
+    value
+        One stack or a list of several, each text such as ``b4=FILE4,b3=FILE3``, a mapping, or a list of pairs
+        of names and files; or a mapping of names of outputs to stacks, or a list of such pairs.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these, a name occurs twice, or stacks have other bands than the first.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Mapping) and not any(isinstance(file, str) for file in value.values()):
+        named = [(name, read_pairs(stack)) for name, stack in value.items()]
+    elif isinstance(value, (str, Mapping)) or (_is_list(value) and all(map(_is_pair, value))):
+        named = [("", read_pairs(value))]
+    else:
+        items = value if _is_list(value) else []
+        named = [_named(item) for item in items]
+    if not named:
+        raise UsageError(_STACK_WANTED)
+    order = [name for name, _ in named[0][1]]
+    return tuple(Scene(_scene_name(name), _in_order(pairs, order)) for name, pairs in named)
+
+
+def read_pairs(value: object) -> tuple[tuple[str, str], ...]:
+    """Names and files of one stack's bands, from ``b4=FILE4,b3=FILE3``, a mapping, or a list of pairs.
 
     Raises
     ------
     UsageError
         If it is none of these, or a name occurs twice.
     """
-    if value is None:
-        return None
     if isinstance(value, str):
         # pairs are separated by commas before NAME=; file names may hold other commas
         value = [pair.partition("=")[::2] for pair in re.split(rf",(?=\s*{_NAME}\s*=)", value)]
     elif isinstance(value, Mapping):
         value = list(value.items())
     pairs = []
-    for pair in value if isinstance(value, (list, tuple)) else ():
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(v, str) for v in pair):
+    for pair in value if _is_list(value) else ():
+        if not _is_pair(pair):
             raise UsageError(f"--stack {pair!r}: give NAME=FILE pairs, such as b4=B4.tif,b3=B3.tif")
         name, path = (v.strip() for v in pair)
-        if not re.fullmatch(_NAME, name) or not path or name in _RESERVED:
-            raise UsageError(f"--stack {name}={path}: give NAME=FILE pairs, such as b4=B4.tif,b3=B3.tif")
+        if not re.fullmatch(_NAME, name) or not path or "\0" in path or name in _RESERVED:
+            raise UsageError(
+                f"--stack {name}={path!s:.80}: give NAME=FILE pairs, such as b4=B4.tif,b3=B3.tif"
+            )
         pairs.append((name, path))
     if not 0 < len(pairs) <= _MOST_BANDS:
-        raise UsageError("--stack: give NAME=FILE pairs, such as b4=B4.tif,b3=B3.tif")
+        raise UsageError(_STACK_WANTED)
     names = [name.casefold() for name, _ in pairs]
     if repeated := next((n for n in names if names.count(n) > 1), None):
         raise UsageError(f"--stack: two bands are called {repeated}")
     return tuple(pairs)
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, (list, tuple))
+
+
+def _is_pair(value: object) -> bool:
+    """Whether something is the name of a band and its file."""
+    return _is_list(value) and len(value) == 2 and all(isinstance(v, str) for v in value)
+
+
+def _named(item: object) -> tuple[object, tuple[tuple[str, str], ...]]:
+    """The name and the bands of one of several stacks."""
+    if _is_list(item) and len(item) == 2 and isinstance(item[0], str) and not isinstance(item[1], str):
+        return item[0], read_pairs(item[1])
+    return "", read_pairs(item)
+
+
+def _scene_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise UsageError(f"--stack {name!r}: the name of a stack's outputs is text")
+    return name
+
+
+def _in_order(pairs: Sequence[tuple[str, str]], order: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The bands of a stack in the order of the first one: a codebook may know them by their numbers."""
+    files = dict(pairs)
+    if sorted(files) != sorted(order):
+        raise UsageError(
+            f"--stack: one has the bands {', '.join(order)}, another one {', '.join(files)}; "
+            "give each stack bands of the same names"
+        )
+    return tuple((name, files[name]) for name in order)

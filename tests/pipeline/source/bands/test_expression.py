@@ -285,7 +285,11 @@ def test_a_stack_that_means_nothing_is_refused_and_the_option_is_named(said):
     ["b4=a,b.tif,b3=c d.tif", {"b4": "a,b.tif", "b3": "c d.tif"}, [["b4", "a,b.tif"], ("b3", "c d.tif")]],
 )
 def test_a_stack_is_names_and_files_however_it_is_written(said):
-    assert read_stack(said) == (("b4", "a,b.tif"), ("b3", "c d.tif"))
+    wanted = (("b4", "a,b.tif"), ("b3", "c d.tif"))
+    assert read_stack(said) == (("", wanted),)
+    # several are a list of these, whose bands may come in any order, or have names
+    assert read_stack([said, dict(reversed(wanted))]) == (("", wanted), ("", wanted))
+    assert read_stack({"S1": dict(wanted)}) == read_stack([["S1", wanted]]) == (("S1", wanted),)
 
 
 @pytest.mark.parametrize(
