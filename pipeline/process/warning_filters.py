@@ -12,7 +12,7 @@ _Filter = tuple[str, None, type[Warning], None, int]
 
 _lock = threading.Lock()
 _users: dict[type[Warning], int] = {}
-_lists: dict[type[Warning], list[Any]] = {}
+_added: dict[type[Warning], tuple[_Filter, list[Any]]] = {}
 
 
 @contextmanager
@@ -27,23 +27,24 @@ def ignored(category: type[Warning]) -> Iterator[None]:
     with _lock:
         _users[category] = _users.get(category, 0) + 1
         if _users[category] == 1:
-            _lists[category] = _filters()
-            _lists[category].insert(0, entry)
+            _added[category] = entry, _filters()
+            _filters().insert(0, entry)
     try:
         yield
     finally:
         with _lock:
             _users[category] -= 1
             if not _users[category]:
-                _remove(entry, _lists.pop(category))
+                _remove(*_added.pop(category))
 
 
 def _remove(entry: _Filter, filters: list[Any]) -> None:
     """Remove an entry from the list that it was put into, and from its copy if one is in force now."""
     lists = [filters] if filters is _filters() else [filters, _filters()]
     for entries in lists:
-        if entry in entries:
-            entries.remove(entry)
+        # that very entry: one that equals it may be somebody else's
+        for i in [i for i, other in enumerate(entries) if other is entry]:
+            del entries[i]
 
 
 def _filters() -> list[Any]:

@@ -312,6 +312,19 @@ def test_a_filter_that_went_into_a_copy_of_the_list_is_removed_there_too():
     assert list(warnings.filters) == before
 
 
+def test_a_filter_of_somebody_else_that_says_the_same_stays():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        before = list(warnings.filters)
+        block = ignored(NotGeoreferencedWarning)
+        with warnings.catch_warnings():  # as rasterio does in another thread
+            block.__enter__()
+        block.__exit__(None, None, None)
+        assert list(warnings.filters) == before
+        warnings.warn("w", NotGeoreferencedWarning, stacklevel=1)
+
+
 def test_the_ear_hears_only_while_somebody_listens():
     loggers = transient._EAR._loggers
     with transient.listening():
