@@ -7,6 +7,8 @@ on all of them.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -294,13 +296,18 @@ def write_scene(scene: Scene, image: Path, truth: Path) -> None:
     storage = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "predictor": 2, "zlevel": 1}
     storage |= {"tiled": True, "blockxsize": CELL_PX, "blockysize": CELL_PX}
     with (
+        ThreadPoolExecutor(os.cpu_count()) as threads,
         whole_file(image) as first,  # only for their names: GDAL creates the files again
         whole_file(truth) as second,
         rasterio.open(first.name, "w", count=3, nodata=0, photometric="RGB", **grid, **storage) as pixels,
         rasterio.open(second.name, "w", count=1, nodata=NODATA, **grid, **storage) as classes,
     ):
-        for row in range(0, scene.height, CELL_PX):
-            height = min(CELL_PX, scene.height - row)
-            rgb, true = scene.window(row, 0, height, scene.width)
-            pixels.write(rgb, window=FileWindow(0, row, scene.width, height))
-            classes.write(true, 1, window=FileWindow(0, row, scene.width, height))
+        strips = [(row, min(CELL_PX, scene.height - row)) for row in range(0, scene.height, CELL_PX)]
+        count = os.cpu_count() or 1
+        for first_strip in range(0, len(strips), count):  # no more of them are in memory
+            some = strips[first_strip : first_strip + count]
+            made = threads.map(lambda strip: scene.window(strip[0], 0, strip[1], scene.width), some)
+            for (row, height), (rgb, true) in zip(some, made, strict=True):
+                window = FileWindow(0, row, scene.width, height)
+                pixels.write(rgb, window=window)
+                classes.write(true, 1, window=window)
