@@ -96,9 +96,10 @@ def _remove_if_left(folder: Path) -> None:
             lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
             stack.enter_context(lock)  # a Timeout, which is an OSError, if its process is alive
         if not locks:
-            # it is empty where its process was killed before it held it, or is about to hold it
+            # its process is about to hold it, or was killed before or while it deleted it; or one that was
+            # ending wrote into it meanwhile
             if time.time() - folder.stat().st_mtime > _UNHELD_S:
-                folder.rmdir()
+                shutil.rmtree(folder, ignore_errors=True)
             return
         stack.close()  # Windows removes no file that is open
         shutil.rmtree(folder, ignore_errors=True)

@@ -130,6 +130,18 @@ def test_a_folder_whose_process_was_killed_before_it_held_it_goes_after_a_while(
     assert not folder.exists()
 
 
+def test_what_is_left_of_a_folder_that_was_being_deleted_goes_after_a_while(parent):
+    # a worker that was ending wrote into it when its lock was gone
+    folder = parent / "tilewright-workers-x"
+    (folder / "dask-scratch-space").mkdir(parents=True)
+    remove_left(parent)
+    assert folder.exists()
+    long_ago = folder.stat().st_mtime - 3600
+    os.utime(folder, (long_ago, long_ago))
+    remove_left(parent)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(95, "not supported")])
 def test_storage_without_locks_loses_nothing(parent, monkeypatch, error):
     import filelock
