@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -248,6 +249,22 @@ def _refuse_contradiction(config: RunConfig, codebook: Codebook) -> None:
                 f"--{name} {getattr(config, name)}: the codebook has {has}; leave --{name} out, "
                 "or --codebook to fit another"
             )
+
+
+def refuse_other_file(target: Path) -> None:
+    """Refuse to write a codebook over a file that is none, such as a raster whose name was given by mistake.
+
+    Raises
+    ------
+    UsageError
+        If it is one; what cannot be read is left to whoever writes.
+    """
+    with contextlib.suppress(OSError):
+        if target.is_file() and target.stat().st_size:
+            with target.open("rb") as file:
+                is_archive = file.read(2) == b"PK"  # as a codebook is, of whatever version
+            if not is_archive:
+                raise UsageError(f"{target}: is no codebook, and would be overwritten; choose another name")
 
 
 def load_codebook(path: str | Path) -> Codebook:

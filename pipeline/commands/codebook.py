@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.durable.files import write_bytes
 from pipeline.errors import UsageError, printable
-from pipeline.kernels import load_codebook
+from pipeline.kernels import load_codebook, refuse_other_file
 from pipeline.legend.palette import DISTINCT, NATURAL, Palette, restyled
 
 
@@ -49,6 +49,7 @@ def change_style(path: Path, names_from: str | None, palette: str | None, output
         if file is not None and os.path.realpath(file) == os.path.realpath(target):
             raise UsageError(f"{target}: the codebook would overwrite this file; choose another name with -o")
     before = load_codebook(path)
+    refuse_other_file(target)
     codebook = before
     for asked in (palette, names_from):
         if (style := Palette.of(asked, before.segments)) is not None:
@@ -58,7 +59,7 @@ def change_style(path: Path, names_from: str | None, palette: str | None, output
         write_bytes(target, codebook.to_bytes())
     except OSError as error:
         raise UsageError(f"{target}: cannot write there ({error.strerror})") from None
-    if codebook.style_hash == before.style_hash:
+    if codebook.style_hash == before.style_hash and output is None:
         return printable(f"{target}: its names and colours were the same already")
     named = f"{len(codebook.names)} classes with names" if codebook.names else "no names"
     return printable(

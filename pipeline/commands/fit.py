@@ -17,7 +17,7 @@ from pipeline.events.observer import Opening
 from pipeline.fitting.codebook import fit_as_asked
 from pipeline.fitting.collars import Collars
 from pipeline.fitting.hints import bands_in_files, undeclared_nodata
-from pipeline.kernels import kernel_for_run, labels_of
+from pipeline.kernels import kernel_for_run, labels_of, refuse_other_file
 from pipeline.legend.palette import Palette
 from pipeline.running.codebooks import chosen
 from pipeline.running.inputs import Opened, open_inputs, sampled
@@ -40,6 +40,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     UsageError
         If the sources differ, or `path` cannot be written.
     """
+    refuse_other_file(path)
     display = progress.chosen(config.progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from pipeline import cli
 from pipeline.commands.inspect import shows_colours
 from pipeline.legend.label_style import LabelStyle
 from pipeline.sinks.style import qml
+from tests.rasters import noise, write_geotiff
 from tests.strategies import codebook
 
 BOOK = codebook(
@@ -94,6 +95,17 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(command, book, styl
     assert message in err
     assert book.read_bytes() == BOOK.to_bytes()
     assert style.read_text(encoding="utf-8") == qml(NAMED)
+
+
+def test_a_file_that_is_no_codebook_is_never_written_over(command, book, style, tmp_path):
+    raster = write_geotiff(tmp_path / "r.tif", noise(3, 40, 50))
+    other = write_geotiff(tmp_path / "other.tif", noise(3, 20, 20))
+    before = other.read_bytes()
+    for arguments in (["codebook", book, "--names-from", style], ["fit", raster]):
+        code, _, said = command(*arguments, "-o", other)
+        assert code == 2
+        assert "other.tif: is no codebook, and would be overwritten; choose another name" in said
+        assert other.read_bytes() == before
 
 
 def test_what_is_no_codebook_is_refused(command, style):
