@@ -240,6 +240,8 @@ class Codebook:
             return cls._parse(_members(Path(path)))
         except CodebookError as error:
             raise CodebookError(f"{path}: {error}") from None
+        except IsADirectoryError:
+            raise CodebookError(f"{path}: a folder; name the codebook in it (codebook.npz)") from None
         except FileNotFoundError:
             raise CodebookError(f"{path}: no such file; make one with `python -m pipeline fit`") from None
         except _UNREADABLE as error:

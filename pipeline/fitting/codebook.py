@@ -35,6 +35,7 @@ from pipeline.kernels import model_and_device
 from pipeline.legend import palette as palettes
 from pipeline.legend import true_colour
 from pipeline.legend.palette import Palette
+from pipeline.source.band_files import band_files
 from pipeline.source.bands.fitted import other_order
 from pipeline.workers.pool import Pool
 
@@ -271,10 +272,13 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
             + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
             for (count, dtype), paths in groups.items()
         )
-        raise UsageError(
-            f"one codebook needs equal bands and dtypes, but there are {named}; "
+        found = band_files(raster.path for raster in rasters if len(raster.bands) == 1)
+        advice = (
             "choose --bands, run the groups apart, or use --codebook-scope raster"
+            if found is None
+            else f'they look like bands of scenes: give --stack "{found.stack}" in place of SOURCE'
         )
+        raise UsageError(f"one codebook needs equal bands and dtypes, but there are {named}; {advice}")
     for raster in rasters:
         if why := other_order(raster.given_names, rasters[0].given_names):
             raise UsageError(f"{raster.path}: {why}")

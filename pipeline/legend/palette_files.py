@@ -51,9 +51,9 @@ def read_entries(path: str | Path) -> tuple[Entry, ...]:
     Parameters
     ----------
     path
-        By its suffix: ``.csv`` (``label,#rrggbb,name``; colour or name may be empty, a header may stand
-        above), ``.qml`` (paletted or pseudocolour); anything else is a colour table (``value red green blue
-        [alpha] [name]``, ``#`` begins a comment).
+        By its suffix: ``.csv`` (``label,#rrggbb,name``, also with semicolons or tabs; colour or name may be
+        empty, a header may stand above), ``.qml`` (paletted or pseudocolour); anything else is a colour table
+        (``value red green blue [alpha] [name]``, ``#`` begins a comment).
 
     Raises
     ------
@@ -118,7 +118,11 @@ def _entry(path: Path, line: int, label: str, colour: str | Sequence[str], name:
 
 
 def _in_csv(path: Path, text: str) -> Iterator[Entry]:
-    rows = csv.reader(text.splitlines(keepends=True), skipinitialspace=True)
+    # where a comma is the decimal sign, Excel writes semicolons; the first sign ends a label or its heading
+    found = re.search("[,;\t]", text)
+    rows = csv.reader(
+        text.splitlines(keepends=True), delimiter=found[0] if found else ",", skipinitialspace=True
+    )
     first = True
     while True:
         try:
@@ -172,12 +176,14 @@ def _in_qml(path: Path, data: bytes) -> Iterator[Entry]:
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name in ("paletteEntry", "item") and {"value", "color"} <= attributes.keys():
-            colour = attributes["color"]
+            colour, value = attributes["color"], attributes["value"]
+            if value == "inf" and found:
+                value = str(found[-1].label + 1)  # the last one of discrete colours: all that is above
             found.append(
                 _entry(
                     path,
                     parser.CurrentLineNumber,
-                    attributes["value"],
+                    value,
                     # some versions of QGIS write the alpha behind
                     colour[:7] if len(colour) == 9 else colour,
                     attributes.get("label", ""),

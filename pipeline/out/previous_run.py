@@ -86,6 +86,7 @@ class PreviousRun:
         self._request = request
         self.taken_up = run is not None
         self.states: dict[str, RasterState] = {} if run is None else {r.name: r for r in run.rasters}
+        self.named_style = None if run is None else run.named_style
         self.palette: str | None = None if run is None else run.config.get("palette")
         self.on_bad_chunk: Any = None if run is None else run.config.get("on_bad_chunk")
 
@@ -215,9 +216,13 @@ def _refuse_another(request: Request, run: RunFile) -> None:
 def _difference(request: Request, run: RunFile) -> str:
     """How a request is another one than that of a run, in words; "" where it is the same."""
     former = of_former(run.config, request.config)
-    for key, value in {**request.config.meaning, "codebook": request.config.codebook}.items():
+    for key, value in request.config.meaning.items():
         if former.get(key) != value:
             return f"{key} {former.get(key)}, not {value}"
+    # in a copy of a project it lies elsewhere; its content is compared where labels are of another one
+    codebooks = former.get("codebook"), request.config.codebook
+    if len({codebook and Path(str(codebook)).name for codebook in codebooks}) > 1:
+        return f"codebook {codebooks[0]}, not {codebooks[1]}"
     if not request.config.mosaic:
         return ""  # a folder of rasters grows, and some of them go
     here = [os.path.abspath(source.path) for source in request.sources]

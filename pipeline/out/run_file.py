@@ -69,6 +69,8 @@ class RunFile(BaseModel):
         Tells the polygons of `--aoi` from others; None without it.
     rasters
         In the run's order.
+    named_style
+        Tells names and colours that the codebook of ``--codebook`` had from others; None without one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -76,6 +78,7 @@ class RunFile(BaseModel):
     format: Text
     config: dict[str, Any]
     area: Text | None = None
+    named_style: Text | None = None
     rasters: tuple[RasterState, ...]
 
     @classmethod
@@ -115,7 +118,8 @@ class RunFile(BaseModel):
         """
         area = {"area": self.area} if self.area else {}
         rasters = [raster.model_dump(exclude_none=True) for raster in self.rasters]
-        value = {"format": self.format, "config": self.config, **area, "rasters": rasters, **summary}
+        style = {} if self.named_style is None else {"named_style": self.named_style}
+        value = {"format": self.format, "config": self.config, **area, **style, "rasters": rasters, **summary}
         write_json(path, value, partial)
 
 

@@ -13,6 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import remove, with_retries
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
+from pipeline.legend.palette import DISTINCT, NATURAL
 from pipeline.out.kept_names import absolute, from_root, is_gone
 from pipeline.out.outputs import Outputs
 from pipeline.out.previous_run import Request, take_up
@@ -57,6 +58,7 @@ class RunFolder:
             self.release()
             raise
         self.states = dict(self.previous_run.states)
+        self.named_style = self.previous_run.named_style
         if "palette" not in self._config.asked and self.codebook.exists():
             # the codebook keeps its colours, and run.json goes on to say where they are from
             self._config = self._config.model_copy(update={"palette": self.previous_run.palette})
@@ -142,6 +144,9 @@ class RunFolder:
         states = [*({**kept, **here}).values()]
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         config["out"] = absolute(str(self.path))
+        for name in ("codebook", "palette"):
+            if config[name] not in (None, NATURAL, DISTINCT):
+                config[name] = absolute(config[name])
         if not self._config.mosaic:
             states = [from_root(state) for state in states]
             named = [state for state in states if state.name in here or state.name in there]
@@ -149,7 +154,13 @@ class RunFolder:
                 config["stack"] = [[state.name, state.stack] for state in named]
             else:
                 config["sources"] = [state.source for state in named]
-        run = RunFile(format=FORMAT, config=config, area=self._request.area, rasters=tuple(states))
+        run = RunFile(
+            format=FORMAT,
+            config=config,
+            area=self._request.area,
+            named_style=self.named_style,
+            rasters=tuple(states),
+        )
         with_retries(run.write, self.path / out_names.RUN, summary, self.partial)
         self._saved = time.monotonic()
 

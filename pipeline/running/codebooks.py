@@ -54,8 +54,8 @@ def codebook_to_use(
     folder
         OUT.
     named
-        The codebook that was named. If it has no names of classes, those that were given in OUT since stay,
-        with their colours.
+        The codebook that was named. Names and colours that were given in OUT since stay, unless those of this
+        one were changed since too; names stay in any case if this one has none.
     palette
         Colours in place of those of the codebook; None to keep them.
     asked
@@ -71,8 +71,12 @@ def codebook_to_use(
         own = _own(folder, named)
     if named is not None:
         folder.refuse_other_codebook(named.content_hash)
+        same = own is not None and own.content_hash == named.content_hash
+        unchanged, folder.named_style = folder.named_style == named.style_hash, named.style_hash
+        if own is not None and same and unchanged and not asked:
+            return own
         used = named if palette is None else restyled(named, palette)
-        if own is not None and own.names and not used.names and own.content_hash == used.content_hash:
+        if own is not None and same and own.names and not used.names:
             used = replace(used, names=own.names, colours=own.colours if palette is None else used.colours)
     elif own is not None:
         used = own if palette is None or not asked else restyled(own, palette)

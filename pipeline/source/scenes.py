@@ -19,6 +19,7 @@ ALONE = "stack"
 """Name of the outputs of a stack that is the only one and has no name."""
 
 _GLOB = re.compile(r"(\{scene\}|\*\*/|\*+|\?|\[!?\]?[^\]/]*\])")
+_OTHER_PLACE = re.compile(r"\{(?!scene\})\w*\}")
 _MOST_LISTED = 3
 
 Bands = Sequence[tuple[str, str]]
@@ -45,6 +46,9 @@ def resolve(stacks: Sequence[Scene]) -> list[Source]:
     UsageError
         If a pattern names no scene with all its files, or several files of one band of a scene.
     """
+    for name, file in (band for stack in stacks for band in stack.bands):
+        if (other := _OTHER_PLACE.search(file)) and not os.path.lexists(file):
+            raise UsageError(f"--stack {name}={file}: {other[0]} stands for nothing; write {PLACE}")
     named = [scene for stack in stacks for scene in _scenes(stack)]
     scenes = list({scene.bands: scene for scene in named}.values())
     everywhere = set.intersection(*({file for _, file in scene.bands} for scene in scenes))
@@ -145,7 +149,10 @@ def _refuse_without_whole(scenes: Sequence[str], files: Mapping[str, Mapping[str
     if all(lacking.values()):
         some = "; ".join(f"{scene} lacks {', '.join(lacking[scene])}" for scene in scenes[:_MOST_LISTED])
         more = f" (and {len(scenes) - _MOST_LISTED} more)" if len(scenes) > _MOST_LISTED else ""
-        raise UsageError(f"--stack: no scene has a file of every band: {some}{more}; check the patterns")
+        raise UsageError(
+            f"--stack: no scene has a file of every band: {some}{more}; check the patterns "
+            f"({PLACE} takes all of a name that the rest of its pattern leaves)"
+        )
 
 
 def _several(band: str, pattern: str, files: Sequence[str]) -> UsageError:

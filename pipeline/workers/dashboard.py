@@ -13,8 +13,8 @@ from pipeline.errors import UsageError
 DEFAULT = "127.0.0.1:8787"
 """Of this machine alone, on Dask's usual port."""
 
-ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):)?(?P<port>[0-9]{1,5})", re.ASCII)
-"""[HOST:]PORT."""
+ADDRESS = re.compile(r"(?:(?P<host>[^\s:/\[\]]+):)?(?P<port>[0-9]{1,5})", re.ASCII)
+"""[HOST:]PORT; Dask takes no IPv6 address here."""
 
 
 class Address(NamedTuple):
@@ -26,7 +26,7 @@ class Address(NamedTuple):
     @property
     def shown_host(self) -> str:
         """The host by which a browser finds it."""
-        return socket.gethostname() if self.host in ("0.0.0.0", "[::]") else self.host  # noqa: S104  (it is compared)
+        return socket.gethostname() if self.host == "0.0.0.0" else self.host  # noqa: S104  (it is compared)
 
 
 def parse(text: str) -> Address:
@@ -53,7 +53,7 @@ def to_serve(address: Address) -> Address:
     """
     try:
         family, kind, _, _, place = socket.getaddrinfo(
-            address.host.strip("[]"), address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind) as tried:
             if os.name != "nt":  # there it takes a port from others

@@ -244,7 +244,7 @@ def test_what_is_no_archive_is_refused(tmp_path, data):
 
 
 def test_a_folder_is_refused(tmp_path):
-    refused(tmp_path, "not a codebook")
+    refused(tmp_path, "a folder; name the codebook in it")
 
 
 @pytest.mark.parametrize("missing", ["meta", "centres", "band_mean"])

@@ -21,6 +21,7 @@ from pipeline.cost import disk
 from pipeline.cost.readable import bytes_text
 from pipeline.cost.time_shares import Setting, Spent, time_shares
 from pipeline.cost.timing import Effort
+from pipeline.errors import NoRasterError, printable
 from pipeline.events.kinds import Compiling, Working
 from pipeline.events.observer import Observer, Opening
 from pipeline.fitting.codebook import check_alike
@@ -36,6 +37,8 @@ from pipeline.source.gdal.remote import is_remote
 from pipeline.source.gdal.setup import configure
 from pipeline.tasks.job import Job, job_of
 from pipeline.workers import pool as workers
+
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Plan:
         Estimated temporary disk space in addition, during the run.
     budget
         Forecast of where the time will go, in the form in which a run reports it.
+    failures
+        Why rasters cannot be opened, by their names: the run would fail with these alone.
     """
 
     rasters: int
@@ -77,6 +82,7 @@ class Plan:
     output_bytes: int
     working_bytes: int
     budget: dict[str, Any]
+    failures: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
         """The plan as one JSON object."""
@@ -85,6 +91,12 @@ class Plan:
 
     def text(self) -> str:
         """The plan as lines for people."""
+        failed = [
+            f"\nfailed   {printable(error)}"
+            for _, error in zip(range(_MOST_LISTED), self.failures.values(), strict=False)
+        ]
+        if (more := len(self.failures) - _MOST_LISTED) > 0:
+            failed.append(f"\n         and {more} more")
         return (
             f"rasters  {self.rasters}, {self.pixels / 1e6:.1f} Mpx\n"
             f"chunks   {self.chunks} in {self.tasks} tasks, halo {self.halo_px} px\n"
@@ -94,7 +106,7 @@ class Plan:
             "while it works\n"
             f"time     about {_seconds(self.seconds)} s ({_seconds(self.seconds_low)} to "
             f"{_seconds(self.seconds_high)} s, from parts measured just now)\n"
-            f"bound    {self.budget['verdict']}"
+            f"bound    {self.budget['verdict']}{''.join(failed)}"
         )
 
 
@@ -146,6 +158,11 @@ def plan(config: RunConfig, observer: Observer | None = None) -> Plan:
         output_bytes=need.output_bytes,
         working_bytes=need.working_bytes,
         budget=time_shares(_spent(duration, work, measured, times), _setting(config, measured, work)),
+        failures={
+            source.name: str(error)
+            for source, error in measured.opened.failures
+            if not isinstance(error, NoRasterError)
+        },
     )
 
 

@@ -242,6 +242,13 @@ def test_a_raster_that_cannot_be_read_is_told_as_by_a_run(tmp_path):
         planned(source, codebook=str(tmp_path / "c.npz"))
 
 
+def test_a_plan_names_the_rasters_that_cannot_be_opened(scene, tmp_path):
+    found = planned(scene, tmp_path / "lost.tif")
+    assert found.rasters == 1
+    assert list(found.as_json()["failures"]) == ["lost"]
+    assert found.text().splitlines()[-1].startswith(f"failed   {tmp_path / 'lost.tif'}: no such file")
+
+
 def test_a_plan_makes_nothing_in_out_nor_beside_it(scene, tmp_path, temporary):
     out = tmp_path / "out"
     before = sorted(tmp_path.iterdir())

@@ -37,6 +37,14 @@ def test_single_bands_of_scenes_are_taken_as_asked_with_a_hint_of_the_stack(band
     assert warnings(capsys, "run", bands, "--bands", 1, "-o", tmp_path / "chosen") == []
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "fit"])
+def test_bands_that_no_codebook_is_for_are_refused_with_the_stack(bands, tmp_path, capsys, command):
+    write_geotiff(bands / "S1_SCL.tif", noise(60, 70).astype("uint16"))
+    assert cli.main([command, str(bands), "-o", str(tmp_path / "out"), "--progress", "none"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f'they look like bands of scenes: give --stack "b2={bands / "{scene}_B2.tif"}' in said
+
+
 def test_rasters_of_several_bands_have_no_such_hint(tmp_path, capsys):
     for band in ("B2", "B3"):
         write_geotiff(tmp_path / f"S1_{band}.tif", noise(3, 60, 70))

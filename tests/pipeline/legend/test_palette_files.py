@@ -55,6 +55,17 @@ def written(tmp_path, name, text):
     [
         ("p.csv", CSV, CLASSES),
         ("P.CSV", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode(), CLASSES),
+        (
+            "p.csv",
+            "0;#33aa0f;Forest, old\n7;;Water\n",
+            [(0, (51, 170, 15), "Forest, old"), (7, None, "Water")],
+        ),
+        ("p.csv", "label\tcolour\n0\t#33aa0f\n", [(0, (51, 170, 15), None)]),
+        (
+            "p.qml",
+            RAMP.replace('"9"', '"inf"'),
+            [(0, *CLASSES[0][1:]), (1, *CLASSES[1][1:]), (2, (1, 2, 3), None)],
+        ),
         ("p.txt", TABLE, [c for c in CLASSES if c[0] != 7]),
         ("p.clr", "3 0 0 0 2nd growth\n4 9 9 9 40\n", [(3, (0, 0, 0), "2nd growth"), (4, (9, 9, 9), None)]),
         ("p.qml", QML, [c for c in CLASSES if c[0] != 7]),
@@ -90,6 +101,7 @@ def test_each_form_is_read(tmp_path, name, text, expected):
         ("p.qml", QML.replace("#33aa0f", "33aa0f"), ":3: ", "is no colour"),
         ("p.qml", QML.replace("</pipe>", ""), ":7: ", "not well-formed XML"),
         ("p.qml", QML.replace("'SYSTEM'", "'SYSTEM' [<!ENTITY a 'b'>]"), ":1: ", "declares entities"),
+        ("p.qml", RAMP.replace('"0"', '"inf"'), ":3: ", "'inf' is no label"),
         ("p.qml", "<qgis/>", ": ", "says nothing of any class"),
     ],
 )

@@ -195,6 +195,43 @@ def test_names_given_in_out_stay_when_the_named_codebook_has_none(source, tmp_pa
     assert_shown(out, style)
 
 
+def test_of_the_named_codebook_and_that_in_out_the_one_that_was_changed_counts(source, palette, tmp_path):
+    done(source, tmp_path / "a", palette=str(palette))
+    book, out = tmp_path / "a" / "codebook.npz", tmp_path / "b"
+
+    def again(**options):
+        return run(RunConfig(sources=(str(source),), out=str(out), codebook=str(book), **options))
+
+    again()
+    given = LabelStyle(((1, 2, 3), (4, 5, 6), (7, 8, 9)), ("a", "b", "c"))
+    replace(Codebook.load(book), names=given.names, colours=given.colours).save(out / "codebook.npz")
+    assert again().done == ["scene"]
+    assert_shown(out, given)
+    assert again().skipped == ["scene"]
+    assert style_of(out) == given
+    newer = LabelStyle(((9, 2, 3), (9, 5, 6), (9, 8, 9)), ("x", "y", "z"))
+    replace(Codebook.load(book), names=newer.names, colours=newer.colours).save(book)
+    again()
+    assert_shown(out, newer)
+    # colours that one run asked for stay when the next does not ask
+    again(palette="distinct")
+    assert again().skipped == ["scene"]
+    assert style_of(out).colours == LabelStyle.of(3).colours
+
+
+def test_run_json_is_of_use_in_another_folder(source, palette, tmp_path, monkeypatch):
+    done(source, tmp_path / "a")
+    (tmp_path / "a" / "codebook.npz").rename(tmp_path / "book.npz")
+    monkeypatch.chdir(tmp_path)
+    run(RunConfig(sources=("scene.tif",), out="b", codebook="book.npz", palette="palette.csv"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "palette.csv").write_text("0,#abcdef,other")
+    values, _ = load_file(str(tmp_path / "b" / "run.json"))
+    run(build({**values, "out": "c"}, recorded=values.keys()))
+    assert files_of(tmp_path / "b") == files_of(tmp_path / "elsewhere" / "c")
+
+
 def test_a_style_that_somebody_edited_stays(source, tmp_path):
     out = tmp_path / "o"
     done(source, out)

@@ -106,6 +106,8 @@ def test_a_scene_that_lacks_a_file_has_the_name_of_it(incoming):
             ["red={scene}_B4.tif,nir=x{scene}_B8.tif"],
             "no scene has a file of every band: S1 lacks nir; S2 lacks",
         ),
+        (["red={Scene}_B4.tif"], "red={Scene}_B4.tif: {Scene} stands for nothing; write {scene}"),
+        (["red={scene}_B4.tif,nir={scene}*.tif"], "{scene} takes all of a name that the rest of its pattern"),
         (["red={scene}_B*.tif"], "red=S1_B*.tif: matches several files (S1_B4.tif, S1_B8.tif), where"),
         (["red=S1_*.tif"], "red=S1_*.tif: matches several files"),
         (["red=https://x/{scene}_B4.tif"], "give --stack once for each scene"),
