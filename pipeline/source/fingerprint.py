@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from pipeline.durable.checksums import walk
 
 _EDGE_BYTES = 64 << 10
 _PROBES = 48
 _PROBE_BYTES = 4 << 10
-_WHOLE_BYTES = 256 << 10  # a file of no more is read at once
+_WHOLE_BYTES = 256 << 10
 _MOST_FILES = 100_000
 _HEAD_TIMEOUT_S = 10.0
 
@@ -50,19 +48,18 @@ def combined(fingerprints: Iterable[str]) -> str:
 
 
 def _file(path: Path) -> str:
-    """SHA-256 of a file's size, its first and last 64 KiB, and 48 evenly spaced blocks of 4 KiB."""
+    """SHA-256 of a file's size, and of all of it or its first and last 64 KiB and 48 even blocks of 4 KiB."""
     with path.open("rb") as opened:
         size = opened.seek(0, 2)
-        starts = [0, *(size * i // (_PROBES + 1) for i in range(1, _PROBES + 1)), max(0, size - _EDGE_BYTES)]
-        lengths = [_EDGE_BYTES, *[_PROBE_BYTES] * _PROBES, _EDGE_BYTES]
-        file: IO[bytes] = opened
         if size <= _WHOLE_BYTES:
-            opened.seek(0)
-            file = io.BytesIO(opened.read())
+            parts = [(0, size)]
+        else:
+            probes = [(size * i // (_PROBES + 1), _PROBE_BYTES) for i in range(1, _PROBES + 1)]
+            parts = [(0, _EDGE_BYTES), *probes, (size - _EDGE_BYTES, _EDGE_BYTES)]
         blocks = [str(size).encode()]
-        for start, length in zip(starts, lengths, strict=True):
-            file.seek(start)
-            blocks.append(file.read(length))
+        for start, length in parts:
+            opened.seek(start)
+            blocks.append(opened.read(length))
     return hashlib.sha256(b"".join(blocks)).hexdigest()
 
 

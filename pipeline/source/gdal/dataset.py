@@ -9,18 +9,48 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rasterio.enums import ColorInterp
 
+from pipeline.grid.georeference import Transform
 from pipeline.source.declared import Scales
 
 _LOOKED_AT = (".aux.xml", ".aux", ".ovr", ".rrd")
 """Endings of files that hold statistics, overviews, and what an open dataset tells of itself."""
 
 
-def reading_digest(dataset: Any, scales: Scales = ()) -> str:
-    """Tells how a dataset's pixels are read and where they lie from how others are.
+@dataclass(frozen=True)
+class Reading:
+    """How the pixels of a dataset are read, and where they lie.
+
+    Parameters
+    ----------
+    shape, rest
+        What is said before and after the transform.
+    transform
+        Six numbers, in Affine's order.
+    """
+
+    shape: tuple[Any, ...]
+    transform: Transform
+    rest: tuple[Any, ...]
+
+    def at(self, corner: tuple[float, float]) -> Reading:
+        """The same with the upper left corner elsewhere."""
+        a, b, _, d, e, _ = self.transform
+        return replace(self, transform=(a, b, corner[0], d, e, corner[1]))
+
+    @property
+    def digest(self) -> str:
+        """Tells it from any other."""
+        said = (*self.shape, self.transform, *self.rest)
+        return hashlib.sha256(repr(said).encode(errors="surrogateescape")).hexdigest()
+
+
+def reading_of(dataset: Any, scales: Scales = ()) -> Reading:
+    """How an open dataset's pixels are read.
 
     Parameters
     ----------
@@ -36,19 +66,18 @@ def reading_digest(dataset: Any, scales: Scales = ()) -> str:
     for number in (i for i, colour in enumerate(colours, 1) if colour == ColorInterp.palette):
         with contextlib.suppress(ValueError):  # there is none
             tables[number] = dataset.colormap(number)
-    said = (
-        *(dataset.height, dataset.width, dataset.dtypes, dataset.nodatavals, dataset.descriptions),
-        *([colour.name for colour in colours], tables, dataset.mask_flag_enums),
-        *(
-            tuple(dataset.transform)[:6],
-            _wkt(dataset.crs),
-            _wkt(gcp_crs),
-            dataset.tags().get("AREA_OR_POINT"),
+    return Reading(
+        (
+            *(dataset.height, dataset.width, dataset.dtypes, dataset.nodatavals, dataset.descriptions),
+            *([colour.name for colour in colours], tables, dataset.mask_flag_enums),
         ),
-        [(p.row, p.col, p.x, p.y, p.z) for p in gcps],
-        *([scales] if scales else []),
+        tuple(dataset.transform)[:6],
+        (
+            *(_wkt(dataset.crs), _wkt(gcp_crs), dataset.tags().get("AREA_OR_POINT")),
+            [(p.row, p.col, p.x, p.y, p.z) for p in gcps],
+            *([scales] if scales else []),
+        ),
     )
-    return hashlib.sha256(repr(said).encode(errors="surrogateescape")).hexdigest()
 
 
 def files_of(named: str, dataset: Any) -> tuple[str, ...]:

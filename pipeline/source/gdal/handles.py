@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +54,13 @@ def opened(path: str, function: Callable[[Any], T]) -> T:
 
 
 def read(
-    path: str, function: Callable[[Any], T], what: str, retry_s: Sequence[float], *, level: int = 0
+    path: str,
+    function: Callable[[Any], T],
+    what: str,
+    retry_s: Sequence[float],
+    *,
+    level: int = 0,
+    placed: bool = True,
 ) -> T:
     """Return what a function reads from this thread's handle of a raster.
 
@@ -70,6 +77,9 @@ def read(
         network's; () if it is not to be tried again.
     level
         0 for full resolution, n for the nth overview as a raster of its own.
+    placed
+        False for a GeoTIFF whose place and CRS the function does not ask for: to make out the CRS takes
+        GDAL three times as long as all else of opening it.
 
     Raises
     ------
@@ -77,9 +87,12 @@ def read(
         If it fails each time; a `DamageError` where that is the fault of a local file, else an
         `UnreachableError`.
     """
+    options: dict[str, Any] = {"overview_level": level - 1} if level else {}
+    if not placed:
+        options["GEOREF_SOURCES"] = "NONE"
     reason = f"cannot read {what} ({{}}); the file is damaged or gone: repair or fetch it again"
     pauses_s = transient.REMOTE_PAUSES_S if retry_s and is_remote(path) else retry_s
-    return _with_retries(path, lambda: function(_handle(path, level)), reason, pauses_s)
+    return _with_retries(path, lambda: function(_handle(path, options)), reason, pauses_s)
 
 
 def _with_retries(path: str, use: Callable[[], T], reason: str, pauses_s: Sequence[float]) -> T:
@@ -147,29 +160,29 @@ def _reason(error: BaseException, failure: str, reason: str, tries: int) -> str:
 
 
 _local = threading.local()
-_Key = tuple[str, int, int, int]
+_Key = tuple[str, tuple[Any, ...], int, int]
 
 
-def _key(path: str, level: int) -> _Key:
+def _key(path: str, options: Mapping[str, Any]) -> _Key:
     """A key of the present state of a file, so that a changed file is opened again."""
+    given = tuple(options.items())
     try:
-        stat = Path(path).stat()
+        stat = os.stat(path)  # noqa: PTH116  (for each of ten thousand tiles)
     except OSError:
-        return path, level, 0, 0
-    return path, level, stat.st_mtime_ns, stat.st_size
+        return path, given, 0, 0
+    return path, given, stat.st_mtime_ns, stat.st_size
 
 
-def _handle(path: str, level: int) -> Any:
+def _handle(path: str, options: Mapping[str, Any]) -> Any:
     """The handle of a raster in this thread, opened late and kept for the next window."""
     handles: OrderedDict[_Key, Any] | None = getattr(_local, "handles", None)
     if handles is None:
         handles = _local.handles = OrderedDict()
-    key = _key(path, level)
+    key = _key(path, options)
     if key not in handles:
         while len(handles) >= _PER_THREAD:
             handles.popitem(last=False)[1].close()
-        overview = {"overview_level": level - 1} if level else {}
-        handles[key] = dataset_opening.open_dataset(path, **overview)
+        handles[key] = dataset_opening.open_dataset(path, **options)
     handles.move_to_end(key)
     return handles[key]
 

@@ -14,12 +14,17 @@ import numpy as np
 from engine.grid import Window
 from pipeline.errors import RasterError
 from pipeline.source.declared import AS_IN_FILE, Declared
-from pipeline.source.gdal import handles
+from pipeline.source.gdal import handles, similar
+from pipeline.source.gdal.dataset import reading_of
 from pipeline.source.gdal.raster import FileRaster, check_readable, header_of
+from pipeline.source.gdal.similar import Similar
+from pipeline.source.limits import refuse_claim
 from pipeline.source.raster import SingleRaster, Stack
 from pipeline.source.reading import ReadContext
 
 COLOURS = ("red", "green", "blue")
+
+_known: Similar[FileRaster] = Similar()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,17 @@ def open_intensities(
     RasterError
         As `raster.open_header`, or if bands are chosen that hold colour numbers.
     """
+    plain, chosen_numbers = similar.header(path), None if numbers is None else tuple(numbers)
+    if (known := _known.get(plain, chosen_numbers, declared)) is not None and plain is not None:
+        raster, reading = known
+        refuse_claim(path, raster.width, raster.height, [plain.size])
+        return replace(
+            raster,
+            path=path,
+            files=(path,),
+            state=reading.digest,
+            georeference=replace(raster.georeference, transform=reading.transform),
+        )
     beneath = check_readable(path)
 
     def header(dataset: Any) -> FileRaster | PaletteRaster:
@@ -108,6 +124,9 @@ def open_intensities(
             raise RasterError(
                 path, "some of its bands hold colour numbers and not intensities; choose others with --bands"
             )
+        if chosen.files == (path,):
+            reading = reading_of(dataset, chosen.scales if declared.physical else ())
+            _known.keep(plain, chosen, reading, chosen_numbers, declared)
         return chosen
 
     return handles.opened(path, header)

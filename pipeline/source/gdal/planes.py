@@ -76,6 +76,7 @@ class _Planes(ABC):
                 lambda dataset: self._decoded(dataset, window),
                 described(window),
                 () if virtual else retry_s,
+                placed=self.driver != "GTiff",
             )
         except DamageError as error:
             if virtual and _UNDECODABLE not in str(error):
@@ -91,7 +92,11 @@ class _Planes(ABC):
             If it cannot be opened.
         """
         shape: tuple[int, int] = handles.read(
-            self.path, lambda dataset: dataset.block_shapes[0], "its header", retry_s
+            self.path,
+            lambda dataset: dataset.block_shapes[0],
+            "its header",
+            retry_s,
+            placed=self.driver != "GTiff",
         )
         return shape
 

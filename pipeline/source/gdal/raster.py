@@ -18,7 +18,7 @@ from pipeline.source import bad_blocks
 from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, is_exact, nodata_of, scales_of
 from pipeline.source.fingerprint import combined
 from pipeline.source.gdal import handles
-from pipeline.source.gdal.dataset import files_of, reading_digest
+from pipeline.source.gdal.dataset import files_of, reading_of
 from pipeline.source.gdal.planes import BandPlanes, MaskPlanes
 from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
 from pipeline.source.limits import refuse_block, refuse_claim
@@ -188,7 +188,7 @@ def header_of(
         positions = [None if b == alpha else all_numbers.index(b) for b in numbers]
         nodata = declared_nodata(path, declared.nodata, dtype, positions, len(all_numbers))
     scales = scales_of([factors[b - 1] for b in numbers], [offsets[b - 1] for b in numbers])
-    state = reading_digest(dataset, scales if declared.physical else ())
+    state = reading_of(dataset, scales if declared.physical else ()).digest
     return FileRaster(
         path=path,
         width=dataset.width,

@@ -17,9 +17,10 @@ from rasterio.enums import Interleaving
 
 from pipeline.errors import RasterError
 from pipeline.source.fingerprint import combined, fingerprint
-from pipeline.source.gdal import handles, remote
-from pipeline.source.gdal.dataset import files_of, reading_digest
+from pipeline.source.gdal import handles, remote, similar
+from pipeline.source.gdal.dataset import files_of, reading_of
 from pipeline.source.gdal.reference_xml import Description, NotUnderstoodError, described
+from pipeline.source.gdal.similar import Similar
 from pipeline.source.limits import item_bytes, refuse_block
 
 _HEAD_BYTES = 64 << 10
@@ -187,8 +188,19 @@ class _Walk:
         """A source that is a raster itself: its blocks, and the files that belong to it."""
         if _is_request(self._path, file):
             self._refuse(f"its source {file} is a request to a service; convert what it gives to GeoTIFF")
+        header = similar.header(file)
+        if (known := _plain.get(header)) is not None:
+            self.marks.append(combined((fingerprint(file), known[1].digest)))
+            return
+
+        def mark(dataset: Any) -> str:
+            files, reading = _plain_files(file, dataset), reading_of(dataset)
+            if files == (file,):
+                _plain.keep(header, None, reading)
+            return combined((*map(fingerprint, files), reading.digest))
+
         try:
-            self.marks.append(handles.opened(file, lambda dataset: _plain_mark(file, dataset)))
+            self.marks.append(handles.opened(file, mark))
         except RasterError as error:
             raise RasterError(self._path, f"cannot use its source {error}") from error
 
@@ -196,12 +208,15 @@ class _Walk:
         raise RasterError(self._path, what)
 
 
-def _plain_mark(file: str, dataset: Any) -> str:
-    """The fingerprint of a source, which is refused if it refers to others."""
+_plain: Similar[None] = Similar()
+
+
+def _plain_files(file: str, dataset: Any) -> tuple[str, ...]:
+    """The files of a source, which is refused if it refers to others."""
     _refuse_files(file, dataset.driver, dataset.files)
     if dataset.count:
         refuse_block(file, dataset.block_shapes[0], block_pixel_bytes(dataset))
-    return combined((*map(fingerprint, files_of(file, dataset)), reading_digest(dataset)))
+    return files_of(file, dataset)
 
 
 def block_pixel_bytes(dataset: Any) -> int:

@@ -462,9 +462,9 @@ def flaky(monkeypatch):
     def start(failures):
         left, real = [None] * failures, dataset_opening.open_dataset
 
-        def open_flaky(path):
+        def open_flaky(path, **options):
             opened.append(path)
-            return Flaky(real(path), left)
+            return Flaky(real(path, **options), left)
 
         monkeypatch.setattr(dataset_opening, "open_dataset", open_flaky)
         return opened
