@@ -24,6 +24,7 @@ from pydantic import (
 from engine.codebook import Band
 from engine.grid import DEFAULT_CHUNK_PX
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
+from engine.labels.smoothing import Smoothing
 from engine.resampling import Method
 from pipeline.errors import UsageError
 from pipeline.source.bands.options import Scene, read_bands, read_nodata, read_stack, read_valid
@@ -59,6 +60,12 @@ def _one_or_more(value: object) -> object:
 def _text(value: object) -> object:
     """Accept a plain number for text: YAML reads `workers: 2` as a number."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _smooth(value: object) -> object:
+    """Smoothing in the words that it is recorded in; None for none."""
+    smoothing = None if value is None or value is False else Smoothing.parse(str(value))
+    return None if smoothing is None else str(smoothing)
 
 
 def _address(value: object) -> object:
@@ -158,6 +165,11 @@ class RunConfig(BaseModel):
         None, description="X0,Y0,X1,Y1 in the raster's CRS: label only this rectangle"
     )
     aoi: str | None = Field(None, description="vector file of polygons in any CRS: label only these")
+    smooth: Annotated[str | None, BeforeValidator(_smooth)] = Field(
+        None,
+        description="PX or PXxN: each pixel gets the label that most have in the PX x PX window around it, N "
+        "times; or none (default: none)",
+    )
     fit: Literal["sample", "exact"] = Field(
         "sample", description="fit on a sample of fixed size, or on every pixel (1 to 3 bands of uint8)"
     )
@@ -266,6 +278,16 @@ class RunConfig(BaseModel):
         names |= {"codebook_bands", "raw_values", "nodata", "valid", "resample", "reference_band"}
         # scenes are sources, of which a folder of outputs may get more; what they have in common are bands
         return {**self.model_dump(mode="json", include=names), "stack": _stacked_bands(self.stack)}
+
+    @property
+    def smoothing(self) -> Smoothing | None:
+        """What is made of the kernel's labels, or None."""
+        return None if self.smooth is None else Smoothing.parse(self.smooth)
+
+    @property
+    def finish(self) -> dict[str, Any]:
+        """The options that determine what is made of a kernel's labels: another value redoes rasters."""
+        return self.model_dump(mode="json", include={"smooth"})
 
     @property
     def layout(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 from engine.codebook import Band, Codebook
 from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from engine.kernel import NODATA
+from engine.labels.smoothing import Smoothing, halo_px
 from engine.resampling import Method
 from pipeline.api.imagery import INSIDE, VALID, Imagery, Nodata
 from pipeline.api.opening import common_nodata, needed_coordinates, open_view, read_some
@@ -245,6 +246,7 @@ def segment(
     codebook_bands: str = "match",
     model: str | None = None,
     device: str = "auto",
+    smooth: str | int | None = None,
 ) -> xr.DataArray:
     """Labels of a raster, lazily: nothing is read or computed until it is asked for.
 
@@ -269,6 +271,9 @@ def segment(
         For a CNN codebook: where its network is now, if it was moved.
     device
         Torch device for a network: "auto", "cpu", "cuda", "cuda:N" or "mps".
+    smooth
+        Each pixel gets the label that most pixels in a window around it have: the side of the window,
+        odd, or "7x2" for two passes (default: none). Beyond the array its outermost pixels are repeated.
 
     Returns
     -------
@@ -294,11 +299,16 @@ def segment(
     if problem := mismatch(len(imagery.bands), decoding.dtype, codebook):
         raise UsageError(f"{decoding.name}: {problem}")
     kernel = kernel_from_codebook(codebook, model=model, device=device)
-    layout = Layout.of(bounds, bounds, kernel.halo_px, _chunk_px(imagery.array, bounds, kernel.cell_px))
+    try:
+        smoothing = None if smooth is None else Smoothing.parse(str(smooth))
+    except ValueError as error:
+        raise UsageError(f"smooth={smooth!r}: {error}") from None
+    chunk_px = _chunk_px(imagery.array, bounds, kernel.cell_px)
+    layout = Layout.of(bounds, bounds, halo_px(kernel, smoothing), chunk_px)
     # an array that was loaded holds NumPy's, which Dask takes as well
     raw = da.asarray(imagery.array.data).rechunk(((len(imagery.bands),), *layout.outer_chunks))
     mask = None if imagery.valid is None else da.asarray(imagery.valid).rechunk(layout.outer_chunks)
-    labels = label_array(*decoding.arrays(raw, mask), layout, kernel, codebook, bounds)
+    labels = label_array(*decoding.arrays(raw, mask), layout, kernel, codebook, bounds, smoothing)
     if imagery.inside is not None:
         labels = da.where(da.asarray(imagery.inside).rechunk(labels.chunks), labels, np.uint8(NODATA))
     return labels_like(imagery.array, labels, codebook)

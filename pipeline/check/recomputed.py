@@ -14,6 +14,7 @@ from dask.local import get_sync
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kernel import Kernel
+from engine.labels.smoothing import Smoothing
 from pipeline.check.read_back import read_labels
 from pipeline.errors import RasterError
 from pipeline.graph import label_graph as graph_labels
@@ -38,6 +39,8 @@ class Recipe:
         Kernel and codebook of the run.
     chunk_px
         Side of the run's chunks.
+    smoothing
+        What was made of the kernel's labels, or None.
     unlabelled
         Windows that could not be labelled, in absolute pixels.
     """
@@ -47,6 +50,7 @@ class Recipe:
     kernel: Kernel
     codebook: Codebook
     chunk_px: int
+    smoothing: Smoothing | None = None
     unlabelled: tuple[Window, ...] = ()
 
     @property
@@ -115,7 +119,9 @@ def _difference(recipe: Recipe, window: Window) -> str:
     """Message for a window whose labels differ from the file's; "" if they are equal."""
     region = recipe.view.region
     inside = Window(window.row - region.row, window.col - region.col, window.height, window.width)
-    lazy = graph_labels.label_window(recipe.view, recipe.kernel, recipe.codebook, window, recipe.side_px)
+    lazy = graph_labels.label_window(
+        recipe.view, recipe.kernel, recipe.codebook, window, recipe.side_px, smoothing=recipe.smoothing
+    )
     # the scheduler as a function: for a name, Dask would import all of distributed
     recomputed = lazy.compute(scheduler=get_sync)
     try:

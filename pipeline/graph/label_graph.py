@@ -14,6 +14,7 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kernel import NODATA, Kernel, Labels, Patch
+from engine.labels.smoothing import Smoothing, halo_px
 from pipeline.cost import timing
 from pipeline.graph.overlap import Layout, overlap
 from pipeline.source.reading import ReadContext
@@ -32,16 +33,22 @@ def label_array(
     kernel: Kernel,
     codebook: Codebook,
     bounds: Window,
+    smoothing: Smoothing | None = None,
     area: Area | None = None,
 ) -> da.Array:
-    """Labels of a layout's core, lazily: shape (core.height, core.width), uint8, 255 = nodata."""
-    return overlap(partial(_label_block, kernel, codebook, bounds, area), pixels, valid, layout, np.uint8)
+    """Labels of a layout's core, lazily: shape (core.height, core.width), uint8, 255 = nodata.
+
+    The layout's halo is `halo_px` of the kernel and the smoothing.
+    """
+    function = partial(_label_block, kernel, codebook, bounds, smoothing, area)
+    return overlap(function, pixels, valid, layout, np.uint8)
 
 
 def _label_block(
     kernel: Kernel,
     codebook: Codebook,
     bounds: Window,
+    smoothing: Smoothing | None,
     area: Area | None,
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
@@ -49,7 +56,13 @@ def _label_block(
     core: Window,
 ) -> Labels:
     with timing.measure(timing.LABEL):
-        labels = kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
+        if smoothing is None:
+            labels = kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
+        else:
+            around = core.grow(smoothing.halo_px, bounds)
+            labels = kernel.labels(Patch(pixels, valid, outer, around, bounds), codebook)
+            labels = smoothing.of_core(labels, around, core)
+    # last, so that what lies beyond the area takes part as in a run on all of the raster
     if area is not None:
         labels[~area.mask(core)] = NODATA
     return labels
@@ -108,6 +121,7 @@ def label_window(
     chunk_px: int,
     bad: list[BadBlock] | None = None,
     *,
+    smoothing: Smoothing | None = None,
     by_rows: bool = False,
 ) -> da.Array:
     """Labels of a window of a raster, in absolute pixels, lazily; its halo is read with it.
@@ -124,10 +138,12 @@ def label_window(
         Side of the pieces.
     bad
         A list for the bad blocks that a tolerant view meets when the labels are computed.
+    smoothing
+        What is made of the kernel's labels, or None.
     by_rows
         Whether the pieces side by side are read at once, as strips are decoded.
     """
-    layout = Layout.of(window, view.bounds, kernel.halo_px, chunk_px)
+    layout = Layout.of(window, view.bounds, halo_px(kernel, smoothing), chunk_px)
     noted = ([] if bad is None else bad) if view.tolerant else None
     pixels, valid = read_arrays(view.raster, layout, noted, by_rows=by_rows)
-    return label_array(pixels, valid, layout, kernel, codebook, view.bounds, view.area)
+    return label_array(pixels, valid, layout, kernel, codebook, view.bounds, smoothing, view.area)

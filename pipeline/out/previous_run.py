@@ -110,8 +110,8 @@ class PreviousRun:
             record = RasterRecord.read(files.json)
         except (OSError, ValueError):
             return None
-        layout = self._request.config.layout
-        if not self.taken_up or any(record.parameters.get(k) != value for k, value in layout.items()):
+        wanted = {**self._request.config.finish, **self._request.config.layout}
+        if not self.taken_up or any(record.parameters.get(k) != value for k, value in wanted.items()):
             return None
         if fingerprint not in (None, record.input.fingerprint):
             raise UsageError(

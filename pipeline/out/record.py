@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt
 
+from engine.labels.smoothing import Smoothing
 from pipeline import out_names
 from pipeline.durable import files as durable
 from pipeline.durable import loose_json
@@ -94,6 +95,18 @@ class Provenance(BaseModel):
     chunks: StrictInt = 0
     timings: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, Any]
+
+    @property
+    def smoothing(self) -> Smoothing | None:
+        """What was made of the kernel's labels, or None.
+
+        Raises
+        ------
+        ValueError
+            If it says nothing that could be.
+        """
+        text = self.parameters.get("smooth")
+        return None if text is None else Smoothing.parse(str(text))
 
 
 class RasterRecord(Provenance):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Codebook
 from engine.grid import tiles
+from engine.labels.smoothing import Smoothing
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
@@ -27,7 +28,7 @@ from pipeline.source.gdal.remote import refuse
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.limits import refuse_region
 from pipeline.source.opening import open_numbered
-from pipeline.source.raster import SingleRaster
+from pipeline.source.raster import Raster, SingleRaster
 from pipeline.source.unchanged import Mark
 from pipeline.source.view import View, crop
 from pipeline.workers.pool import Pool
@@ -175,6 +176,7 @@ def _cropped(rasters: Sequence[SourceRaster], config: RunConfig, cell_px: int) -
             view = View(raster, raster.bounds, tolerant=config.on_bad_chunk == "nodata")
             whole = Input(source, crop(view, wanted, cell_px), mark)
             refuse_region(raster.path, whole.view.region, raster.pixel_bytes)
+            _refuse_wide(config.smoothing, raster)
         except RasterError as error:
             opened.failures.append((source, error))
             opened.sources.append(source)
@@ -183,6 +185,17 @@ def _cropped(rasters: Sequence[SourceRaster], config: RunConfig, cell_px: int) -
         opened.inputs.extend(inputs)
         opened.sources.extend(cut.source for cut in inputs)
     return opened
+
+
+def _refuse_wide(smoothing: Smoothing | None, raster: Raster) -> None:
+    """Refuse a window that is wider than a raster."""
+    side = min(raster.height, raster.width)
+    if smoothing is not None and smoothing.window_px > side:
+        raise RasterError(
+            raster.path,
+            f"has {raster.width} x {raster.height} px, less than the window of --smooth {smoothing}; "
+            "give a smaller one",
+        )
 
 
 def _cut(raster: Input, side: int) -> Iterator[Input]:

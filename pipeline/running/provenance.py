@@ -34,6 +34,7 @@ def provenance(tally: Tally, config: RunConfig) -> Provenance:
         region=(region.row, region.col, region.height, region.width),
         parameters={
             **config.meaning,
+            **config.finish,
             **config.layout,
             "chunk_size": job.chunk_px,
             # of the kernel: where seams may be looked for without it

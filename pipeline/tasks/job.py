@@ -11,6 +11,7 @@ from engine.codebook import Codebook
 from engine.errors import NetworkError
 from engine.grid import Window, chunk_side, tiles
 from engine.kernel import Kernel
+from engine.labels.smoothing import Smoothing
 from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.durable.ledger import Unit
@@ -60,6 +61,8 @@ class Job:
         Folder of the outputs.
     sink
         What makes files of the labels.
+    smoothing
+        What is made of the kernel's labels, or None.
     threads
         Threads of a worker's process that share the cells of costly windows.
     fingerprint
@@ -83,6 +86,7 @@ class Job:
     chunk_px: int
     out: Path
     sink: Sink
+    smoothing: Smoothing | None = None
     threads: int = 1
     fingerprint: str = ""
     stamp: str = ""
@@ -104,6 +108,7 @@ class Job:
             "sink": repr(self.sink),
             "device": self.kernel.device,
             "tolerant": self.view.tolerant,
+            **({} if self.smoothing is None else {"smooth": str(self.smoothing)}),
             "redo": None if self.redo is None else sorted(self.redo.units),
             "versions": versions(),
         }
@@ -178,6 +183,7 @@ def job_of(
         codebook=codebook,
         chunk_px=chunk_side(config.chunk_size, kernel.cell_px),
         out=out,
+        smoothing=config.smoothing,
         sink=sink_of(name + SUFFIXES[config.format], config.zarr_version),
         threads=threads,
         fingerprint=fingerprint,

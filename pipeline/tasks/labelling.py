@@ -120,7 +120,14 @@ def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     raster = job.view.raster
     by_rows = raster.block_shape[1] > side and side * window.width * raster.pixel_bytes <= _BLOCK_BYTES
     lazy = graph.label_window(
-        job.view, job.kernel, job.codebook, in_raster(job, window), side, bad, by_rows=by_rows
+        job.view,
+        job.kernel,
+        job.codebook,
+        in_raster(job, window),
+        side,
+        bad,
+        smoothing=job.smoothing,
+        by_rows=by_rows,
     )
     if shared:
         labels = np.asarray(lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads)))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window, tiles
+from engine.labels.smoothing import halo_px
 from pipeline.durable.checksums import checksum
 from pipeline.errors import RasterError
 from pipeline.out.bad_map import bad_of
@@ -37,7 +38,8 @@ def redo_of(job: Job) -> Redo | None:
     try:
         if not _are_sound(job, (place.labels, place.bad)):
             return None
-        again = affected(bad_of(place.bad), job.view.region, job.chunk_px, job.kernel.halo_px)
+        reach_px = halo_px(job.kernel, job.smoothing)
+        again = affected(bad_of(place.bad), job.view.region, job.chunk_px, reach_px)
     except (OSError, ValueError, RasterError):
         return None
     return Redo(place.labels, frozenset(job.unit(chunk) for chunk in again))
@@ -54,9 +56,9 @@ def restyle_of(job: Job) -> Job:
 
 
 def _are_sound(job: Job, paths: Iterable[Path]) -> bool:
-    """Whether finished files are what their record says, and were made with the job's codebook."""
+    """Whether finished files are what their record says, and were made as the job would make them."""
     record = RasterRecord.read(Outputs(job.out, job.name, job.sink).json)
-    if record.codebook_hash != job.codebook.content_hash:
+    if record.codebook_hash != job.codebook.content_hash or record.smoothing != job.smoothing:
         return False
     return all(checksum(path) == record.checksums.get(path.name) for path in paths)
 
@@ -174,7 +176,15 @@ def _kept(job: Job, pool: Pool, warn: Callable[[str], None]) -> Redo | None:
         for chunk in tiles(Window(0, 0, region.height, region.width), job.chunk_px)
         if job.unit(chunk) in redo.units
     )
-    recipe = Recipe(job.out / job.sink.raster, job.view, job.kernel, job.codebook, job.chunk_px, again)
+    recipe = Recipe(
+        labels=job.out / job.sink.raster,
+        view=job.view,
+        kernel=job.kernel,
+        codebook=job.codebook,
+        chunk_px=job.chunk_px,
+        smoothing=job.smoothing,
+        unlabelled=again,
+    )
     try:
         compared, wrong = differences(recipe, _WINDOWS, f"{job.name} {job.fingerprint}", pool)
     except RasterError:

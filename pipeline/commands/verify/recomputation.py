@@ -67,13 +67,14 @@ def _compare(
 ) -> None:
     record, codebook = finished.record, finished.codebook
     recipe = Recipe(
-        finished.labels,
+        labels=finished.labels,
         # as it was for these labels, whatever a later run was asked for
-        replace(opened.view, tolerant=record.parameters.get("on_bad_chunk") == "nodata"),
-        kernel_for_run(config, codebook),
-        codebook,
-        int(record.parameters["chunk_size"]),
-        _unlabelled(finished.outputs),
+        view=replace(opened.view, tolerant=record.parameters.get("on_bad_chunk") == "nodata"),
+        kernel=kernel_for_run(config, codebook),
+        codebook=codebook,
+        chunk_px=int(record.parameters["chunk_size"]),
+        smoothing=record.smoothing,
+        unlabelled=_unlabelled(finished.outputs),
     )
     seed = f"{config.seed} {report.name} {opened.fingerprint}"
     report.recomputed, wrong = differences(recipe, sample, seed, pool)

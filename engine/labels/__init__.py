@@ -1,0 +1,1 @@
+"""Stages that make a map of labels: smoothing, and regions of a minimum area."""

@@ -1,0 +1,143 @@
+"""Runs with smoothing: what they make, and what becomes of it when another one is asked for."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+
+from engine.labels.smoothing import majority
+from pipeline import cli
+from pipeline.config import RunConfig, build, load_file
+from pipeline.errors import UsageError
+from pipeline.running.run import run
+from pipeline.source import bad_blocks
+from tests.rasters import noise, spoil, write_geotiff
+
+SIDE = 700
+TILED = {"tiled": True, "blockxsize": 256, "blockysize": 256}
+OPTIONS = {"segments": 4, "resolution": 2, "chunk_size": 512}
+
+
+@pytest.fixture
+def source(tmp_path):
+    pixels = noise(3, SIDE, SIDE)
+    pixels[:, 500:530, 40:90] = 0
+    return write_geotiff(tmp_path / "scene.tif", pixels, nodata=0, compress="deflate", **TILED)
+
+
+def labels_of(out, name="scene"):
+    with rasterio.open(out / f"{name}.tif") as dataset:
+        return dataset.read(1)
+
+
+def done(source, out, **options):
+    report = run(RunConfig(sources=(str(source),), out=str(out), **{**OPTIONS, **options}))
+    assert not report.failed, report.failed
+    return report
+
+
+def test_labels_are_the_majority_of_those_without_smoothing(source, tmp_path):
+    done(source, tmp_path / "plain")
+    done(source, tmp_path / "smooth", smooth="5x2")
+    plain, smooth = labels_of(tmp_path / "plain"), labels_of(tmp_path / "smooth")
+    assert (plain != smooth).mean() > 0.2
+    np.testing.assert_array_equal(smooth, majority(majority(plain, 5), 5))
+    codebooks = [(tmp_path / out / "codebook.npz").read_bytes() for out in ("plain", "smooth")]
+    assert codebooks[0] == codebooks[1]
+    assert json.loads((tmp_path / "smooth" / "scene.json").read_text())["parameters"]["smooth"] == "5x2"
+    assert cli.main(["verify", str(tmp_path / "smooth"), "--progress", "none"]) == 0
+
+
+def test_labels_in_an_extent_are_those_of_the_whole_raster(source, tmp_path):
+    done(source, tmp_path / "whole", smooth="9")
+    with rasterio.open(source) as dataset:
+        left, bottom, right, top = dataset.window_bounds(((512, 700), (512, 700)))
+    book = str(tmp_path / "whole" / "codebook.npz")
+    done(source, tmp_path / "part", smooth="9", extent=(left, bottom, right, top), codebook=book)
+    np.testing.assert_array_equal(labels_of(tmp_path / "part"), labels_of(tmp_path / "whole")[512:, 512:])
+
+
+def test_another_smoothing_makes_the_labels_again_with_the_codebook_that_is_there(source, tmp_path):
+    out = tmp_path / "o"
+    done(source, out)
+    for smooth in ("3", "7x2", None):
+        assert done(source, out, smooth=smooth).done == ["scene"]
+        assert done(source, out, smooth=smooth).skipped == ["scene"]
+        done(source, tmp_path / f"fresh{smooth}", smooth=smooth)
+        for name in ("scene.tif", "codebook.npz", "scene.png", "scene.qml"):
+            assert (out / name).read_bytes() == (tmp_path / f"fresh{smooth}" / name).read_bytes()
+        assert cli.main(["verify", str(out), "--progress", "none"]) == 0
+
+
+def test_run_json_repeats_it_and_an_option_wins(source, tmp_path):
+    done(source, tmp_path / "o", smooth="3")
+    values, _ = load_file(str(tmp_path / "o" / "run.json"))
+    run(build({**values, "out": str(tmp_path / "again")}, recorded=values.keys()))
+    run(build({**values, "out": str(tmp_path / "none"), "smooth": "none"}, recorded=values.keys()))
+    np.testing.assert_array_equal(labels_of(tmp_path / "again"), labels_of(tmp_path / "o"))
+    done(source, tmp_path / "plain")
+    np.testing.assert_array_equal(labels_of(tmp_path / "none"), labels_of(tmp_path / "plain"))
+
+
+@pytest.mark.parametrize("smooth", [None, "9x2"])
+def test_chunks_that_smoothing_reaches_are_made_again_with_a_bad_one(source, tmp_path, smooth, monkeypatch):
+    monkeypatch.setattr(bad_blocks, "RETRY_AFTER_S", (0.0,))
+    whole = source.read_bytes()
+    spoil(source, 2, 2)  # rows and columns 512 to 700: the first of the last chunk
+    out = tmp_path / "o"
+    done(source, out, smooth=smooth, on_bad_chunk="nodata")
+    book = out / "codebook.npz"
+    damaged = labels_of(out)
+    source.write_bytes(whole)
+    done(source, tmp_path / "fresh", smooth=smooth, codebook=str(book))
+    assert cli.main(["run", "--retry-bad", str(out), "--progress", "none"]) == 0
+    fresh = labels_of(tmp_path / "fresh")
+    np.testing.assert_array_equal(labels_of(out), fresh)
+    beyond = (damaged != fresh)[:512].any() or (damaged != fresh)[:, :512].any()
+    assert beyond == (smooth is not None)
+
+
+def test_a_raster_that_is_smaller_than_the_window_fails_alone(source, tmp_path, capsys):
+    small = write_geotiff(tmp_path / "small.tif", noise(3, 40, 8))
+    out = tmp_path / "o"
+    report = run(RunConfig(sources=(str(source), str(small)), out=str(out), smooth="9", **OPTIONS))
+    assert report.done == ["scene"]
+    said = f"{small}: has 8 x 40 px, less than the window of --smooth 9; give a smaller one"
+    assert said in str(report.failed)
+    assert (
+        cli.main(["run", str(small), "-o", str(tmp_path / "p"), "--smooth", "9", "--progress", "none"]) != 0
+    )
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("smooth", ["4", "-3", "1000", "3x", "yes"])
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_what_is_no_smoothing_is_one_line_and_exit_code_2(source, tmp_path, capsys, command, smooth):
+    assert cli.main([command, str(source), "-o", str(tmp_path / "o"), "--smooth", smooth]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "--smooth" in said
+    assert "odd" in said
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_array_is_smoothed_and_a_wrong_window_refused(source):
+    from pipeline import fit, open_raster, segment
+
+    array = open_raster(source)
+    codebook = fit(array, segments=3)
+    plain, smooth = (segment(array, codebook, smooth=s).values for s in (None, 5))
+    np.testing.assert_array_equal(smooth, majority(plain, 5))
+    with pytest.raises(UsageError, match="smooth=4: a window of 4 px; give an odd one"):
+        segment(array, codebook, smooth=4)
+
+
+def test_the_plan_tells_the_halo(source, tmp_path, capsys):
+    arguments = ["plan", str(source), "-o", str(tmp_path / "o"), "--resolution", "1", "--progress", "none"]
+    halos = []
+    for options in ([], ["--smooth", "7x2"]):
+        assert cli.main([*arguments, *options, "--json"]) == 0
+        halos.append(json.loads(capsys.readouterr().out)["halo_px"])
+    assert halos[1] == halos[0] + 6
