@@ -60,6 +60,12 @@ class Window:
         row_end, col_end = min(bounds.row_end, self.row_end + px), min(bounds.col_end, self.col_end + px)
         return Window(row, col, row_end - row, col_end - col)
 
+    def snap(self, side: int, bounds: Window) -> Window:
+        """The window widened to multiples of `side` on the absolute grid, clipped to `bounds`."""
+        row, col = self.row // side * side, self.col // side * side
+        row_end, col_end = -(-self.row_end // side) * side, -(-self.col_end // side) * side
+        return Window(row, col, row_end - row, col_end - col).shared(bounds)
+
     def overlaps(self, other: Window) -> bool:
         """Whether two windows share pixels."""
         return (

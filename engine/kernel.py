@@ -156,7 +156,11 @@ class Kernel(Protocol):
         """
 
     def labels(self, patch: Patch, codebook: Codebook) -> Labels:
-        """Labels of the patch's core, shape (core.height, core.width), 255 where invalid."""
+        """Labels of the patch's core, shape (core.height, core.width), 255 where invalid.
+
+        A core begins and ends at multiples of `cell_px`, if the kernel is not costly of `stride_px`, or where
+        the raster does.
+        """
 
 
 @runtime_checkable

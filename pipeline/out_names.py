@@ -29,6 +29,7 @@ WRITE_SUFFIX = ".write"
 # in a workspace
 IDENTITY = "work.json"
 LEDGER = "ledger"
+RAW = "raw"
 ASSEMBLED = "assembled"
 CHECKED = "checked"
 BAD = "bad"

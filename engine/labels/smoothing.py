@@ -10,10 +10,13 @@ import numpy as np
 
 from engine.grid import Window
 from engine.jit import compiled
-from engine.kernel import NODATA, Kernel, Labels
+from engine.kernel import NODATA, Labels
 
 MAX_WINDOW_PX = 255
 """Side of the widest window: its pixels are counted in 16 bits."""
+
+MAX_REACH_PX = 2048
+"""How far all passes may reach together: so much of its neighbours a window is read with."""
 
 _LANES = 16  # votes are counted for whole registers of labels
 
@@ -30,7 +33,7 @@ class Smoothing:
     window_px
         Side of the window, odd, 3 to `MAX_WINDOW_PX`.
     passes
-        How often, 1 or more.
+        How often, 1 or more; together they reach `MAX_REACH_PX` at most.
 
     Raises
     ------
@@ -46,6 +49,8 @@ class Smoothing:
             raise ValueError(f"a window of {self.window_px} px; give an odd one, 3 to {MAX_WINDOW_PX}")
         if self.passes < 1:
             raise ValueError(f"{self.passes} passes; give 1 or more")
+        if self.halo_px > MAX_REACH_PX:
+            raise ValueError(f"reaches {self.halo_px} px, more than {MAX_REACH_PX}; give fewer passes")
 
     @classmethod
     def parse(cls, text: str) -> Smoothing | None:
@@ -91,11 +96,6 @@ class Smoothing:
         for _ in range(self.passes):
             labels = majority(labels, self.window_px)
         return np.ascontiguousarray(labels[core.slices(outer)])
-
-
-def halo_px(kernel: Kernel, smoothing: Smoothing | None) -> int:
-    """Pixels beyond a window that its labels depend on, with or without smoothing."""
-    return kernel.halo_px + (0 if smoothing is None else smoothing.halo_px)
 
 
 def majority(labels: Labels, window_px: int) -> Labels:

@@ -19,14 +19,14 @@ from rasterio.transform import Affine
 from engine.codebook import Band, Codebook
 from engine.grid import DEFAULT_CHUNK_PX, Window, chunk_side, split
 from engine.kernel import NODATA
-from engine.labels.smoothing import Smoothing, halo_px
+from engine.labels.smoothing import Smoothing
 from engine.resampling import Method
 from pipeline.api.imagery import INSIDE, VALID, Imagery, Nodata
 from pipeline.api.opening import common_nodata, needed_coordinates, open_view, read_some
 from pipeline.api.origin import ATTRIBUTE, Origin
 from pipeline.api.position import EXACT_PX, whole_of
 from pipeline.errors import RasterError, UsageError
-from pipeline.graph.label_graph import label_array, read_arrays
+from pipeline.graph.label_graph import label_array, read_arrays, smooth_array
 from pipeline.graph.overlap import Layout
 from pipeline.grid.area import Area
 from pipeline.grid.georeference import Georeference
@@ -304,11 +304,13 @@ def segment(
     except ValueError as error:
         raise UsageError(f"smooth={smooth!r}: {error}") from None
     chunk_px = _chunk_px(imagery.array, bounds, kernel.cell_px)
-    layout = Layout.of(bounds, bounds, halo_px(kernel, smoothing), chunk_px)
+    layout = Layout.of(bounds, bounds, kernel.halo_px, chunk_px)
     # an array that was loaded holds NumPy's, which Dask takes as well
     raw = da.asarray(imagery.array.data).rechunk(((len(imagery.bands),), *layout.outer_chunks))
     mask = None if imagery.valid is None else da.asarray(imagery.valid).rechunk(layout.outer_chunks)
-    labels = label_array(*decoding.arrays(raw, mask), layout, kernel, codebook, bounds, smoothing)
+    labels = label_array(*decoding.arrays(raw, mask), layout, kernel, codebook, bounds)
+    if smoothing is not None:
+        labels = smooth_array(labels, Layout.of(bounds, bounds, smoothing.halo_px, chunk_px), smoothing)
     if imagery.inside is not None:
         labels = da.where(da.asarray(imagery.inside).rechunk(labels.chunks), labels, np.uint8(NODATA))
     return labels_like(imagery.array, labels, codebook)

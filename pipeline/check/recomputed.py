@@ -119,9 +119,11 @@ def _difference(recipe: Recipe, window: Window) -> str:
     """Message for a window whose labels differ from the file's; "" if they are equal."""
     region = recipe.view.region
     inside = Window(window.row - region.row, window.col - region.col, window.height, window.width)
-    lazy = graph_labels.label_window(
-        recipe.view, recipe.kernel, recipe.codebook, window, recipe.side_px, smoothing=recipe.smoothing
-    )
+    made = recipe.view, recipe.kernel, recipe.codebook
+    if recipe.smoothing is None:
+        lazy = graph_labels.label_window(*made, window, recipe.side_px)
+    else:
+        lazy = graph_labels.smoothed_window(*made, recipe.smoothing, window, recipe.side_px)
     # the scheduler as a function: for a name, Dask would import all of distributed
     recomputed = lazy.compute(scheduler=get_sync)
     try:

@@ -63,7 +63,9 @@ class Need:
         return self.output_bytes + self.working_bytes
 
 
-def estimate(extents: Iterable[Extent], segments: int, resolution: int, format_: str) -> Need:
+def estimate(
+    extents: Iterable[Extent], segments: int, resolution: int, format_: str, *, smoothed: bool = False
+) -> Need:
     """Typical disk space of a run.
 
     Parameters
@@ -74,6 +76,8 @@ def estimate(extents: Iterable[Extent], segments: int, resolution: int, format_:
         Number of labels, and side of the blocks that are labelled.
     format_
         Format of the labels.
+    smoothed
+        Whether the labels before smoothing are kept too while it works.
     """
     pixel_bytes = _bytes_per_pixel(segments, resolution)
     output = working = 0
@@ -82,6 +86,8 @@ def estimate(extents: Iterable[Extent], segments: int, resolution: int, format_:
         output += labels + _FILES_BYTES
         # a COG is joined from its parts, which are deleted afterwards; a Zarr store is written in place
         parts_bytes = extent.chunks * _CHUNK_BYTES + (labels if format_ == "cog" else 0)
+        if smoothed:
+            parts_bytes += extent.chunks * _CHUNK_BYTES + labels
         # rasters are assembled one after the other, so only the largest one's parts count
         working = max(working, parts_bytes)
     return Need(output, working)

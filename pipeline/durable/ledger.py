@@ -21,6 +21,9 @@ from pipeline.durable.files import open_handle, read_at, storage_error, write_at
 
 Unit = tuple[int, int]
 
+RAW_STAGE = 255
+"""Of chunks whose labels are as the kernel gives them: of those of stage 0 something more was made."""
+
 _HEADER = b"TILEWRIGHT-LDG1\n"
 _RECORD = struct.Struct(f"<B3xIIQ{DIGEST_BYTES}sI")
 _DTYPE = np.dtype(
@@ -119,8 +122,9 @@ def records(path: Path) -> npt.NDArray[Any]:
 
 
 def chunks_done(path: Path) -> int:
-    """Number of a raster's chunks that its ledger has; 0 if there is no ledger."""
-    return int(np.count_nonzero(records(path)["stage"] == 0))
+    """Number of a raster's chunks that its ledger has labels of; 0 if there is no ledger."""
+    found = records(path)["stage"]
+    return int(max(np.count_nonzero(found == stage) for stage in (0, RAW_STAGE)))
 
 
 def _key(stage: int, row: int, col: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from dask.base import tokenize
 from engine.codebook import Codebook
 from engine.grid import Window
 from engine.kernel import NODATA, Kernel, Labels, Patch
-from engine.labels.smoothing import Smoothing, halo_px
+from engine.labels.smoothing import Smoothing
 from pipeline.cost import timing
 from pipeline.graph.overlap import Layout, overlap
 from pipeline.source.reading import ReadContext
@@ -33,22 +34,16 @@ def label_array(
     kernel: Kernel,
     codebook: Codebook,
     bounds: Window,
-    smoothing: Smoothing | None = None,
     area: Area | None = None,
 ) -> da.Array:
-    """Labels of a layout's core, lazily: shape (core.height, core.width), uint8, 255 = nodata.
-
-    The layout's halo is `halo_px` of the kernel and the smoothing.
-    """
-    function = partial(_label_block, kernel, codebook, bounds, smoothing, area)
-    return overlap(function, pixels, valid, layout, np.uint8)
+    """Labels of a layout's core, lazily: shape (core.height, core.width), uint8, 255 = nodata."""
+    return overlap(partial(_label_block, kernel, codebook, bounds, area), pixels, valid, layout, np.uint8)
 
 
 def _label_block(
     kernel: Kernel,
     codebook: Codebook,
     bounds: Window,
-    smoothing: Smoothing | None,
     area: Area | None,
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
@@ -56,13 +51,7 @@ def _label_block(
     core: Window,
 ) -> Labels:
     with timing.measure(timing.LABEL):
-        if smoothing is None:
-            labels = kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
-        else:
-            around = core.grow(smoothing.halo_px, bounds)
-            labels = kernel.labels(Patch(pixels, valid, outer, around, bounds), codebook)
-            labels = smoothing.of_core(labels, around, core)
-    # last, so that what lies beyond the area takes part as in a run on all of the raster
+        labels = kernel.labels(Patch(pixels, valid, outer, core, bounds), codebook)
     if area is not None:
         labels[~area.mask(core)] = NODATA
     return labels
@@ -113,6 +102,45 @@ def _read_block(
     return stack
 
 
+def smooth_array(
+    labels: da.Array, layout: Layout, smoothing: Smoothing, area: Area | None = None
+) -> da.Array:
+    """Smoothed labels of a layout's core, lazily, from those of its outer window."""
+    labels = labels.rechunk(layout.outer_chunks)
+    function = partial(_smooth_block, smoothing, area)
+    return overlap(function, labels[None], labels != NODATA, layout, np.uint8)
+
+
+def _smooth_block(
+    smoothing: Smoothing,
+    area: Area | None,
+    labels: npt.NDArray[Any],
+    _valid: npt.NDArray[np.bool_],
+    outer: Window,
+    core: Window,
+) -> Labels:
+    smoothed = smoothing.of_core(labels[0], outer, core)
+    if area is not None:
+        smoothed[~area.mask(core)] = NODATA
+    return smoothed
+
+
+def smoothed_window(
+    view: View,
+    kernel: Kernel,
+    codebook: Codebook,
+    smoothing: Smoothing,
+    window: Window,
+    chunk_px: int,
+) -> da.Array:
+    """Smoothed labels of a window of a raster, in absolute pixels, lazily; see `label_window`."""
+    layout = Layout.of(window, view.bounds, smoothing.halo_px, chunk_px)
+    side = kernel.cell_px if kernel.costly else kernel.stride_px
+    around = layout.outer.snap(side, view.bounds)
+    raw = label_window(replace(view, area=None), kernel, codebook, around, chunk_px)
+    return smooth_array(raw[layout.outer.slices(around)], layout, smoothing, view.area)
+
+
 def label_window(
     view: View,
     kernel: Kernel,
@@ -121,7 +149,6 @@ def label_window(
     chunk_px: int,
     bad: list[BadBlock] | None = None,
     *,
-    smoothing: Smoothing | None = None,
     by_rows: bool = False,
 ) -> da.Array:
     """Labels of a window of a raster, in absolute pixels, lazily; its halo is read with it.
@@ -138,12 +165,10 @@ def label_window(
         Side of the pieces.
     bad
         A list for the bad blocks that a tolerant view meets when the labels are computed.
-    smoothing
-        What is made of the kernel's labels, or None.
     by_rows
         Whether the pieces side by side are read at once, as strips are decoded.
     """
-    layout = Layout.of(window, view.bounds, halo_px(kernel, smoothing), chunk_px)
+    layout = Layout.of(window, view.bounds, kernel.halo_px, chunk_px)
     noted = ([] if bad is None else bad) if view.tolerant else None
     pixels, valid = read_arrays(view.raster, layout, noted, by_rows=by_rows)
-    return label_array(pixels, valid, layout, kernel, codebook, view.bounds, smoothing, view.area)
+    return label_array(pixels, valid, layout, kernel, codebook, view.bounds, view.area)

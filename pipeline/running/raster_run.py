@@ -1,8 +1,8 @@
 """A raster under way: its tasks, phase by phase, and how far it is.
 
 A phase begins when the one before is over: look (only where an earlier run assembled the labels), label,
-merge, assemble, check, finish, publish. What an earlier run assembled and found sound is taken over: its
-units are not even read, for nothing is made of them any more.
+smooth (if asked for), merge, assemble, check, finish, publish. What an earlier run assembled and found sound
+is taken over: its units are not even read, for nothing is made of them any more.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from engine.grid import Window
 from pipeline.check.seams import Seams
 from pipeline.durable.files import with_retries
+from pipeline.durable.ledger import RAW_STAGE
 from pipeline.errors import DamageError, WorkerLostError
 from pipeline.fitting.limits import share_outside
 from pipeline.out.record import Provenance, RasterRecord
@@ -26,7 +27,7 @@ from pipeline.running.assembly import Assembly
 from pipeline.running.tally import Tally
 from pipeline.running.task import Phase, Task, TaskKind
 from pipeline.running.workspace import Workspace
-from pipeline.tasks import assembling, labelling, publishing
+from pipeline.tasks import assembling, labelling, publishing, smoothing
 from pipeline.tasks.job import Job
 from pipeline.tasks.units import UnitsDone
 
@@ -84,9 +85,10 @@ class RasterRun:
                 self._assembled = known
                 self.tally.all_done()
                 return self._check()
-            return Phase(self._label_tasks(filter(unneeded, self._job.windows())), partial(self._merge, 1))
+            return Phase(self._label_tasks(filter(unneeded, self._job.windows())), self._smooth)
 
-        return Phase(chain(self._limits(), self._verifications(known), self._label_tasks(needed)), then)
+        tasks = chain(self._limits(), self._verifications(known), self._label_tasks(needed))
+        return Phase(tasks, partial(self._smooth, then))
 
     def _verifications(self, known: assembling.Assembled) -> Iterator[Task]:
         """Tasks that verify the assembled labels, and the units of later stages."""
@@ -100,7 +102,7 @@ class RasterRun:
 
     def _label(self) -> Phase:
         tasks = chain(self._limits(), self._label_tasks(self._job.windows()))
-        return Phase(tasks, partial(self._merge, 1))
+        return Phase(tasks, self._smooth)
 
     def _limits(self) -> Iterator[Task]:
         job = self._job
@@ -109,9 +111,27 @@ class RasterRun:
             yield Task(TaskKind.LIMITS, share_outside, arguments, self._keep_limits)
 
     def _label_tasks(self, windows: Iterable[Window]) -> Iterator[Task]:
+        raw = self._job.smoothing is not None
+        function = smoothing.label_raw if raw else labelling.label_window
         for window in windows:
-            arguments = (self._job, window, self.workspace.recorded(window))
-            yield Task(TaskKind.LABEL, labelling.label_window, arguments, self._keep_chunks)
+            arguments = (self._job, window, self.workspace.recorded(window, RAW_STAGE if raw else 0))
+            yield Task(TaskKind.LABEL, function, arguments, self._keep_chunks)
+
+    def _smooth(self, then: Callable[[], Phase] | None = None) -> Phase:
+        """Smooth the labels, if that is to be done, when those of all chunks are there."""
+        then = then or partial(self._merge, 1)
+        if self._job.smoothing is None:
+            return then()
+        tasks = (
+            Task(
+                TaskKind.SMOOTH,
+                smoothing.smooth_window,
+                (self._job, window, self.workspace.recorded(window)),
+                self._keep_smoothed,
+            )
+            for window in self._job.windows()
+        )
+        return Phase(tasks, then)
 
     def _merge(self, index: int) -> Phase:
         """Make the units of a stage of the pyramid, then those of the next one."""
@@ -195,6 +215,10 @@ class RasterRun:
         self.tally.add(done)
         return done
 
+    def _keep_smoothed(self, done: UnitsDone) -> None:
+        self._keep_units(done)
+        self.tally.effort += done.effort
+
     def _keep_limits(self, share: float | None) -> None:
         self.tally.outside_limits = share
 
@@ -226,7 +250,8 @@ class RasterRun:
             )
             if self._job.view.tolerant and task.kind is TaskKind.LABEL:
                 arguments = (self._job, task.arguments[1], reason)
-                self._again.append(replace(task, function=labelling.blank_window, arguments=arguments))
+                blank = labelling.blank_window if self._job.smoothing is None else smoothing.blank_raw
+                self._again.append(replace(task, function=blank, arguments=arguments))
             else:
                 self.error = self.error or DamageError(self._job.view.path, reason)
             return
@@ -239,7 +264,7 @@ def _unneeded(job: Job, assembly: Assembly) -> Callable[[Window], bool]:
     """Return a predicate: True for windows whose assembled labels were checked, so that no unit is needed.
 
     Nothing is compared with the units of windows that were found sound. Notes of what is bad are read at the
-    end, and are verified with their units.
+    end, and are verified with their units. What is smoothed needs the raw units around it too.
     """
-    sound = assembly.found()
-    return lambda window: not job.view.tolerant and all(map(sound, assembling.checks_of(job, window)))
+    sound, all_needed = assembly.found(), job.view.tolerant or job.smoothing is not None
+    return lambda window: not all_needed and all(map(sound, assembling.checks_of(job, window)))

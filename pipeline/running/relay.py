@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipeline.config import RunConfig
-from pipeline.events.kinds import RasterStarted, Warned, WindowDone
+from pipeline.durable.ledger import RAW_STAGE
+from pipeline.events.kinds import RasterStarted, Warned, WindowDone, Working
 from pipeline.events.observer import Observer
 from pipeline.fitting.limits import MOST
 from pipeline.out.record import Provenance
@@ -49,7 +50,7 @@ class Relay(BatchObserver):
             self._observer.event(
                 WindowDone(
                     raster=tally.job.name,
-                    stage=done.stage,
+                    stage=0 if done.stage == RAW_STAGE else done.stage,
                     row=window.row,
                     col=window.col,
                     height=window.height,
@@ -61,6 +62,8 @@ class Relay(BatchObserver):
             )
         self._observer.event(self._pace.advanced(tally))
         self._warn_of_limits(tally)
+        if tally.job.smoothing is not None and tally.chunks_done >= tally.job.chunks:
+            self._observer.event(Working(f"{tally.job.name}: smoothing"))
 
     def warned(self, message: str) -> None:
         """Something goes on that people have to know of."""

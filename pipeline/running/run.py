@@ -271,7 +271,9 @@ class _Run:
         extents = [disk.Extent(size["pixels"], size["chunks"]) for size in sizes]
         config = self._config
         labels = labels_of(config, self._kernel, self._saved)
-        need = disk.estimate(extents, labels, self._kernel.stride_px, config.format)
+        need = disk.estimate(
+            extents, labels, self._kernel.stride_px, config.format, smoothed=config.smooth is not None
+        )
         disk.check(self._folder.path, need)
 
     def _jobs(self, todo: Sequence[Input], rasters: Sequence[Input]) -> Iterator[Job]:

@@ -19,6 +19,8 @@ class TaskKind(Enum):
     """Compare pixels with the limits of a codebook that was fitted on other rasters."""
     LABEL = auto()
     """Label a window and make its chunks durable."""
+    SMOOTH = auto()
+    """Make the chunks of a window durable from raw labels, smoothed."""
     MERGE = auto()
     """Make a unit of a later stage of the pyramid."""
     ASSEMBLE = auto()

@@ -81,11 +81,11 @@ class Workspace:
         here = self._job.folder / name
         return here if here.exists() else self._job.out / name
 
-    def recorded(self, window: Window) -> dict[Unit, FileDigest]:
-        """What the ledger has of the chunks of a window."""
+    def recorded(self, window: Window, stage: int = 0) -> dict[Unit, FileDigest]:
+        """What the ledger has of the chunks of a window, at the first stage or as raw units."""
         side = self._job.chunk_px
         units = [(c.row // side, c.col // side) for c in tiles(window, side)]
-        return {unit: digest for unit in units if (digest := self.ledger.done(0, unit)) is not None}
+        return {unit: digest for unit in units if (digest := self.ledger.done(stage, unit)) is not None}
 
     def add(self, stage: int, digests: Mapping[Unit, FileDigest]) -> None:
         """Record units that were made now; labels that were assembled without them count no more.

@@ -77,6 +77,9 @@ class Job:
         Why that was done; "" where it was not.
     fitted_elsewhere
         Whether the codebook was fitted on other rasters than those of the run.
+    measured
+        Whether it is a part of a raster that is segmented to see how long that takes: what lies beyond
+        does not count.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Job:
     fallback: Kernel | None = None
     device_failure: str = ""
     fitted_elsewhere: bool = False
+    measured: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -112,6 +116,23 @@ class Job:
             "redo": None if self.redo is None else sorted(self.redo.units),
             "versions": versions(),
         }
+
+    @property
+    def around(self) -> Window:
+        """The region, and what beyond it its labels depend on when they are smoothed; absolute.
+
+        That is of whole cells, or blocks of a kernel that is not costly, as far as the raster reaches.
+        """
+        region, bounds = self.view.region, self.view.bounds
+        if self.smoothing is None or self.measured:
+            return region
+        side = self.kernel.cell_px if self.kernel.costly else self.kernel.stride_px
+        return region.grow(self.smoothing.halo_px, bounds).snap(side, bounds)
+
+    @property
+    def halo_px(self) -> int:
+        """Pixels beyond a window that its labels depend on."""
+        return self.kernel.halo_px + (0 if self.smoothing is None else self.smoothing.halo_px)
 
     @property
     def folder(self) -> Path:

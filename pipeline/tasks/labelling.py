@@ -78,11 +78,16 @@ def blank_window(job: Job, window: Window, reason: str) -> UnitsDone:
 
 def _note_bad(job: Job, chunk: Window, bad: list[BadBlock]) -> list[Beside]:
     """Keep what of a chunk is bad, before the chunk itself; gives the file of it, if there is such."""
+    return keep_notes(job, chunk, bad_blocks.of_chunk(bad, in_raster(job, chunk)))
+
+
+def keep_notes(job: Job, chunk: Window, notes: list[dict[str, Any]]) -> list[Beside]:
+    """Keep notes of what of a chunk is bad, before the chunk itself; gives their file, if there are any."""
     row, col = job.unit(chunk)
     name = f"{out_names.BAD}/{row:05d}_{col:05d}.json"
     path = job.folder / name
-    if found := bad_blocks.of_chunk(bad, in_raster(job, chunk)):
-        data = json.dumps(found, indent=1).encode()
+    if notes:
+        data = json.dumps(notes, indent=1).encode()
         path.parent.mkdir(exist_ok=True)
         write_bytes(path, data)
         return [(name, data)]
@@ -99,11 +104,18 @@ def in_raster(job: Job, window: Window) -> Window:
 def _labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     """Labels of a window of the region, and what in it could not be read."""
     if job.redo is not None and job.unit(window) not in job.redo.units:
-        labels = redo.labels_of(redo.open_labels(job.redo.labels, job.view.region), window)
-        if not MOVES_OPEN_FILES:
-            handles.forget(str(job.redo.labels))  # `publish` replaces it
-        return labels, redo.kept_bad(job)
+        return kept_labels(job, window)
     return graph_labels(job, window)
+
+
+def kept_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
+    """Labels of a window of the region from those that are finished, and what is bad in them."""
+    if job.redo is None:
+        raise ValueError(f"{job.name} keeps no labels")
+    labels = redo.labels_of(redo.open_labels(job.redo.labels, job.view.region), window)
+    if not MOVES_OPEN_FILES:
+        handles.forget(str(job.redo.labels))  # `publish` replaces it
+    return labels, redo.kept_bad(job)
 
 
 def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
@@ -120,14 +132,7 @@ def graph_labels(job: Job, window: Window) -> tuple[Labels, list[BadBlock]]:
     raster = job.view.raster
     by_rows = raster.block_shape[1] > side and side * window.width * raster.pixel_bytes <= _BLOCK_BYTES
     lazy = graph.label_window(
-        job.view,
-        job.kernel,
-        job.codebook,
-        in_raster(job, window),
-        side,
-        bad,
-        smoothing=job.smoothing,
-        by_rows=by_rows,
+        job.view, job.kernel, job.codebook, in_raster(job, window), side, bad, by_rows=by_rows
     )
     if shared:
         labels = np.asarray(lazy.compute(scheduler=get_threaded, pool=cell_threads(job.threads)))

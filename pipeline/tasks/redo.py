@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window, tiles
-from engine.labels.smoothing import halo_px
 from pipeline.durable.checksums import checksum
 from pipeline.errors import RasterError
 from pipeline.out.bad_map import bad_of
@@ -38,8 +37,7 @@ def redo_of(job: Job) -> Redo | None:
     try:
         if not _are_sound(job, (place.labels, place.bad)):
             return None
-        reach_px = halo_px(job.kernel, job.smoothing)
-        again = affected(bad_of(place.bad), job.view.region, job.chunk_px, reach_px)
+        again = affected(bad_of(place.bad), job.view.region, job.chunk_px, job.halo_px)
     except (OSError, ValueError, RasterError):
         return None
     return Redo(place.labels, frozenset(job.unit(chunk) for chunk in again))

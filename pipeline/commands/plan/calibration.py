@@ -80,6 +80,7 @@ def phases(job: Job) -> list[Phase]:
     checks = [window.pixels for _, window in assembling.checks(job)]
     return [
         Phase(TaskKind.LABEL, Grid.of(job).count, pixels),
+        *([] if job.smoothing is None else [Phase(TaskKind.SMOOTH, Grid.of(job).count, pixels)]),
         *(Phase(TaskKind.MERGE, s.rows * s.cols, s.height * s.width) for s in job.stages[1:]),
         Phase(TaskKind.ASSEMBLE, 1, pixels),
         Phase(TaskKind.CHECK, len(checks), sum(checks)),

@@ -123,8 +123,10 @@ class Rates:
         read, label, encode, write = (sum(t.parts[i] for t in labelled) / whole for i in range(4))
         if TaskKind.LABEL in lines:
             # a unit of a later stage is put together, encoded and written as a chunk is
-            line = lines[TaskKind.LABEL]
-            lines[TaskKind.MERGE] = Line(line.each * (encode + write), line.per_pixel * (encode + write))
+            last = TaskKind.SMOOTH if TaskKind.SMOOTH in lines else TaskKind.LABEL
+            tasks = warm.get(last) or cold[last]
+            share = sum(sum(t.parts[2:]) for t in tasks) / (sum(t.seconds for t in tasks) or 1.0)
+            lines[TaskKind.MERGE] = Line(lines[last].each * share, lines[last].per_pixel * share)
         return cls(
             lines,
             cold_s,

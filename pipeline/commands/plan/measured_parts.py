@@ -81,7 +81,8 @@ class Samples:
             min(chosen.height, region.height - chosen.row),
             min(chosen.width, region.width - chosen.col),
         )
-        return replace(job, name=f"sample{self._taken}", view=replace(job.view, region=measured))
+        view = replace(job.view, region=measured)
+        return replace(job, name=f"sample{self._taken}", view=view, measured=True)
 
     def _index(self, step: float, count: int) -> int:
         """An index below `count` that is spread evenly over calls of `next`."""

@@ -11,7 +11,6 @@ from typing import Any
 from engine import jit
 from engine.codebook import Codebook
 from engine.kernel import Kernel
-from engine.labels.smoothing import halo_px
 from pipeline.commands.plan.calibration import Calibration, calibrate, work_of
 from pipeline.commands.plan.forecast import Forecast, Times, Work, forecast
 from pipeline.commands.plan.memory import peak_bytes
@@ -144,13 +143,14 @@ def plan(config: RunConfig, observer: Observer | None = None) -> Plan:
         fits.inputs[0][1].segments,
         kernel.stride_px,
         config.format,
+        smoothed=config.smooth is not None,
     )
     return Plan(
         rasters=len(jobs),
         pixels=sum(job.view.region.pixels for job in jobs),
         chunks=sum(job.chunks for job in jobs),
         tasks=sum(phase.tasks for phases in work.rasters for phase in phases),
-        halo_px=halo_px(kernel, config.smoothing),
+        halo_px=max(job.halo_px for job in jobs),
         workers=f"{staff.count} {staff.kind}",
         seconds=duration.seconds,
         seconds_low=duration.low,

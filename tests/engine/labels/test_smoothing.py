@@ -87,6 +87,7 @@ def test_text_is_read_and_written(text, expected):
         ("1", "a window of 1 px"),
         ("257", "a window of 257 px"),
         ("3x0", "0 passes; give 1 or more"),
+        ("3x2049", "reaches 2049 px, more than 2048; give fewer passes"),
         *[(text, "give PX or PXxN") for text in ("", "-3", "3x", "x2", "3x2x1", "3.0", "٣", "true")],
     ],
 )
