@@ -40,7 +40,8 @@ class Reading:
     def at(self, corner: tuple[float, float]) -> Reading:
         """The same with the upper left corner elsewhere."""
         a, b, _, d, e, _ = self.transform
-        return replace(self, transform=(a, b, corner[0], d, e, corner[1]))
+        # as GDAL computes them, which for a corner at 0 decides its sign
+        return replace(self, transform=(a, b, corner[0] - 0.0 * a, d, e, corner[1] - 0.0 * e))
 
     @property
     def digest(self) -> str:

@@ -79,7 +79,7 @@ def read(
         0 for full resolution, n for the nth overview as a raster of its own.
     placed
         False for a GeoTIFF whose place and CRS the function does not ask for: to make out the CRS takes
-        GDAL three times as long as all else of opening it.
+        GDAL three times as long as all else of opening it. What is remote is opened as its header was.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def read(
         `UnreachableError`.
     """
     options: dict[str, Any] = {"overview_level": level - 1} if level else {}
-    if not placed:
+    if not (placed or is_remote(path)):
         options["GEOREF_SOURCES"] = "NONE"
     reason = f"cannot read {what} ({{}}); the file is damaged or gone: repair or fetch it again"
     pauses_s = transient.REMOTE_PAUSES_S if retry_s and is_remote(path) else retry_s

@@ -387,7 +387,9 @@ class Failing:
 
 def fail(monkeypatch, errors):
     real = dataset_opening.open_dataset
-    monkeypatch.setattr(dataset_opening, "open_dataset", lambda path: Failing(real(path), errors))
+    monkeypatch.setattr(
+        dataset_opening, "open_dataset", lambda path, **options: Failing(real(path, **options), errors)
+    )
 
 
 @pytest.mark.parametrize("failures", range(1, 4))
