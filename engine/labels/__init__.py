@@ -1,1 +1,1 @@
-"""Stages that make a map of labels: smoothing, and regions of a minimum area."""
+"""What is made of the labels of a kernel, so that they become a map: smoothing."""

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from engine.grid import Window, tiles
 from engine.kernel import NODATA
-from engine.labels.smoothing import MAX_WINDOW_PX, Smoothing, majority
+from engine.labels.majority import majority
+from engine.labels.smoothing import MAX_WINDOW_PX, Smoothing
 
 
 def plain_majority(labels, window_px):
