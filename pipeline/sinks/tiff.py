@@ -5,8 +5,9 @@ Source: TIFF 6.0 (Adobe, 1992), BigTIFF as libtiff writes it, GeoTIFF 1.1 (OGC 1
 
 from __future__ import annotations
 
+import functools
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.sax.saxutils import escape, quoteattr
 
 from pipeline.grid.georeference import Georeference
@@ -31,7 +32,8 @@ _SIZES = {
     17: 8,
     18: 8,
 }
-_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+_TIE_POINT = 33922
+_GEO_TAGS = (33550, _TIE_POINT, 34264, 34735, 34736, 34737)
 _FORMATS = {SHORT: "H", LONG: "I", LONG8: "Q"}
 
 
@@ -73,7 +75,27 @@ class GeoTags:
 
 
 def geo_tags(georeference: Georeference) -> GeoTags:
-    """GeoTIFF tags of a georeference, taken from a tiny file that GDAL writes."""
+    """GeoTIFF tags of a georeference, as GDAL writes them."""
+    transform = georeference.transform
+    upright = transform is not None and transform[1] == transform[3] == 0 and transform[4] < 0
+    if transform is None or not upright or georeference.gcps or georeference.area_or_point != "Area":
+        return _of_gdal(georeference)
+    # tiles and chips differ in their corners alone, which a tie point of the first pixel holds
+    a, _, c, _, e, f = transform
+    template = _upright(georeference.crs_wkt, a, e)
+    corner = struct.pack("<6d", 0.0, 0.0, 0.0, c, f, 0.0)
+    tags = (replace(t, value=corner) if t.number == _TIE_POINT else t for t in template.tags)
+    return replace(template, tags=tuple(tags))
+
+
+@functools.lru_cache(maxsize=64)
+def _upright(crs_wkt: str | None, width: float, height: float) -> GeoTags:
+    """The tags of a raster whose pixels are so wide and high, with its corner at (1, 1)."""
+    return _of_gdal(Georeference(crs_wkt, (width, 0.0, 1.0, 0.0, height, 1.0)))
+
+
+def _of_gdal(georeference: Georeference) -> GeoTags:
+    """The tags of a georeference, taken from a tiny file that GDAL writes."""
     import rasterio
     from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
