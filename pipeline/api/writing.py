@@ -16,7 +16,7 @@ from engine.kernel import NODATA
 from pipeline import out_names
 from pipeline.api.arrays import computed
 from pipeline.api.position import georeference_of, spatial_dims
-from pipeline.durable.files import move, write_bytes
+from pipeline.durable.files import move, sync_folder, write_bytes
 from pipeline.errors import UsageError
 from pipeline.events.observer import Advance, ignore_progress
 from pipeline.legend.label_style import LabelStyle
@@ -107,6 +107,7 @@ def write(
         write_bytes(path.with_suffix(".qml"), style.qml(meaning.style).encode())
         for name in sink.files:
             move(folder / name, path.with_name(name))
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # another write's is not empty

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from pipeline.cost import timing
 from pipeline.errors import StorageError
+from pipeline.out_names import PARTIAL
 from pipeline.process import open_files
 from pipeline.process.retry import retry
 
@@ -40,6 +41,9 @@ T = TypeVar("T")
 @contextlib.contextmanager
 def whole_file(path: Path, via: Path | None = None) -> Iterator[BinaryIO]:
     """A binary file that takes its name only when the block ends well and its bytes are on disk.
+
+    The name is on disk too then, but for work in progress: one that is lost when the machine stops costs work
+    and never a label, and to wait for each takes most of the time of a small raster.
 
     Parameters
     ----------
@@ -68,7 +72,8 @@ def whole_file(path: Path, via: Path | None = None) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if PARTIAL not in path.parts:
+            sync_folder(path.parent)
     except OSError as error:
         raise storage_error(path, error) from error
 
@@ -221,6 +226,8 @@ def sync_tree(root: Path) -> None:
 def move(source: Path, target: Path) -> None:
     """Give a whole, synced file or folder its final name, in the place of what stands there.
 
+    The name is on disk when the folder is synced (`sync_folder`).
+
     Raises
     ------
     StorageError
@@ -235,7 +242,6 @@ def move(source: Path, target: Path) -> None:
         remove(aside)
     except OSError as error:
         raise storage_error(target, error) from error
-    sync_folder(target.parent)
 
 
 def remove(path: Path) -> None:

@@ -106,9 +106,11 @@ def publish(job: Job) -> RasterRecord:
     for name in record.files:
         if (job.folder / name).exists():
             files.move(job.folder / name, job.out / name)
+    files.sync_folder(job.out)  # what the record names is there before the record is
     if place.bad.name not in record.files:
         place.bad.unlink(missing_ok=True)  # of what has been made good since
     files.move(path, place.json)
+    files.sync_folder(job.out)
     return record
 
 
