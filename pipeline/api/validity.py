@@ -70,7 +70,8 @@ class Decoding:
             stack[-1] *= ~gaps.all(axis=0)
             stack[:-1][gaps] = self.gap
         bands = range(len(pixels))
-        dtypes: dict[int, np.dtype[Any]] = dict.fromkeys(bands, stack.dtype)
+        own: np.dtype[Any] = stack.dtype
+        dtypes = dict.fromkeys(bands, own)
         together = stack.dtype.itemsize == 1
         if self.only_whole:
             has_data(stack, (None,) * len(pixels), dtypes, bands, together=together)

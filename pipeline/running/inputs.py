@@ -218,7 +218,7 @@ def _mosaic(
             refuse(paths[0])
         chosen = choose(selection, lambda: open_numbered(paths[0]))
         tiles_opened = opened(chosen.numbers)
-        joined = mosaic_building.build(tiles_opened, config.overlap, label, physical=chosen.physical)
+        joined = mosaic_building.build(tiles_opened, config.overlap, label, physical=not selection.raw_values)
         raster = chosen.of(joined)
     except RasterError as error:
         return source, RasterError(label, f"tile {error}"), Mark()

@@ -236,7 +236,11 @@ class _Run:
     def _problem(self, view: View, codebook: Codebook) -> str:
         """Why a raster cannot be labelled with the codebook that is there; "" if it can."""
         by_order = self._config.codebook_bands == "any" or not codebook.band_names
-        other = "" if by_order else other_order(view.given_names, codebook.band_names)
+        other = (
+            ""
+            if by_order
+            else other_order(view.all_names, [(name,) if name else () for name in codebook.band_names])
+        )
         return other or mismatch(len(view.bands), view.dtype, codebook, physical=view.physical)
 
     @property

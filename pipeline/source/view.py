@@ -20,7 +20,7 @@ from pipeline.errors import RasterError, one_line
 from pipeline.grid.area import Area, Interest, cells_around, reprojected, ring_in_pixels
 from pipeline.grid.georeference import Georeference
 from pipeline.legend.true_colour import Rgb, red_green_blue
-from pipeline.source.bands.fitted import given_names
+from pipeline.source.bands.fitted import all_names, given_names
 from pipeline.source.raster import Raster
 from pipeline.source.reading import ReadContext
 
@@ -70,6 +70,11 @@ class View:
     def given_names(self) -> tuple[str, ...]:
         """What its file calls these bands; "" where it does not say."""
         return given_names(self.raster)
+
+    @property
+    def all_names(self) -> tuple[tuple[str, ...], ...]:
+        """Everything that its file calls each of these bands."""
+        return all_names(self.raster)
 
     @property
     def rgb(self) -> Rgb | None:

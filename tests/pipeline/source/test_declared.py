@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import xarray as xr
 
+import pipeline
 from engine.grid import Window
 from pipeline.commands.inspect import describe
 from pipeline.config import RunConfig
@@ -157,8 +158,23 @@ def test_tiles_of_a_mosaic_have_equal_scales_or_expressions_are_refused(tmp_path
         with pytest.raises(UsageError, match=r"--mosaic.*--raw-values") as caught:
             joined(alike[0], odd)
         assert f"{odd} declares {text}, but {alike[0]} scales" in str(caught.value)
-        # bands as they are stored need no common scale
+        # stored numbers that are asked for need no common scale
         assert joined(alike[0], odd, physical=False).width == 2 * SHAPE[1]
+
+
+@pytest.mark.parametrize("bands", [None, ("red",), (NDVI,)])
+def test_tiles_whose_equal_numbers_are_unequal_values_are_refused(tmp_path, numbers, bands):
+    place = [{"transform": rasterio.Affine(1, 0, x, 0, -1, 0)} for x in (0, SHAPE[1])]
+    files = [
+        str(scaled(tmp_path / f"{i}.tif", numbers, ((1e-4, offset),) * 2, **p))
+        for i, (offset, p) in enumerate(zip((0, -0.1), place, strict=True))
+    ]
+    options = {"sources": tuple(files), "mosaic": True, "segments": 3, "workers": "1", "bands": bands}
+    with pytest.raises(UsageError, match=r"1\.tif declares scales .* unequal values; .*--raw-values"):
+        run(RunConfig(out=str(tmp_path / "o"), **options))
+    with pytest.raises(UsageError, match=r"--raw-values"):
+        pipeline.open_raster(files, mosaic=True, bands=bands)
+    assert not run(RunConfig(out=str(tmp_path / "p"), raw_values=True, **options)).failed
 
 
 @pytest.mark.parametrize("unit", [(0.0, 1.0), (np.nan, 0.0), (np.inf, 0.0), (1.0, np.nan)])
