@@ -17,7 +17,15 @@ from rasterio.errors import RasterioError
 from engine.codebook import Band
 from engine.grid import Window
 from pipeline.errors import RasterError, one_line
-from pipeline.grid.area import Area, Interest, cells_around, reprojected, ring_in_pixels
+from pipeline.grid.area import (
+    Area,
+    Interest,
+    all_around,
+    cells_around,
+    full_turn,
+    reprojected,
+    ring_in_pixels,
+)
 from pipeline.grid.georeference import Georeference
 from pipeline.legend.true_colour import Rgb, red_green_blue
 from pipeline.source.bands.fitted import all_names, given_names
@@ -135,6 +143,8 @@ def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
         except (CPLE_BaseError, RasterioError) as error:
             said = f"{wanted.what} cannot be brought into its CRS ({one_line(error)}); check its coordinates"
             raise RasterError(view.path, said) from error
+    if (turn := full_turn(place.crs_wkt)) is not None:
+        polygons = all_around(polygons, turn, place.transform, (view.raster.height, view.raster.width))
     area = Area(tuple(tuple(ring_in_pixels(r, place.transform) for r in p) for p in polygons))
     region = cells_around(area, view.bounds, cell_px)
     if region is None:

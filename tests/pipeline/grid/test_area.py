@@ -233,3 +233,95 @@ def test_polygons_that_changed_before_all_is_done_are_refused_too(raster, tmp_pa
 
 def _full(*_):
     raise StorageError("full")
+
+
+def globe(path, west, width, side=0.1, crs="EPSG:4326"):
+    """A raster of 20 degrees around the equator, from a longitude on."""
+    return write_geotiff(path, noise(1, 200, width), crs=crs, transform=from_origin(west, 10, side, side))
+
+
+def taken(path, wanted):
+    """Longitudes of the columns of a raster that have pixels in an area, and the number of these."""
+    view = crop(View.whole(open_header(path)), wanted, 512)
+    inside = view.inside(view.region)
+    cols = np.flatnonzero(inside.any(axis=0)) + view.region.col
+    west, side = view.raster.georeference.transform[2], view.raster.georeference.transform[0]
+    return {round(west + side * (col + 0.5), 2) for col in cols}, int(inside.sum())
+
+
+def degrees(first, last):
+    return {round(first + 0.05 + 0.1 * i, 2) for i in range(round((last - first) * 10))}
+
+
+BOTH_SIDES = [[ring_of(175, -5, 180, 5)], [ring_of(-180, -5, -172, 5)]]
+
+
+def multipolygon(path, rings, crs=None):
+    value = {"type": "MultiPolygon", "coordinates": rings}
+    collection = {
+        "type": "FeatureCollection",
+        "features": [{"type": "Feature", "properties": {}, "geometry": value}],
+    }
+    if crs:
+        collection["crs"] = {"type": "name", "properties": {"name": crs}}
+    path.write_text(json.dumps(collection))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("west", "width", "wanted"),
+    [
+        (170, 200, degrees(175, 188)),
+        (-190, 200, degrees(-185, -172)),
+        (0, 3600, degrees(175, 188)),
+        (-180, 3600, degrees(175, 180) | degrees(-180, -172)),
+        (-180, 100, degrees(-180, -172)),
+        (100, 3700, degrees(175, 188)),
+        (100, 4700, degrees(175, 188) | degrees(535, 548)),
+    ],
+)
+def test_an_area_that_is_cut_at_the_antimeridian_is_taken_whole(tmp_path, west, width, wanted):
+    path = globe(tmp_path / "r.tif", west, width)
+    area = interest(None, multipolygon(tmp_path / "a.geojson", BOTH_SIDES))
+    assert taken(path, area) == (wanted, 100 * len(wanted))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4258", "OGC:CRS84"])
+def test_a_grid_from_0_to_360_is_found_by_longitudes_from_minus_180(tmp_path, crs):
+    path = globe(tmp_path / "r.tif", 0, 3600, crs=crs)
+    assert taken(path, interest((-80, -5, -60, 5), None)) == (degrees(280, 300), 20000)
+    assert taken(path, interest((280, -5, 300, 5), None)) == (degrees(280, 300), 20000)
+    assert taken(path, interest((-10, -5, 10, 5), None)) == (degrees(0, 10) | degrees(350, 360), 20000)
+    file = interest(None, geojson(tmp_path / "a.geojson", ring_of(-80, -5, -60, 5)))
+    assert taken(path, file) == (degrees(280, 300), 20000)
+    beyond = globe(tmp_path / "b.tif", -180, 3600, crs=crs)
+    assert taken(beyond, interest((190, -5, 200, 5), None)) == (degrees(-170, -160), 10000)
+    # at the edge, it does not begin again at the other one
+    view = crop(View.whole(open_header(beyond)), interest((170, -5, 180, 5), None), 512)
+    assert view.region.col == 3072
+
+
+def test_an_area_across_the_antimeridian_may_be_in_metres(tmp_path):
+    # Fiji's map grid, whose middle lies at 178.75 degrees east
+    ring = ring_of(1900000, 3900000, 2300000, 4100000)
+    file = multipolygon(tmp_path / "a.geojson", [[ring]], "urn:ogc:def:crs:EPSG::3460")
+    path = write_geotiff(
+        tmp_path / "r.tif", noise(1, 200, 200), crs="EPSG:4326", transform=from_origin(170, -10, 0.1, 0.1)
+    )
+    columns, count = taken(path, interest(None, file))
+    assert columns == degrees(round(min(columns) - 0.05, 2), round(max(columns) + 0.05, 2))
+    assert min(columns) < 179 < 181 < max(columns)
+    assert count < 1000
+
+
+def test_an_area_that_lies_elsewhere_on_the_globe_misses(tmp_path):
+    path = globe(tmp_path / "r.tif", 170, 200)
+    with pytest.raises(RasterError, match="--extent misses this raster"):
+        crop(View.whole(open_header(path)), interest((20, -5, 40, 5), None), 512)
+    metres = write_geotiff(tmp_path / "m.tif", noise(1, 50, 50))
+    with pytest.raises(RasterError, match="--extent misses this raster"):
+        crop(
+            View.whole(open_header(metres)),
+            interest((500000 - 360, 5799990, 500000 - 350, 5800000), None),
+            512,
+        )
