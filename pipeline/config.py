@@ -157,7 +157,10 @@ class RunConfig(BaseModel):
     extent: Annotated[tuple[float, float, float, float] | None, _numbers(float)] = Field(
         None, description="X0,Y0,X1,Y1 in the raster's CRS: label only this rectangle"
     )
-    aoi: str | None = Field(None, description="vector file of polygons in any CRS: label only these")
+    aoi: str | None = Field(
+        None,
+        description="vector file of polygons in any CRS: label only these (FILE:LAYER: of one layer)",
+    )
     fit: Literal["sample", "exact"] = Field(
         "sample", description="fit on a sample of fixed size, or on every pixel (1 to 3 bands of uint8)"
     )

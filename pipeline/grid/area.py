@@ -67,11 +67,14 @@ class Interest:
         Their CRS, or None for that of each raster.
     what
         The option that gave them, for messages.
+    choice
+        What was taken of several that there were, in a sentence; "" where nothing was to be chosen.
     """
 
     polygons: tuple[Polygon, ...]
     crs_wkt: str | None
     what: str
+    choice: str = ""
 
     @property
     def digest(self) -> str:
@@ -105,7 +108,7 @@ def full_turn(crs_wkt: str | None) -> float | None:
     if crs is None or not crs.is_geographic:
         return None
     _, radians = crs.units_factor
-    return round(2 * math.pi / radians, 6)
+    return round(2 * math.pi / float(radians), 6)
 
 
 def all_around(
@@ -150,9 +153,11 @@ def _turned(polygon: Polygon, by: float) -> Polygon:
 
 def _unbroken(ring: Ring, turn: float) -> Ring:
     """A ring whose longitudes jump from one end of their range to the other, without the jumps."""
-    steps = [round((x0 - x1) / turn) for (x0, _), (x1, _) in pairwise(ring) if math.isfinite(x0 - x1)]
+    steps: list[int] = [
+        round((x0 - x1) / turn) for (x0, _), (x1, _) in pairwise(ring) if math.isfinite(x0 - x1)
+    ]
     # around a pole a ring does not close
-    if len(steps) != len(ring) - 1 or not any(steps) or sum(steps):
+    if len(steps) != len(ring) - 1 or not any(steps) or sum(steps) != 0:
         return ring
     return tuple((x + k * turn, y) for (x, y), k in zip(ring, accumulate(steps, initial=0), strict=True))
 
@@ -167,12 +172,13 @@ def reprojected(polygon: Polygon, source: str, target: str) -> Polygon:
     from rasterio.crs import CRS
     from rasterio.warp import transform
 
-    rings, turn = [], full_turn(target)
+    rings: list[Ring] = []
+    turn = full_turn(target)
     for ring in polygon:
         points = _densified(ring)
         xs, ys = transform(CRS.from_wkt(source), CRS.from_wkt(target), *zip(*points, strict=True))
-        points = tuple(zip(xs, ys, strict=True))
-        rings.append(points if turn is None else _unbroken(points, turn))
+        placed: Ring = tuple(zip(xs, ys, strict=True))
+        rings.append(placed if turn is None else _unbroken(placed, turn))
     return tuple(rings)
 
 

@@ -16,6 +16,7 @@ from pipeline.errors import UsageError
 from pipeline.out.outputs import Outputs
 from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RasterState, RunFile
+from pipeline.source.aoi import vector_file
 from pipeline.source.arguments import Source
 
 
@@ -60,7 +61,8 @@ class Request:
             If an input is among the outputs or the doomed.
         """
         files = {file for source in self.sources for file in source.files}
-        files |= {file for file in (self.config.model, self.config.aoi) if file}
+        aoi = self.config.aoi and vector_file(self.config.aoi)
+        files |= {file for file in (self.config.model, aoi) if file}
         inputs = {os.path.realpath(file): file for file in files}
         outputs = [file for source in self.sources for file in self.outputs(source).all()]
         for file in (*outputs, *doomed):

@@ -182,6 +182,8 @@ class _Run:
         if not todo and len(rasters) == len(self._opened.sources):
             self._folder.keep_choices()
         self._warn_of_strangers(todo)
+        if self._opened.choice:
+            self._observer.event(Warned(self._opened.choice))
         if (hint := bands_in_files(self._config, [raster.view for raster in todo])) is not None:
             self._observer.event(hint)
         self._refuse_full_disk(todo)

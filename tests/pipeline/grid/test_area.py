@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
+import shapely
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from engine.grid import Window
+from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, StorageError, UsageError
 from pipeline.grid.area import Interest
@@ -310,7 +314,8 @@ def test_an_area_across_the_antimeridian_may_be_in_metres(tmp_path):
     )
     columns, count = taken(path, interest(None, file))
     assert columns == degrees(round(min(columns) - 0.05, 2), round(max(columns) + 0.05, 2))
-    assert min(columns) < 179 < 181 < max(columns)
+    assert min(columns) < 179
+    assert max(columns) > 181
     assert count < 1000
 
 
@@ -325,3 +330,74 @@ def test_an_area_that_lies_elsewhere_on_the_globe_misses(tmp_path):
             interest((500000 - 360, 5799990, 500000 - 350, 5800000), None),
             512,
         )
+
+
+def layered(path, *layers):
+    """A GeoPackage of layers, each with a name, geometries, their kind and CRS; gives its path."""
+    for number, (name, shapes, kind, crs) in enumerate(layers):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a layer without a CRS
+            pyogrio.raw.write(
+                path,
+                shapely.to_wkb(np.array(shapes)),
+                field_data=[],
+                fields=[],
+                geometry_type=kind,
+                crs=crs,
+                layer=name,
+                driver="GPKG",
+                append=number > 0,
+            )
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory):
+    """Two layers of polygons in different CRSs, and two of others."""
+    corners = [*transform("EPSG:32633", "EPSG:4326", [500300, 500400], [5799700, 5799750])]
+    box = shapely.box(corners[0][0], corners[1][0], corners[0][1], corners[1][1])
+    return layered(
+        tmp_path_factory.mktemp("layers") / "a.gpkg",
+        ("trees", [shapely.Point(0, 0)], "Point", "EPSG:32633"),
+        ("fields", [shapely.box(500100, 5799900, 500200, 5799950)], "Polygon", "EPSG:32633"),
+        ("roads", [shapely.LineString([(0, 0), (1, 1)])], "LineString", "EPSG:32633"),
+        ("lakes: deep", [shapely.MultiPolygon([box])], "MultiPolygon", "EPSG:4326"),
+    )
+
+
+def test_the_polygons_of_all_layers_count_whatever_their_crs(raster, layers):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wanted = interest(None, layers)
+    view = crop(View.whole(open_header(raster)), wanted, 512)
+    inside = view.inside(view.bounds)
+    fields = inside[100:200, 200:400]
+    assert fields.all()
+    lakes = inside[500:600, 600:800]
+    assert lakes[3:-3, 3:-3].all()
+    assert inside.sum() == pytest.approx(fields.size + lakes.size, rel=0.02)
+    assert "all its layers are used (fields, lakes: deep); --aoi" in wanted.choice
+
+
+def test_a_layer_can_be_chosen(raster, layers, tmp_path):
+    fields = interest(None, f"{layers}:fields")
+    assert (fields.polygons, fields.choice) == (interest(None, layers).polygons[:1], "")
+    assert len(interest(None, f"{layers}:lakes: deep").polygons) == 1
+    with pytest.raises(UsageError, match=r"has no layer 'field'; it has trees, fields, roads, lakes: deep"):
+        interest(None, f"{layers}:field")
+    with pytest.raises(UsageError, match=r"a\.gpkg:roads: holds no polygons"):
+        interest(None, f"{layers}:roads")
+    none = ("b", [shapely.box(0, 0, 1, 1)], "Polygon", None)
+    mixed = layered(tmp_path / "m.gpkg", ("a", [shapely.box(0, 0, 1, 1)], "Polygon", "EPSG:32633"), none)
+    with pytest.raises(UsageError, match=r"m\.gpkg: layer b has no CRS, and others have; say --aoi"):
+        interest(None, mixed)
+
+
+def test_a_run_says_which_layers_it_uses_and_nothing_else(raster, layers, tmp_path, capfd):
+    for number, aoi in enumerate((layers, f"{layers}:fields")):
+        command = ["run", str(raster), "-o", str(tmp_path / f"o{number}"), "--segments", "4", "--aoi", aoi]
+        assert main([*command, "--workers", "1", "--progress", "plain"]) == 0
+        said = capfd.readouterr().err
+        assert ("all its layers are used (fields, lakes: deep)" in said) is (number == 0)
+        assert "layer parameter" not in said
+    assert main(["verify", str(tmp_path / "o1")]) == 0
