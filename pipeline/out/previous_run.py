@@ -134,7 +134,8 @@ class PreviousRun:
             Then.
         """
         before = self.states.get(source.name)
-        if before is not None and before.fingerprint not in (None, fingerprint):
+        skipped = before is not None and before.state == "skipped"  # then nothing is of it
+        if before is not None and not skipped and before.fingerprint not in (None, fingerprint):
             raise UsageError(
                 f"{source.path}: the input has changed since the run in {self._request.out} began; "
                 "use --overwrite or another OUT"

@@ -178,7 +178,7 @@ class _Run:
         rasters = self._usable()
         if self._saved is None and self._config.codebook_scope == "batch" and rasters:
             check_alike([raster.view for raster in rasters])
-        todo = [raster for raster in rasters if not self._skip_done(raster)]
+        todo = [raster for raster in rasters if not (self._skip_done(raster) or self._has_nothing(raster))]
         if not todo and len(rasters) == len(self._opened.sources):
             self._folder.keep_choices()
         self._warn_of_strangers(todo)
@@ -195,6 +195,7 @@ class _Run:
             if self._outcomes.altered and not any(s.state == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
                 with_retries(remove, self._folder.codebook)
+            self._outcomes.settle()
             self._observer.event(Working("ending the workers"))
             end_workers()
         finally:
@@ -265,6 +266,9 @@ class _Run:
         self._outcomes.skip_done(raster, record.codebook_hash)
         return True
 
+    def _has_nothing(self, raster: Input) -> bool:
+        return not self._retry_bad and self._outcomes.has_nothing(raster)
+
     def _has_other_style(self, raster: Input, record: RasterRecord) -> bool:
         """Whether finished labels have other colours or names of classes than their codebook has now."""
         codebook = self._saved
@@ -289,7 +293,7 @@ class _Run:
             if codebook is None:
                 return
         for raster in todo:
-            if raster.source.name in self._outcomes.report.failed:
+            if self._outcomes.is_over(raster.source.name):
                 continue  # in the fit of the batch
             own = codebook or self._codebooks.of_raster(raster, self._kernel)
             if own is not None:

@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 
 from engine.codebook import Band
 from engine.grid import Window
-from pipeline.errors import RasterError, one_line
+from pipeline.errors import MissedError, RasterError, one_line
 from pipeline.grid.area import (
     Area,
     Interest,
@@ -125,7 +125,7 @@ def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
     Raises
     ------
     RasterError
-        If the raster has no transform, or the interest misses it.
+        If the raster has no transform; a `MissedError` if the interest misses it.
     """
     if wanted is None:
         return view
@@ -148,5 +148,5 @@ def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
     area = Area(tuple(tuple(ring_in_pixels(r, place.transform) for r in p) for p in polygons))
     region = cells_around(area, view.bounds, cell_px)
     if region is None:
-        raise RasterError(view.path, f"{wanted.what} misses this raster; check its coordinates and CRS")
+        raise MissedError(view.path, f"{wanted.what} misses this raster; check its coordinates and CRS")
     return replace(view, region=region, area=area)
