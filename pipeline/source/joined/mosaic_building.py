@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UsageError
-from pipeline.grid.alignment import Alignment, crs_name, same_crs
+from pipeline.grid.alignment import Alignment
+from pipeline.grid.crs import other_crs, same_crs
 from pipeline.grid.georeference import Transform, on_ground
 from pipeline.source.bands.fitted import all_names, other_order
 from pipeline.source.declared import scales_text
@@ -103,8 +104,7 @@ def _position(tile: Raster, first: Raster) -> tuple[int, int]:
     if transform is None or grid is None:
         raise _misfit(tile, first, "it has no transform that would say where it lies")
     if not same_crs(tile.georeference.crs_wkt, first.georeference.crs_wkt):
-        names = [crs_name(r.georeference.crs_wkt) for r in (tile, first)]
-        raise _misfit(tile, first, f"its CRS is {names[0]}, not {names[1]}")
+        raise _misfit(tile, first, other_crs(tile.georeference.crs_wkt, first.georeference.crs_wkt))
     if len(tile.bands) != len(first.bands):
         raise _misfit(tile, first, f"it has {len(tile.bands)} bands, not {len(first.bands)}")
     if why := other_order(all_names(tile), all_names(first), by_name=False):
