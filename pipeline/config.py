@@ -164,7 +164,10 @@ class RunConfig(BaseModel):
     extent: Annotated[tuple[float, float, float, float] | None, _numbers(float)] = Field(
         None, description="X0,Y0,X1,Y1 in the raster's CRS: label only this rectangle"
     )
-    aoi: str | None = Field(None, description="vector file of polygons in any CRS: label only these")
+    aoi: str | None = Field(
+        None,
+        description="vector file of polygons in any CRS: label only these (FILE:LAYER: of one layer)",
+    )
     smooth: Annotated[str | None, BeforeValidator(_smooth)] = Field(
         None,
         description="PX or PXxN: each pixel gets the label that most have in the PX x PX window around it, N "

@@ -54,12 +54,20 @@ class NoRasterError(RasterError):
     """A part of a container that holds no raster (coordinates, bounds, text): passed over, no failure."""
 
 
-class NoValidPixelError(RasterError):
+class NothingToLabelError(RasterError):
+    """A raster in which there is nothing to label: one of a batch is skipped, and no failure."""
+
+
+class MissedError(NothingToLabelError):
+    """A raster that the area of interest misses."""
+
+
+class NoValidPixelError(NothingToLabelError):
     """A raster, or what is looked at of it, has no valid pixel: there is nothing to segment."""
 
-    def __init__(
-        self, path: str, reason: str = "no valid pixel (all is nodata); there is nothing to segment"
-    ) -> None:
+    REASON = "no valid pixel (all is nodata); there is nothing to segment"
+
+    def __init__(self, path: str, reason: str = REASON) -> None:
         super().__init__(path, reason)
 
 

@@ -33,7 +33,7 @@ from pipeline.grid.georeference import Georeference
 from pipeline.kernels import kernel_from_codebook, mismatch
 from pipeline.legend.label_style import LabelStyle
 from pipeline.legend.true_colour import red_green_blue
-from pipeline.source.bands.fitted import FittedBands, given_names
+from pipeline.source.bands.fitted import FittedBands, all_names, given_names
 from pipeline.source.bands.options import read_nodata, read_valid
 from pipeline.source.bands.selection import Selection
 
@@ -335,7 +335,7 @@ class ArrayPixels:
         self._imagery = Imagery.of(array, nodata, valid)
         self.bounds = self.region = self._imagery.bounds
         self.bands = self._imagery.bands
-        self.given_names = given_names(self._imagery)
+        self.given_names, self.all_names = given_names(self._imagery), all_names(self._imagery)
         self.physical = None
         self.dtype = self._imagery.decoding.dtype
         self.rgb = red_green_blue(self.bands, [self.given_names], self.dtype)

@@ -99,8 +99,9 @@ class Imagery:
             return tuple(names.get(band, "") for band in self.bands)
         texts = self.array.attrs.get("long_name")
         # rioxarray has descriptions of all bands there, which a choice of bands leaves as they are
-        if isinstance(texts, (tuple, list)) and self.bands == tuple(range(1, len(texts) + 1)):
-            return tuple(map(str, texts))
+        known = dict(enumerate(texts, 1)) if isinstance(texts, (tuple, list)) else {}
+        if known.keys() >= set(self.bands):
+            return tuple(str(known[b]) for b in self.bands if isinstance(b, int))
         return tuple(b if isinstance(b, str) else "" for b in self.bands)
 
     def only(self, bands: Sequence[Band]) -> Imagery:

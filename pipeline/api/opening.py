@@ -97,7 +97,7 @@ def _mosaic(paths: Sequence[str | Path], selection: Selection, overlap: str) -> 
     label = f"mosaic of {len(tiles)} tiles ({tiles[0]}{', ...' if len(tiles) > 1 else ''})"
     chosen = choose(selection, lambda: open_numbered(tiles[0]))
     opened = (open_numbered(tile, chosen.numbers, selection.declared) for tile in tiles)
-    return chosen.of(mosaic_building.build(opened, overlap, label, physical=chosen.physical))
+    return chosen.of(mosaic_building.build(opened, overlap, label, physical=not selection.raw_values))
 
 
 def common_nodata(raster: Raster) -> float | None:

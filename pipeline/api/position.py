@@ -14,7 +14,8 @@ from rioxarray.exceptions import MissingSpatialDimensionError
 from engine.grid import Window
 from pipeline.api.origin import Origin
 from pipeline.errors import UsageError
-from pipeline.grid.alignment import TOLERANCE_PX, same_crs
+from pipeline.grid.alignment import TOLERANCE_PX
+from pipeline.grid.crs import same_crs
 from pipeline.grid.georeference import Georeference, GroundControlPoint, Transform, in_pixels
 
 OFFSETS = ("row", "column")

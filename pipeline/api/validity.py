@@ -70,11 +70,14 @@ class Decoding:
             stack[-1] *= ~gaps.all(axis=0)
             stack[:-1][gaps] = self.gap
         bands = range(len(pixels))
+        own: np.dtype[Any] = stack.dtype
+        dtypes = dict.fromkeys(bands, own)
+        together = stack.dtype.itemsize == 1
         if self.only_whole:
-            has_data(stack, (None,) * len(pixels), stack.dtype, bands)
+            has_data(stack, (None,) * len(pixels), dtypes, bands, together=together)
             stack[-1] *= np.logical_or.reduce([b != n for b, n in zip(stack, self.nodata, strict=False)])
         else:
-            has_data(stack, self.nodata, stack.dtype, bands)
+            has_data(stack, self.nodata, dtypes, bands, together=together)
         return stack if stack.dtype == self.dtype else self._whole(stack)
 
     def _whole(self, stack: Stack) -> Stack:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from engine.grid import Window, tiles
@@ -18,6 +17,7 @@ from engine.kernel import NODATA
 from pipeline.check.read_back import at_step, read_labels, with_edge
 from pipeline.check.seams import Borders, Seams, count_seams
 from pipeline.errors import RasterError
+from pipeline.grid.crs import same_crs
 from pipeline.grid.georeference import Georeference
 from pipeline.sinks.pyramid import count_labels, halve, level_shapes
 from pipeline.source import bad_blocks
@@ -121,7 +121,7 @@ def _header(dataset: Any, expected: Expected, levels: int) -> Iterator[str]:
 
 def _same_crs(wkt: str | None, crs: Any) -> bool:
     try:
-        return bool(CRS.from_wkt(wkt) == crs) if wkt else not crs
+        return same_crs(wkt, crs.to_wkt() if crs else None)
     except CRSError:
         return False
 

@@ -10,7 +10,7 @@ from typing import Any
 from engine import jit
 from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes
-from pipeline.errors import NoRasterError, UsageError
+from pipeline.errors import MissedError, NoRasterError, UsageError
 from pipeline.events import progress
 from pipeline.events.kinds import Compiling, FitAdvanced, Working
 from pipeline.events.observer import Opening
@@ -53,7 +53,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
             palette = Palette.of(config.palette, labels_of(config, kernel, None))
             opened = open_inputs(config, pool, kernel.cell_px, advance=Opening(display))
             for _, error in opened.failures:
-                if not isinstance(error, NoRasterError):
+                if not isinstance(error, (NoRasterError, MissedError) if opened.inputs else NoRasterError):
                     raise error
             _refuse_inputs(path, opened)
             views, collars = sampled(opened.inputs), Collars()

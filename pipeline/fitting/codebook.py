@@ -280,7 +280,7 @@ def check_alike(rasters: Sequence[sampling.Pixels]) -> None:
         )
         raise UsageError(f"one codebook needs equal bands and dtypes, but there are {named}; {advice}")
     for raster in rasters:
-        if why := other_order(raster.given_names, rasters[0].given_names):
+        if why := other_order(raster.all_names, rasters[0].all_names):
             raise UsageError(f"{raster.path}: {why}")
     scaled, stored = ([r.path for r in rasters if r.physical is kind] for kind in (True, False))
     if scaled and stored:

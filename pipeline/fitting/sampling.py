@@ -55,6 +55,11 @@ class Pixels(Protocol):
         ...
 
     @property
+    def all_names(self) -> tuple[tuple[str, ...], ...]:
+        """Everything that its file calls each of these bands."""
+        ...
+
+    @property
     def rgb(self) -> Rgb | None:
         """Indices of its red, green and blue band; None where there are none."""
         ...

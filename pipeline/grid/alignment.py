@@ -1,8 +1,7 @@
-"""Whether two rasters lie on one pixel grid: same CRS, pixels of whole ratios, no part of a pixel between."""
+"""Whether two rasters of one CRS lie on one pixel grid: pixels of whole ratios, no part of one between."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,24 +64,3 @@ class Alignment:
         whole = round(self.row), round(self.col)
         off = max(abs(self.row - whole[0]), abs(self.col - whole[1]))
         return whole if off <= TOLERANCE_PX else None
-
-
-@functools.lru_cache(maxsize=256)
-def same_crs(one: str | None, other: str | None) -> bool:
-    """True if two CRSs, as WKT, are the same."""
-    if one == other:
-        return True
-    if one is None or other is None:
-        return False
-    from rasterio.crs import CRS
-
-    return bool(CRS.from_wkt(one) == CRS.from_wkt(other))
-
-
-def crs_name(wkt: str | None) -> str:
-    """A CRS in a few words, for messages."""
-    if wkt is None:
-        return "none"
-    from rasterio.crs import CRS
-
-    return " ".join(str(CRS.from_wkt(wkt).to_string()).split())[:60]

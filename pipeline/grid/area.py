@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.grid import Window
-from pipeline.grid.georeference import in_pixels
+from pipeline.grid.georeference import in_pixels, on_ground
 
 Ring = tuple[tuple[float, float], ...]
+Polygon = tuple[Ring, ...]
+"""Its outer ring, then its holes."""
 
+_EDGE_PX = 0.01  # what reaches no further into a raster has the centre of none of its pixels
 _RING_POINTS = 4096  # edges are cut so that a ring has about as many when it is reprojected
 
 
@@ -29,7 +33,7 @@ class Area:
         Of each polygon its outer ring, then its holes.
     """
 
-    polygons: tuple[tuple[Ring, ...], ...]
+    polygons: tuple[Polygon, ...]
 
     @property
     def digest(self) -> str:
@@ -63,11 +67,14 @@ class Interest:
         Their CRS, or None for that of each raster.
     what
         The option that gave them, for messages.
+    choice
+        What was taken of several that there were, in a sentence; "" where nothing was to be chosen.
     """
 
-    polygons: tuple[tuple[Ring, ...], ...]
+    polygons: tuple[Polygon, ...]
     crs_wkt: str | None
     what: str
+    choice: str = ""
 
     @property
     def digest(self) -> str:
@@ -92,21 +99,86 @@ def cells_around(area: Area, bounds: Window, cell_px: int) -> Window | None:
     return Window(row, col, row_end - row, col_end - col)
 
 
+@functools.lru_cache(maxsize=256)
+def full_turn(crs_wkt: str | None) -> float | None:
+    """All degrees of longitude, in the units of a geographic CRS; None for another, or none."""
+    from rasterio.crs import CRS
+
+    crs = None if crs_wkt is None else CRS.from_wkt(crs_wkt)
+    if crs is None or not crs.is_geographic:
+        return None
+    _, radians = crs.units_factor
+    return round(2 * math.pi / float(radians), 6)
+
+
+def all_around(
+    polygons: Sequence[Polygon], turn: float, transform: Sequence[float], size: tuple[int, int]
+) -> tuple[Polygon, ...]:
+    """Polygons in longitudes, at each of their places around the globe that a raster reaches.
+
+    What a raster does not reach stays where it is.
+
+    Parameters
+    ----------
+    polygons
+        In the CRS of the raster.
+    turn
+        As of `full_turn`.
+    transform, size
+        Of the raster; (height, width).
+    """
+    height, width = size
+    corners = [on_ground(transform, col, row)[0] for col in (0, width) for row in (0, height)]
+    # an area that ends at the edge of a grid from -180 to 180 does not go on at its other edge
+    margin = _EDGE_PX * (max(corners) - min(corners)) / max(width, height)
+    west, east = min(corners) + margin, max(corners) - margin
+    return tuple(
+        placed
+        for polygon in polygons
+        for placed in [_turned(polygon, k * turn) for k in _turns(polygon, turn, west, east)] or [polygon]
+    )
+
+
+def _turns(polygon: Polygon, turn: float, west: float, east: float) -> range:
+    """How often a polygon may be turned around the globe to lie between two longitudes."""
+    xs = [x for x, _ in polygon[0]]
+    if not all(map(math.isfinite, (*xs, west, east))):
+        return range(0)
+    return range(math.floor((west - max(xs)) / turn) + 1, math.ceil((east - min(xs)) / turn))
+
+
+def _turned(polygon: Polygon, by: float) -> Polygon:
+    return tuple(tuple((x + by, y) for x, y in ring) for ring in polygon) if by else polygon
+
+
+def _unbroken(ring: Ring, turn: float) -> Ring:
+    """A ring whose longitudes jump from one end of their range to the other, without the jumps."""
+    steps: list[int] = [
+        round((x0 - x1) / turn) for (x0, _), (x1, _) in pairwise(ring) if math.isfinite(x0 - x1)
+    ]
+    # around a pole a ring does not close
+    if len(steps) != len(ring) - 1 or not any(steps) or sum(steps) != 0:
+        return ring
+    return tuple((x + k * turn, y) for (x, y), k in zip(ring, accumulate(steps, initial=0), strict=True))
+
+
 def ring_in_pixels(ring: Ring, transform: Sequence[float]) -> Ring:
     """A ring of (x, y) as (column, row)."""
     return tuple(in_pixels(transform, x, y) for x, y in ring)
 
 
-def reprojected(polygon: tuple[Ring, ...], source: str, target: str) -> tuple[Ring, ...]:
+def reprojected(polygon: Polygon, source: str, target: str) -> Polygon:
     """Return the rings of a polygon in another CRS; both CRS are WKT."""
     from rasterio.crs import CRS
     from rasterio.warp import transform
 
-    rings = []
+    rings: list[Ring] = []
+    turn = full_turn(target)
     for ring in polygon:
         points = _densified(ring)
         xs, ys = transform(CRS.from_wkt(source), CRS.from_wkt(target), *zip(*points, strict=True))
-        rings.append(tuple(zip(xs, ys, strict=True)))
+        placed: Ring = tuple(zip(xs, ys, strict=True))
+        rings.append(placed if turn is None else _unbroken(placed, turn))
     return tuple(rings)
 
 

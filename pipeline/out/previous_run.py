@@ -16,6 +16,7 @@ from pipeline.errors import UsageError
 from pipeline.out.outputs import Outputs
 from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RasterState, RunFile
+from pipeline.source.aoi import vector_file
 from pipeline.source.arguments import Source
 
 
@@ -60,7 +61,8 @@ class Request:
             If an input is among the outputs or the doomed.
         """
         files = {file for source in self.sources for file in source.files}
-        files |= {file for file in (self.config.model, self.config.aoi) if file}
+        aoi = self.config.aoi and vector_file(self.config.aoi)
+        files |= {file for file in (self.config.model, aoi) if file}
         inputs = {os.path.realpath(file): file for file in files}
         outputs = [file for source in self.sources for file in self.outputs(source).all()]
         for file in (*outputs, *doomed):
@@ -132,7 +134,8 @@ class PreviousRun:
             Then.
         """
         before = self.states.get(source.name)
-        if before is not None and before.fingerprint not in (None, fingerprint):
+        skipped = before is not None and before.state == "skipped"  # then nothing is of it
+        if before is not None and not skipped and before.fingerprint not in (None, fingerprint):
             raise UsageError(
                 f"{source.path}: the input has changed since the run in {self._request.out} began; "
                 "use --overwrite or another OUT"

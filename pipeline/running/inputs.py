@@ -67,13 +67,14 @@ class Input:
 class Opened(NamedTuple):
     """What the sources of a run came to; `sources` are those of both others, in order.
 
-    `area` tells the polygons of `--aoi` from others; None without it.
+    `area` tells the polygons of `--aoi` from others; None without it. `choice` is as of `Interest`.
     """
 
     inputs: list[Input]
     failures: list[tuple[Source, RasterError]]
     sources: list[Source]
     area: str | None
+    choice: str = ""
 
     def renamed(self, sources: Mapping[Source, Source]) -> Opened:
         """The same with other names of outputs."""
@@ -82,6 +83,7 @@ class Opened(NamedTuple):
             [(sources[source], error) for source, error in self.failures],
             [sources[source] for source in self.sources],
             self.area,
+            self.choice,
         )
 
 
@@ -168,7 +170,8 @@ def _several(function: Callable[..., _T], calls: Sequence[tuple[Any, ...]]) -> l
 
 def _cropped(rasters: Sequence[SourceRaster], config: RunConfig, cell_px: int) -> Opened:
     wanted = interest(config.extent, config.aoi)
-    opened = Opened([], [], [], wanted.digest if wanted and config.aoi else None)
+    digest = wanted.digest if wanted and config.aoi else None
+    opened = Opened([], [], [], digest, wanted.choice if wanted else "")
     for source, raster, mark in rasters:
         try:
             if isinstance(raster, RasterError):
@@ -231,7 +234,7 @@ def _mosaic(
             refuse(paths[0])
         chosen = choose(selection, lambda: open_numbered(paths[0]))
         tiles_opened = opened(chosen.numbers)
-        joined = mosaic_building.build(tiles_opened, config.overlap, label, physical=chosen.physical)
+        joined = mosaic_building.build(tiles_opened, config.overlap, label, physical=not selection.raw_values)
         raster = chosen.of(joined)
     except RasterError as error:
         return source, RasterError(label, f"tile {error}"), Mark()

@@ -11,6 +11,7 @@ from pipeline.errors import (
     AlteredError,
     DamageError,
     NoRasterError,
+    NothingToLabelError,
     NoValidPixelError,
     RasterError,
     TilewrightError,
@@ -87,6 +88,9 @@ class Outcomes:
         self._chunk_px = chunk_px
         self.report = Report()
         self.altered = False
+        self._worked = False
+        # no failures, unless there is nothing else in the whole run
+        self._nothing: list[tuple[Source, NothingToLabelError]] = []
 
     def size(self, raster: Input) -> dict[str, int]:
         """Chunks and pixels of a raster, for run.json."""
@@ -99,9 +103,37 @@ class Outcomes:
 
     def skip_done(self, raster: Input, codebook_hash: str) -> None:
         """A raster was done by an earlier run, with some codebook."""
+        self._has_worked()
         self._note_done(raster, codebook_hash)
         self.report.skipped.append(raster.source.name)
         self._observer.event(RasterSkipped(raster.source.name, DONE_ALREADY))
+
+    def has_nothing(self, raster: Input) -> bool:
+        """Whether an earlier run found no valid pixel in this very raster; it is skipped for that."""
+        before = self._folder.previous_run.states.get(raster.source.name)
+        known = before is not None and (before.state, before.reason) == ("skipped", NoValidPixelError.REASON)
+        if (
+            before is None
+            or not known
+            or before.fingerprint in (None, "")
+            or before.fingerprint != raster.fingerprint
+        ):
+            return False
+        self._folder.note(raster.source, "waiting", fingerprint=raster.fingerprint)
+        self.fail(raster.source, NoValidPixelError(raster.source.path))
+        return True
+
+    def is_over(self, name: str) -> bool:
+        """Whether a raster failed, or has nothing to label."""
+        return name in self.report.failed or any(name == source.name for source, _ in self._nothing)
+
+    def settle(self) -> None:
+        """All is over: where there was nothing to label in any raster, that is a failure."""
+        if self.report.failed or not self._nothing:
+            self._has_worked()
+        nothing, self._nothing = self._nothing, []
+        for source, error in nothing:
+            self._note_failed(source, error)
 
     def unopened(self, source: Source, error: RasterError, codebook_hash: str | None) -> None:
         """A raster cannot be opened, or is none; labels that an earlier run made of it stay as they are.
@@ -137,7 +169,9 @@ class Outcomes:
                 with_retries(remove, self._folder.outputs(raster.source).codebook)
 
     def fail(self, source: Source, error: BaseException) -> None:
-        """A raster failed, or is skipped if it is damaged and `--on-bad-chunk skip-raster` is given.
+        """A raster failed, or is skipped: if there is nothing to label in it, and others have something.
+
+        So it is if it is damaged and `--on-bad-chunk skip-raster` is given.
 
         Raises
         ------
@@ -149,12 +183,22 @@ class Outcomes:
             return
         if self._config.debug and not isinstance(error, TilewrightError):
             raise error
+        if not isinstance(error, NothingToLabelError):
+            self._note_failed(source, error)
+        elif self._worked:
+            self._pass_over(source, error.reason)
+        else:
+            self._note_skipped(source, error.reason)
+            self._nothing.append((source, error))
+
+    def _note_failed(self, source: Source, error: BaseException) -> None:
         text, path = one_line(error), printable(source.path)
         message = text if text.startswith(path) else f"{path}: {text}"
         self._folder.note(source, "failed", error=message)
         self._failed(source, message)
 
     def _done(self, raster: Input, outcome: Outcome) -> None:
+        self._has_worked()
         job = outcome.tally.job
         self._note_done(raster, job.codebook.content_hash)
         self.report.done.append(job.name)
@@ -169,9 +213,23 @@ class Outcomes:
             raster.source, "done", output=output, codebook_hash=codebook_hash, **self.size(raster)
         )
 
+    def _has_worked(self) -> None:
+        """There is something to label in this run: rasters without are skipped."""
+        self._worked = True
+        nothing, self._nothing = self._nothing, []
+        for source, error in nothing:
+            self._pass_over(source, error.reason)
+
+    def _note_skipped(self, source: Source, reason: str) -> None:
+        before = self._folder.states.get(source.name)
+        of_now = before is not None and before.state in ("waiting", "skipped")
+        self._folder.note(
+            source, "skipped", reason=reason, fingerprint=before.fingerprint if before and of_now else None
+        )
+
     def _pass_over(self, source: Source, reason: str) -> None:
         self.report.skipped.append(source.name)
-        self._folder.note(source, "skipped", reason=reason)
+        self._note_skipped(source, reason)
         self._observer.event(RasterSkipped(source.name, reason))
 
     def _failed(self, source: Source, message: str) -> None:

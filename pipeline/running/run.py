@@ -178,10 +178,12 @@ class _Run:
         rasters = self._usable()
         if self._saved is None and self._config.codebook_scope == "batch" and rasters:
             check_alike([raster.view for raster in rasters])
-        todo = [raster for raster in rasters if not self._skip_done(raster)]
+        todo = [raster for raster in rasters if not (self._skip_done(raster) or self._has_nothing(raster))]
         if not todo and len(rasters) == len(self._opened.sources):
             self._folder.keep_choices()
         self._warn_of_strangers(todo)
+        if self._opened.choice:
+            self._observer.event(Warned(self._opened.choice))
         if (hint := bands_in_files(self._config, [raster.view for raster in todo])) is not None:
             self._observer.event(hint)
         self._refuse_full_disk(todo)
@@ -193,6 +195,7 @@ class _Run:
             if self._outcomes.altered and not any(s.state == "done" for s in self._folder.states.values()):
                 # it was fitted on what is there no more, and nothing has been made with it
                 with_retries(remove, self._folder.codebook)
+            self._outcomes.settle()
             self._observer.event(Working("ending the workers"))
             end_workers()
         finally:
@@ -236,7 +239,11 @@ class _Run:
     def _problem(self, view: View, codebook: Codebook) -> str:
         """Why a raster cannot be labelled with the codebook that is there; "" if it can."""
         by_order = self._config.codebook_bands == "any" or not codebook.band_names
-        other = "" if by_order else other_order(view.given_names, codebook.band_names)
+        other = (
+            ""
+            if by_order
+            else other_order(view.all_names, [(name,) if name else () for name in codebook.band_names])
+        )
         return other or mismatch(len(view.bands), view.dtype, codebook, physical=view.physical)
 
     @property
@@ -258,6 +265,9 @@ class _Run:
             return False
         self._outcomes.skip_done(raster, record.codebook_hash)
         return True
+
+    def _has_nothing(self, raster: Input) -> bool:
+        return not self._retry_bad and self._outcomes.has_nothing(raster)
 
     def _has_other_style(self, raster: Input, record: RasterRecord) -> bool:
         """Whether finished labels have other colours or names of classes than their codebook has now."""
@@ -285,7 +295,7 @@ class _Run:
             if codebook is None:
                 return
         for raster in todo:
-            if raster.source.name in self._outcomes.report.failed:
+            if self._outcomes.is_over(raster.source.name):
                 continue  # in the fit of the batch
             own = codebook or self._codebooks.of_raster(raster, self._kernel)
             if own is not None:

@@ -6,14 +6,16 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import UsageError
-from pipeline.grid.area import Interest, Ring
+from pipeline.grid.area import Interest, Polygon, reprojected
+from pipeline.process.warning_filters import ignored
 from pipeline.source.gdal import remote
 
 _LIMIT_BYTES = 256 << 20
 _REFERS = re.compile(rb"<ogr(vrt|wfs|csw)datasource\b|gdal_streamed_alg", re.IGNORECASE)
+_NO_AREAS = re.compile(r"(2\.5D )?(Multi)?(Point|LineString|Curve)\b")
 _GML, _HEAD_BYTES = b"opengis.net/gml", 16 << 10
 
 
@@ -36,30 +38,97 @@ def interest(extent: Sequence[float] | None, aoi: str | None) -> Interest | None
     return _vector(aoi) if aoi is not None else None
 
 
-def _vector(path: str) -> Interest:
-    """All polygons of a vector file, in any format that OGR reads."""
-    import pyogrio.raw
-    import shapely
+def vector_file(aoi: str) -> str:
+    """The file that `--aoi FILE` or `--aoi FILE:LAYER` names."""
+    return _file_and_layer(aoi)[0]
+
+
+def _file_and_layer(aoi: str) -> tuple[str, str | None]:
+    if not Path(aoi).exists():
+        for end in (i for i in range(len(aoi) - 1, 0, -1) if aoi[i] == ":"):
+            if Path(aoi[:end]).exists():
+                return aoi[:end], aoi[end + 1 :]
+    return aoi, None
+
+
+def _vector(aoi: str) -> Interest:
+    """All polygons of a vector file, or of a layer of it, in any format that OGR reads."""
     from pyogrio.errors import DataLayerError, DataSourceError
     from shapely.errors import ShapelyError
 
+    path, layer = _file_and_layer(aoi)
     file = Path(path)
     if not file.exists():
         raise UsageError(f"{path}: no such vector file; check --aoi")
     if file.is_file() and file.stat().st_size > _LIMIT_BYTES:
         raise UsageError(f"{path}: a vector file of more than {_LIMIT_BYTES >> 20} MiB; simplify it")
     try:
-        with remote.forbidden_in_vectors():
-            meta, _, wkb, _ = pyogrio.raw.read(path, columns=[], force_2d=True, **_options(file))
-        geometries = [] if wkb is None else shapely.from_wkb(wkb)
+        # of what a library only warns, such as layers that are not read, is said here or of no concern
+        with remote.forbidden_in_vectors(), ignored(UserWarning), ignored(RuntimeWarning):
+            layers = _layers(file, layer)
     except (DataSourceError, DataLayerError, ShapelyError, ValueError, IndexError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UsageError(f"{path}: not a vector file that OGR can read ({reason})") from None
-    polygons = tuple(p for s in geometries if s is not None for p in _polygons(s))
-    if not polygons:
-        raise UsageError(f"{path}: holds no polygons; --aoi needs areas, not lines or points")
+    layers = [one for one in layers if one.polygons]
+    if not layers:
+        raise UsageError(f"{aoi}: holds no polygons; --aoi needs areas, not lines or points")
+    crs = layers[0].crs_wkt
+    if len({one.crs_wkt is None for one in layers}) > 1:
+        without = next(one.name for one in layers if one.crs_wkt is None)
+        raise UsageError(f"{path}: layer {without} has no CRS, and others have; say --aoi {path}:LAYER")
+    polygons = tuple(p for one in layers for p in one.polygons_in(crs))
+    choice = ""
+    if len(layers) > 1:
+        names = ", ".join(one.name for one in layers)
+        choice = f"{path}: the polygons of all its layers are used ({names}); --aoi {path}:LAYER takes one"
+    return Interest(polygons, crs, f"--aoi {aoi}", choice)
+
+
+class _Layer(NamedTuple):
+    """The polygons of a layer, and their CRS."""
+
+    name: str
+    polygons: tuple[Polygon, ...]
+    crs_wkt: str | None
+
+    def polygons_in(self, crs_wkt: str | None) -> tuple[Polygon, ...]:
+        """Them in another CRS."""
+        if crs_wkt is None or self.crs_wkt in (None, crs_wkt):
+            return self.polygons
+        return tuple(reprojected(polygon, self.crs_wkt, crs_wkt) for polygon in self.polygons)
+
+
+def _layers(file: Path, layer: str | None) -> list[_Layer]:
+    """The layer that is asked for, or all that may hold polygons.
+
+    Raises
+    ------
+    UsageError
+        If the file has no such layer.
+    """
+    import pyogrio
+
+    options = _options(file)
+    if options:  # to list layers would write a summary beside the file
+        return [_layer(file, layer, options)]
+    kinds = {str(name): kind for name, kind in pyogrio.list_layers(file)}
+    if layer is not None:
+        if layer not in kinds:
+            raise UsageError(f"{file}: has no layer {layer!r}; it has {', '.join(kinds)}")
+        return [_layer(file, layer, options)]
+    areal = [name for name, kind in kinds.items() if kind is not None and not _NO_AREAS.match(kind)]
+    return [_layer(file, name, options) for name in areal]
+
+
+def _layer(file: Path, name: str | None, options: dict[str, str]) -> _Layer:
+    import pyogrio.raw
+    import shapely
+
+    meta, _, wkb, _ = pyogrio.raw.read(file, layer=name, columns=[], force_2d=True, **options)
+    geometries = [] if wkb is None else shapely.from_wkb(wkb)
     crs = meta.get("crs")
-    return Interest(polygons, _wkt(crs) if crs else None, f"--aoi {path}")
+    polygons = tuple(p for s in geometries if s is not None for p in _polygons(s))
+    return _Layer(name or "", polygons, _wkt(crs) if crs else None)
 
 
 def _options(file: Path) -> dict[str, str]:
@@ -79,7 +148,7 @@ def _options(file: Path) -> dict[str, str]:
     return {"WRITE_GFS": "NO"} if _GML in head else {}
 
 
-def _polygons(shape: Any) -> Iterable[tuple[Ring, ...]]:
+def _polygons(shape: Any) -> Iterable[Polygon]:
     """The rings of each polygon in a geometry; points and lines are skipped."""
     if shape.geom_type == "Polygon" and not shape.is_empty:
         rings = (shape.exterior, *shape.interiors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ Scales = tuple[tuple[float, float], ...]
 PLAIN = (1.0, 0.0)
 """Scale and offset that change nothing."""
 
+_CLOSE = 2 * float(np.finfo(np.float32).eps)
 _EXACT = 2**53  # whole numbers up to here are exact as the float64 in which nodata values come
 
 
@@ -44,15 +46,54 @@ AS_IN_FILE = Declared()
 
 
 def nodata_of(value: float | None, dtype: npt.DTypeLike) -> float | None:
-    """A nodata value, unless no pixel of a dtype can have it (-9999 in a byte raster)."""
+    """A nodata value, unless no pixel of a dtype can have it (-9999 in bytes, -1.8e308 in float32)."""
     dtype = np.dtype(dtype)
-    if value is None or (dtype.kind in "iu" and not float(value).is_integer()):
+    if value is None:
         return None
-    if dtype.kind in "iu" and (
-        abs(value) >= _EXACT or not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            overflows = math.isfinite(value) and not np.isfinite(np.float64(value).astype(dtype))
+        return None if overflows else float(value)
+    if dtype.kind in "iu" and not (
+        float(value).is_integer()
+        and abs(value) < _EXACT
+        and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
     ):
         return None
     return float(value)
+
+
+def is_nodata(values: npt.NDArray[Any], nodata: float) -> npt.NDArray[np.bool_]:
+    """Where values are a nodata value that their dtype can have.
+
+    Floats are compared as GDAL's masks do (``ARE_REAL_EQUAL``, for float64 too by the precision of float32):
+    values in headers are rounded, often otherwise than the pixels. Where a sum overflows, as beside
+    -3.4e38, any value is close enough.
+
+    Parameters
+    ----------
+    values
+        In the dtype of the file.
+    nodata
+        As `nodata_of` returns it.
+    """
+    value = np.asarray(nodata).astype(values.dtype)
+    same: npt.NDArray[np.bool_] = values == value
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore", invalid="ignore"):
+            close = np.abs(values + value)
+            close *= _CLOSE
+            same |= np.abs(values - value) < close
+    return same
+
+
+def beside_nodata(nodata: float, dtype: np.dtype[Any]) -> np.floating[Any]:
+    """The float nearest to a nodata value, towards 0, that is none by `is_nodata`."""
+    value = dtype.type(nodata)
+    beside: np.floating[Any] = (
+        value * dtype.type(1 - 4 * _CLOSE) if value else np.nextafter(value, dtype.type(1))
+    )
+    return beside
 
 
 def is_exact(nodata: float | None) -> bool:

@@ -7,7 +7,7 @@ of Tilewright does not tell them apart.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from engine.codebook import Band
 from engine.grid import Window
 from pipeline.grid.georeference import Georeference
-from pipeline.source.declared import AS_IN_FILE, Declared, Scales
+from pipeline.source.declared import AS_IN_FILE, Declared, Scales, is_nodata, nodata_of
 from pipeline.source.reading import STRICT, ReadContext
 
 Stack = npt.NDArray[Any]
@@ -104,6 +104,15 @@ class Raster(ABC):
         """Whether anything says which of its pixels are invalid: nodata values, masks, alpha."""
         return any(value is not None for value in self.nodata)
 
+    @property
+    def lacks_together(self) -> bool:
+        """Whether a pixel is nodata only where all bands that count are; else where any is.
+
+        In 8-bit imagery the nodata value is an ordinary grey value too (a black roof with nodata 0). In wider
+        dtypes one band that has no measurement is enough.
+        """
+        return np.dtype(self.dtype_of(self.judged) if self.judged else self.dtype).itemsize == 1
+
     def dtype_of(self, indices: Sequence[int]) -> str:  # noqa: ARG002  (those of several dtypes need it)
         """Common dtype of some of its bands in their files."""
         return self.dtype
@@ -153,10 +162,9 @@ class Raster(ABC):
     def read_stack(self, window: Window, context: ReadContext = STRICT) -> Stack:
         """Pixels with validity (1 or 0) as one more band: shape (band + 1, y, x); see `read`."""
         stack = self.read_masked(window, context)
-        if self.judged:
-            has_data(stack, self.nodata, np.dtype(self.dtype_of(self.judged)), self.judged)
-        else:
-            has_data(stack, self.nodata, stack.dtype, range(len(self.bands)))
+        judged = self.judged or range(len(self.bands))
+        dtypes = {i: np.dtype(self.dtype_of([i])) for i in judged if self.nodata[i] is not None}
+        has_data(stack, self.nodata, dtypes, judged, together=self.lacks_together)
         return stack
 
     @abstractmethod
@@ -219,14 +227,12 @@ def described(window: Window) -> str:
 def has_data(
     stack: Stack,
     nodata: Sequence[float | None],
-    dtype: np.dtype[Any],
+    dtypes: Mapping[int, np.dtype[Any]],
     judged: Sequence[int],
+    *,
+    together: bool,
 ) -> None:
     """Make what is nodata or not finite invalid in a stack.
-
-    In 8-bit imagery the nodata value is an ordinary grey value too (a black roof with nodata 0), so
-    there a pixel is nodata only where all its bands are; in wider dtypes one band that has no
-    measurement is enough.
 
     Parameters
     ----------
@@ -234,21 +240,34 @@ def has_data(
         Pixels and validity; the last band is changed.
     nodata
         Value of each band, or None.
-    dtype
-        Of the bands whose nodata values count, which may be narrower than that of the stack.
+    dtypes
+        Dtype in its file of each band that has a value; that of the stack may be wider.
     judged
-        Indices of those bands.
+        Indices of the bands whose nodata values count.
+    together
+        Whether a pixel is nodata only where all these bands are; else where any is.
     """
     valid = stack[-1]
     if stack.dtype.kind == "f":
         valid *= np.isfinite(stack[:-1]).all(axis=0)
     there = [
-        stack[i] != np.asarray(value).astype(stack.dtype)
+        ~_is_nodata(stack[i], value, dtypes[i])
         for i in judged
         if (value := nodata[i]) is not None and not np.isnan(value)
     ]
-    if dtype.itemsize > 1:
+    if not together:
         for here in there:
             valid *= here
     elif len(there) == len(judged):
         valid *= np.logical_or.reduce(there)
+
+
+def _is_nodata(band: npt.NDArray[Any], nodata: float, dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:
+    """Where a band of a stack is nodata, compared in the dtype of its file."""
+    if dtype.kind != "f":
+        # a whole number is exact in any dtype that stacks of it have
+        same: npt.NDArray[np.bool_] = band == np.asarray(nodata).astype(band.dtype)
+        return same
+    if (value := nodata_of(nodata, dtype)) is None:
+        return np.zeros(band.shape, bool)
+    return is_nodata(band.astype(dtype, copy=False), value)

@@ -16,11 +16,19 @@ from rasterio.errors import RasterioError
 
 from engine.codebook import Band
 from engine.grid import Window
-from pipeline.errors import RasterError, one_line
-from pipeline.grid.area import Area, Interest, cells_around, reprojected, ring_in_pixels
+from pipeline.errors import MissedError, RasterError, one_line
+from pipeline.grid.area import (
+    Area,
+    Interest,
+    all_around,
+    cells_around,
+    full_turn,
+    reprojected,
+    ring_in_pixels,
+)
 from pipeline.grid.georeference import Georeference
 from pipeline.legend.true_colour import Rgb, red_green_blue
-from pipeline.source.bands.fitted import given_names
+from pipeline.source.bands.fitted import all_names, given_names
 from pipeline.source.raster import Raster
 from pipeline.source.reading import ReadContext
 
@@ -72,6 +80,11 @@ class View:
         return given_names(self.raster)
 
     @property
+    def all_names(self) -> tuple[tuple[str, ...], ...]:
+        """Everything that its file calls each of these bands."""
+        return all_names(self.raster)
+
+    @property
     def rgb(self) -> Rgb | None:
         """Indices of its red, green and blue band; None where there are none."""
         colours = getattr(self.raster, "colours", ()) or ("",) * len(self.bands)
@@ -112,7 +125,7 @@ def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
     Raises
     ------
     RasterError
-        If the raster has no transform, or the interest misses it.
+        If the raster has no transform; a `MissedError` if the interest misses it.
     """
     if wanted is None:
         return view
@@ -130,8 +143,10 @@ def crop(view: View, wanted: Interest | None, cell_px: int) -> View:
         except (CPLE_BaseError, RasterioError) as error:
             said = f"{wanted.what} cannot be brought into its CRS ({one_line(error)}); check its coordinates"
             raise RasterError(view.path, said) from error
+    if (turn := full_turn(place.crs_wkt)) is not None:
+        polygons = all_around(polygons, turn, place.transform, (view.raster.height, view.raster.width))
     area = Area(tuple(tuple(ring_in_pixels(r, place.transform) for r in p) for p in polygons))
     region = cells_around(area, view.bounds, cell_px)
     if region is None:
-        raise RasterError(view.path, f"{wanted.what} misses this raster; check its coordinates and CRS")
+        raise MissedError(view.path, f"{wanted.what} misses this raster; check its coordinates and CRS")
     return replace(view, region=region, area=area)

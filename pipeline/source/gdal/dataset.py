@@ -15,6 +15,7 @@ from typing import Any
 from rasterio.enums import ColorInterp
 
 from pipeline.grid.georeference import Transform
+from pipeline.process.warning_filters import ignored
 from pipeline.source.declared import Scales
 
 _LOOKED_AT = (".aux.xml", ".aux", ".ovr", ".rrd")
@@ -69,7 +70,7 @@ def reading_of(dataset: Any, scales: Scales = ()) -> Reading:
             tables[number] = dataset.colormap(number)
     return Reading(
         (
-            *(dataset.height, dataset.width, dataset.dtypes, dataset.nodatavals, dataset.descriptions),
+            *(dataset.height, dataset.width, dataset.dtypes, nodata_in(dataset), dataset.descriptions),
             *([colour.name for colour in colours], tables, dataset.mask_flag_enums),
         ),
         tuple(dataset.transform)[:6],
@@ -79,6 +80,13 @@ def reading_of(dataset: Any, scales: Scales = ()) -> Reading:
             *([scales] if scales else []),
         ),
     )
+
+
+def nodata_in(dataset: Any) -> tuple[float | None, ...]:
+    """The nodata value of each band of an open dataset; None where its dtype cannot have it."""
+    with ignored(RuntimeWarning):  # numpy's, where rasterio compares -1.8e308 with the range of float32
+        values: tuple[float | None, ...] = dataset.nodatavals
+    return values
 
 
 def files_of(named: str, dataset: Any) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ def open_dataset(path: str, **options: Any) -> Any:
     RasterioError
         If none of the drivers that may takes it.
     """
-    with ignored(NotGeoreferencedWarning):  # a raster without georeference is as good as any other
+    # a raster without georeference is as good as any other; numpy warns of a nodata value beyond the dtype
+    with ignored(NotGeoreferencedWarning), ignored(RuntimeWarning):
         return rasterio.DatasetReader(gdal_path(path), driver=_drivers(), **options)
 
 

@@ -18,7 +18,7 @@ from pipeline.source import bad_blocks
 from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, is_exact, nodata_of, scales_of
 from pipeline.source.fingerprint import combined
 from pipeline.source.gdal import handles
-from pipeline.source.gdal.dataset import files_of, reading_of
+from pipeline.source.gdal.dataset import files_of, nodata_in, reading_of
 from pipeline.source.gdal.planes import BandPlanes, MaskPlanes
 from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
 from pipeline.source.limits import refuse_block, refuse_claim
@@ -168,7 +168,7 @@ def header_of(
     if dataset.count == 0:
         raise ContainerError(path, tuple(dataset.subdatasets))
     # asked for once: rasterio collects each again from all bands, of which there may be thousands
-    colours, dtypes, in_header = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
+    colours, dtypes, in_header = dataset.colorinterp, dataset.dtypes, nodata_in(dataset)
     factors, offsets = dataset.scales, dataset.offsets
     shapes, names = dataset.block_shapes, dataset.descriptions
     alpha = next((i for i, c in enumerate(colours, 1) if c == ColorInterp.alpha), None)
@@ -221,7 +221,7 @@ def _mask_bands(dataset: Any, numbers: Sequence[int], *, by_nodata: bool) -> tup
     and where the header's nodata counts (`by_nodata`).
     """
     masked = []
-    all_flags, all_nodata, dtypes = dataset.mask_flag_enums, dataset.nodatavals, dataset.dtypes
+    all_flags, all_nodata, dtypes = dataset.mask_flag_enums, nodata_in(dataset), dataset.dtypes
     for number in dict.fromkeys(numbers):
         flags, nodata = all_flags[number - 1], all_nodata[number - 1]
         if flags == [MaskFlags.per_dataset]:

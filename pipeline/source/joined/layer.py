@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.grid import Window, tiles
 from engine.resampling import Axis, Method
 from engine.resampling_loops import weighted_means
-from pipeline.source.declared import nodata_of
+from pipeline.source.declared import beside_nodata, is_nodata, nodata_of
 from pipeline.source.raster import Raster, Stack
 from pipeline.source.reading import ReadContext
 
@@ -130,7 +130,7 @@ class Layer:
         values = pixels[0].astype(np.float64)
         usable = (pixels[1] != 0) & np.isfinite(values)
         if (value := nodata_of(nodata, dtype)) is not None:
-            usable &= pixels[0] != np.asarray(value).astype(dtype)
+            usable &= ~is_nodata(pixels[0], value)
         values[~usable] = np.nan
         means = np.empty((window.height, window.width))
         weighted_means(values, rows - source.row, row_weights, cols - source.col, col_weights, means)
@@ -159,8 +159,7 @@ def _in_dtype(means: npt.NDArray[np.float64], dtype: np.dtype[Any], nodata: floa
     if dtype.kind == "f":
         values = means.astype(dtype)
         if nodata is not None:
-            value = dtype.type(nodata)
-            values[values == value] = np.nextafter(value, dtype.type(0 if value else 1))
+            values[is_nodata(values, nodata)] = beside_nodata(nodata, dtype)
         return values
     limits = np.iinfo(dtype)
     rounded = np.floor(np.nan_to_num(means) + 0.5)

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UsageError
-from pipeline.grid.alignment import Alignment, crs_name, same_crs
+from pipeline.grid.alignment import Alignment
+from pipeline.grid.crs import other_crs, same_crs
 from pipeline.grid.georeference import Transform, on_ground
-from pipeline.source.bands.fitted import given_names, other_order
+from pipeline.source.bands.fitted import all_names, other_order
 from pipeline.source.declared import scales_text
 from pipeline.source.joined.mosaic import Mosaic, Numbers, Tiles
 from pipeline.source.raster import Raster, SingleRaster
@@ -35,7 +36,7 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str, *, physical: b
     path
         Name of the mosaic in messages.
     physical
-        Whether the scales of the tiles matter: they have to be the same then.
+        Whether what numbers mean by the tiles' scales matters: these have to be the same then.
 
     Raises
     ------
@@ -103,12 +104,11 @@ def _position(tile: Raster, first: Raster) -> tuple[int, int]:
     if transform is None or grid is None:
         raise _misfit(tile, first, "it has no transform that would say where it lies")
     if not same_crs(tile.georeference.crs_wkt, first.georeference.crs_wkt):
-        names = [crs_name(r.georeference.crs_wkt) for r in (tile, first)]
-        raise _misfit(tile, first, f"its CRS is {names[0]}, not {names[1]}")
+        raise _misfit(tile, first, other_crs(tile.georeference.crs_wkt, first.georeference.crs_wkt))
     if len(tile.bands) != len(first.bands):
         raise _misfit(tile, first, f"it has {len(tile.bands)} bands, not {len(first.bands)}")
-    if why := other_order(given_names(tile), given_names(first)):
-        raise _misfit(tile, first, f"it {why}")
+    if why := other_order(all_names(tile), all_names(first), by_name=False):
+        raise UsageError(f"--mosaic: {tile.path} does not fit {first.path}: it {why}")
     if tile.dtype != first.dtype:
         raise _misfit(tile, first, f"its dtype is {tile.dtype}, not {first.dtype}")
     alignment = Alignment.of(transform, (tile.height, tile.width), grid)
@@ -125,7 +125,7 @@ def _refuse_other_scales(tile: Raster, first: Raster) -> None:
     if tile.scales != first.scales:
         raise UsageError(
             f"--mosaic: {tile.path} declares {scales_text(tile.scales)}, but {first.path} "
-            f"{scales_text(first.scales)}, and expressions cannot see both; make them equal "
+            f"{scales_text(first.scales)}, so that equal numbers are unequal values; make them equal "
             "(gdal_edit -scale -offset), or give --raw-values"
         )
 

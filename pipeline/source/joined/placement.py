@@ -9,7 +9,8 @@ from pathlib import Path
 
 from engine.resampling import Axis, Method
 from pipeline.errors import RasterError
-from pipeline.grid.alignment import TOLERANCE_PX, Alignment, crs_name, same_crs
+from pipeline.grid.alignment import TOLERANCE_PX, Alignment
+from pipeline.grid.crs import crs_name, other_crs, same_crs
 from pipeline.grid.georeference import Transform, on_ground
 from pipeline.source.raster import Raster
 
@@ -63,8 +64,7 @@ def _transforms(raster: Raster, grid: Raster) -> tuple[Transform, Transform] | N
     """The transforms of two rasters in one CRS; None if they have none and are alike."""
     own, common = raster.georeference, grid.georeference
     if not same_crs(own.crs_wkt, common.crs_wkt):
-        why = f"its CRS is {crs_name(own.crs_wkt)}, not {crs_name(common.crs_wkt)}"
-        raise _MisfitError(why, _warp(raster, grid))
+        raise _MisfitError(other_crs(own.crs_wkt, common.crs_wkt), _warp(raster, grid))
     if own.transform is not None and common.transform is not None:
         return own.transform, common.transform
     if own != common or (raster.height, raster.width) != (grid.height, grid.width):

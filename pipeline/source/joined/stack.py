@@ -61,6 +61,11 @@ class BandStack(Raster):
         """Whether it or any layer does."""
         return super().declares_nodata or any(layer.raster.declares_nodata for layer in self.layers)
 
+    @property
+    def lacks_together(self) -> bool:
+        """False: each file has a nodata value for want of a measurement, also one of 8 bits."""
+        return False
+
     def dtype_of(self, indices: Sequence[int]) -> str:
         """Common dtype of some of the bands in their files."""
         return str(np.result_type(*(self.layers[i].raster.dtype for i in indices)))

@@ -32,7 +32,7 @@ class Scene:
 
     dtype = "uint8"
     bands = (1,)
-    given_names = ("",)
+    given_names, all_names = ("",), ((),)
     rgb = None
     physical = None
 

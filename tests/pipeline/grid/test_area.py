@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
+import shapely
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from engine.grid import Window
+from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, StorageError, UsageError
 from pipeline.grid.area import Interest
@@ -233,3 +237,167 @@ def test_polygons_that_changed_before_all_is_done_are_refused_too(raster, tmp_pa
 
 def _full(*_):
     raise StorageError("full")
+
+
+def globe(path, west, width, side=0.1, crs="EPSG:4326"):
+    """A raster of 20 degrees around the equator, from a longitude on."""
+    return write_geotiff(path, noise(1, 200, width), crs=crs, transform=from_origin(west, 10, side, side))
+
+
+def taken(path, wanted):
+    """Longitudes of the columns of a raster that have pixels in an area, and the number of these."""
+    view = crop(View.whole(open_header(path)), wanted, 512)
+    inside = view.inside(view.region)
+    cols = np.flatnonzero(inside.any(axis=0)) + view.region.col
+    west, side = view.raster.georeference.transform[2], view.raster.georeference.transform[0]
+    return {round(west + side * (col + 0.5), 2) for col in cols}, int(inside.sum())
+
+
+def degrees(first, last):
+    return {round(first + 0.05 + 0.1 * i, 2) for i in range(round((last - first) * 10))}
+
+
+BOTH_SIDES = [[ring_of(175, -5, 180, 5)], [ring_of(-180, -5, -172, 5)]]
+
+
+def multipolygon(path, rings, crs=None):
+    value = {"type": "MultiPolygon", "coordinates": rings}
+    collection = {
+        "type": "FeatureCollection",
+        "features": [{"type": "Feature", "properties": {}, "geometry": value}],
+    }
+    if crs:
+        collection["crs"] = {"type": "name", "properties": {"name": crs}}
+    path.write_text(json.dumps(collection))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("west", "width", "wanted"),
+    [
+        (170, 200, degrees(175, 188)),
+        (-190, 200, degrees(-185, -172)),
+        (0, 3600, degrees(175, 188)),
+        (-180, 3600, degrees(175, 180) | degrees(-180, -172)),
+        (-180, 100, degrees(-180, -172)),
+        (100, 3700, degrees(175, 188)),
+        (100, 4700, degrees(175, 188) | degrees(535, 548)),
+    ],
+)
+def test_an_area_that_is_cut_at_the_antimeridian_is_taken_whole(tmp_path, west, width, wanted):
+    path = globe(tmp_path / "r.tif", west, width)
+    area = interest(None, multipolygon(tmp_path / "a.geojson", BOTH_SIDES))
+    assert taken(path, area) == (wanted, 100 * len(wanted))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4258", "OGC:CRS84"])
+def test_a_grid_from_0_to_360_is_found_by_longitudes_from_minus_180(tmp_path, crs):
+    path = globe(tmp_path / "r.tif", 0, 3600, crs=crs)
+    assert taken(path, interest((-80, -5, -60, 5), None)) == (degrees(280, 300), 20000)
+    assert taken(path, interest((280, -5, 300, 5), None)) == (degrees(280, 300), 20000)
+    assert taken(path, interest((-10, -5, 10, 5), None)) == (degrees(0, 10) | degrees(350, 360), 20000)
+    file = interest(None, geojson(tmp_path / "a.geojson", ring_of(-80, -5, -60, 5)))
+    assert taken(path, file) == (degrees(280, 300), 20000)
+    beyond = globe(tmp_path / "b.tif", -180, 3600, crs=crs)
+    assert taken(beyond, interest((190, -5, 200, 5), None)) == (degrees(-170, -160), 10000)
+    # at the edge, it does not begin again at the other one
+    view = crop(View.whole(open_header(beyond)), interest((170, -5, 180, 5), None), 512)
+    assert view.region.col == 3072
+
+
+def test_an_area_across_the_antimeridian_may_be_in_metres(tmp_path):
+    # Fiji's map grid, whose middle lies at 178.75 degrees east
+    ring = ring_of(1900000, 3900000, 2300000, 4100000)
+    file = multipolygon(tmp_path / "a.geojson", [[ring]], "urn:ogc:def:crs:EPSG::3460")
+    path = write_geotiff(
+        tmp_path / "r.tif", noise(1, 200, 200), crs="EPSG:4326", transform=from_origin(170, -10, 0.1, 0.1)
+    )
+    columns, count = taken(path, interest(None, file))
+    assert columns == degrees(round(min(columns) - 0.05, 2), round(max(columns) + 0.05, 2))
+    assert min(columns) < 179
+    assert max(columns) > 181
+    assert count < 1000
+
+
+def test_an_area_that_lies_elsewhere_on_the_globe_misses(tmp_path):
+    path = globe(tmp_path / "r.tif", 170, 200)
+    with pytest.raises(RasterError, match="--extent misses this raster"):
+        crop(View.whole(open_header(path)), interest((20, -5, 40, 5), None), 512)
+    metres = write_geotiff(tmp_path / "m.tif", noise(1, 50, 50))
+    with pytest.raises(RasterError, match="--extent misses this raster"):
+        crop(
+            View.whole(open_header(metres)),
+            interest((500000 - 360, 5799990, 500000 - 350, 5800000), None),
+            512,
+        )
+
+
+def layered(path, *layers):
+    """A GeoPackage of layers, each with a name, geometries, their kind and CRS; gives its path."""
+    for number, (name, shapes, kind, crs) in enumerate(layers):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a layer without a CRS
+            pyogrio.raw.write(
+                path,
+                shapely.to_wkb(np.array(shapes)),
+                field_data=[],
+                fields=[],
+                geometry_type=kind,
+                crs=crs,
+                layer=name,
+                driver="GPKG",
+                append=number > 0,
+            )
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory):
+    """Two layers of polygons in different CRSs, and two of others."""
+    corners = [*transform("EPSG:32633", "EPSG:4326", [500300, 500400], [5799700, 5799750])]
+    box = shapely.box(corners[0][0], corners[1][0], corners[0][1], corners[1][1])
+    return layered(
+        tmp_path_factory.mktemp("layers") / "a.gpkg",
+        ("trees", [shapely.Point(0, 0)], "Point", "EPSG:32633"),
+        ("fields", [shapely.box(500100, 5799900, 500200, 5799950)], "Polygon", "EPSG:32633"),
+        ("roads", [shapely.LineString([(0, 0), (1, 1)])], "LineString", "EPSG:32633"),
+        ("lakes: deep", [shapely.MultiPolygon([box])], "MultiPolygon", "EPSG:4326"),
+    )
+
+
+def test_the_polygons_of_all_layers_count_whatever_their_crs(raster, layers):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wanted = interest(None, layers)
+    view = crop(View.whole(open_header(raster)), wanted, 512)
+    inside = view.inside(view.bounds)
+    fields = inside[100:200, 200:400]
+    assert fields.all()
+    lakes = inside[500:600, 600:800]
+    assert lakes[3:-3, 3:-3].all()
+    assert inside.sum() == pytest.approx(fields.size + lakes.size, rel=0.02)
+    assert "all its layers are used (fields, lakes: deep); --aoi" in wanted.choice
+
+
+def test_a_layer_can_be_chosen(raster, layers, tmp_path):
+    fields = interest(None, f"{layers}:fields")
+    assert (fields.polygons, fields.choice) == (interest(None, layers).polygons[:1], "")
+    assert len(interest(None, f"{layers}:lakes: deep").polygons) == 1
+    with pytest.raises(UsageError, match=r"has no layer 'field'; it has trees, fields, roads, lakes: deep"):
+        interest(None, f"{layers}:field")
+    with pytest.raises(UsageError, match=r"a\.gpkg:roads: holds no polygons"):
+        interest(None, f"{layers}:roads")
+    none = ("b", [shapely.box(0, 0, 1, 1)], "Polygon", None)
+    mixed = layered(tmp_path / "m.gpkg", ("a", [shapely.box(0, 0, 1, 1)], "Polygon", "EPSG:32633"), none)
+    with pytest.raises(UsageError, match=r"m\.gpkg: layer b has no CRS, and others have; say --aoi"):
+        interest(None, mixed)
+
+
+def test_a_run_says_which_layers_it_uses_and_nothing_else(raster, layers, tmp_path, capfd):
+    for number, aoi in enumerate((layers, f"{layers}:fields")):
+        command = ["run", str(raster), "-o", str(tmp_path / f"o{number}"), "--segments", "4", "--aoi", aoi]
+        assert main([*command, "--workers", "1", "--progress", "plain"]) == 0
+        said = capfd.readouterr().err
+        assert ("all its layers are used (fields, lakes: deep)" in said) is (number == 0)
+        assert "layer parameter" not in said
+    assert main(["verify", str(tmp_path / "o1")]) == 0

@@ -9,9 +9,12 @@ import pytest
 import rasterio
 import xarray as xr
 
+import pipeline
 from engine.grid import Window
 from pipeline.commands.inspect import describe
+from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
+from pipeline.running.run import run
 from pipeline.source import unchanged
 from pipeline.source.bands.options import read_nodata, read_valid
 from pipeline.source.declared import Declared
@@ -155,8 +158,23 @@ def test_tiles_of_a_mosaic_have_equal_scales_or_expressions_are_refused(tmp_path
         with pytest.raises(UsageError, match=r"--mosaic.*--raw-values") as caught:
             joined(alike[0], odd)
         assert f"{odd} declares {text}, but {alike[0]} scales" in str(caught.value)
-        # bands as they are stored need no common scale
+        # stored numbers that are asked for need no common scale
         assert joined(alike[0], odd, physical=False).width == 2 * SHAPE[1]
+
+
+@pytest.mark.parametrize("bands", [None, ("red",), (NDVI,)])
+def test_tiles_whose_equal_numbers_are_unequal_values_are_refused(tmp_path, numbers, bands):
+    place = [{"transform": rasterio.Affine(1, 0, x, 0, -1, 0)} for x in (0, SHAPE[1])]
+    files = [
+        str(scaled(tmp_path / f"{i}.tif", numbers, ((1e-4, offset),) * 2, **p))
+        for i, (offset, p) in enumerate(zip((0, -0.1), place, strict=True))
+    ]
+    options = {"sources": tuple(files), "mosaic": True, "segments": 3, "workers": "1", "bands": bands}
+    with pytest.raises(UsageError, match=r"1\.tif declares scales .* unequal values; .*--raw-values"):
+        run(RunConfig(out=str(tmp_path / "o"), **options))
+    with pytest.raises(UsageError, match=r"--raw-values"):
+        pipeline.open_raster(files, mosaic=True, bands=bands)
+    assert not run(RunConfig(out=str(tmp_path / "p"), raw_values=True, **options)).failed
 
 
 @pytest.mark.parametrize("unit", [(0.0, 1.0), (np.nan, 0.0), (np.inf, 0.0), (1.0, np.nan)])
@@ -341,6 +359,98 @@ def test_nodata_that_no_pixel_can_have_is_refused(tmp_path, nodata, said):
     assert str(caught.value) == f"{path}: {said}"
 
 
+# Nodata of floats is rounded
+
+
+def envi(path, pixels, nodata):
+    """A raster with the bytes of a header as other programs write it; gives its path."""
+    kind = {"float32": 4, "float64": 5}[str(pixels.dtype)]
+    pixels.tofile(path)
+    path.with_suffix(".hdr").write_text(
+        f"ENVI\nsamples = {pixels.shape[-1]}\nlines = 1\nbands = {len(pixels)}\nheader offset = 0\n"
+        f"data type = {kind}\ninterleave = bsq\nbyte order = 0\ndata ignore value = {nodata}\n"
+    )
+    return path
+
+
+def by_gdal(path):
+    """Validity of each band as GDAL says it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # rasterio's, of values that the dtype does not hold
+        with rasterio.open(path) as dataset:
+            return dataset.read_masks() != 0
+
+
+LIMIT = -3.4028234663852886e38
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "nodata",
+    [
+        *(
+            "-3.4028234663852886e+38",
+            "-3.40282e+38",
+            "-3.4e38",
+            "3.4e38",
+            "-1e38",
+            "-1.7976931348623157e+308",
+        ),
+        *("-1.79769e+308", "-9999", "-9999.0001", "0.1", "0", "nan"),
+    ],
+)
+def test_rounded_nodata_of_floats_is_what_it_is_to_gdal(tmp_path, dtype, nodata):
+    values = np.array([LIMIT, -LIMIT, -3.4e38, -3.40282e38, -2e38, -1e38, -2e35, 0, 0.1, -9999, 1.5, 7e37])
+    if dtype == "float64":
+        values = np.concatenate([values, [-1.7976931348623157e308, -1.79769e308, -1e300]])
+    steps = np.array([0, 1e-12, 3e-8, 1e-7, 2e-7, 4e-7, 5e-7, 1e-6, 1e-5, 1e-2])
+    with np.errstate(over="ignore"):
+        values = np.unique(np.outer(values, np.concatenate([1 + steps, 1 - steps])).astype(dtype))
+    values = values[np.isfinite(values)]
+    path = envi(tmp_path / "r.img", values[None], nodata)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        valid = read(open_segmentable(path))[1]
+    np.testing.assert_array_equal(valid, by_gdal(path)[0])
+
+
+def test_a_nodata_value_that_rounds_to_the_lowest_float_is_that(tmp_path):
+    # GDAL takes it for out of range, and masks nothing
+    path = envi(tmp_path / "r.img", np.array([[LIMIT, -1, 2]], np.float32), "-3.4028235e+38")
+    assert read(open_segmentable(path))[1].tolist() == [[False, True, True]]
+
+
+def test_nodata_of_an_ascii_grid_is_no_class_of_its_own(tmp_path):
+    heights = np.random.default_rng(0).uniform(100, 900, (40, 50)).astype(np.float32)
+    heights[5:20, 7:30] = LIMIT
+    text = "\n".join(" ".join(f"{v:.9g}" for v in row) for row in heights)
+    path = tmp_path / "dem.asc"
+    path.write_text(
+        f"ncols 50\nnrows 40\nxllcorner 0\nyllcorner 0\ncellsize 1\nNODATA_value -3.40282e+38\n{text}\n"
+    )
+    assert not run(RunConfig(sources=(str(path),), out=str(tmp_path / "out"), segments=4, workers="1")).failed
+    with rasterio.open(tmp_path / "out" / "dem.tif") as dataset:
+        labels = dataset.read(1)
+    np.testing.assert_array_equal(labels == 255, heights < 0)
+    assert set(np.unique(labels)) == {0, 1, 2, 3, 255}
+
+
+def test_each_band_is_compared_in_its_own_dtype(tmp_path):
+    single = write_geotiff(tmp_path / "s.tif", np.array([[LIMIT, 1, 2]], np.float32), nodata=-3.40282e38)
+    double = write_geotiff(tmp_path / "d.tif", np.array([[1.0, LIMIT, 2]]), nodata=-3.40282e38)
+    layers = [(n, open_numbered(str(p))) for n, p in (("single", single), ("double", double))]
+    both = stack.build(layers, "s")
+    np.testing.assert_array_equal(read(both)[1], by_gdal(single)[0] & by_gdal(double)[0])
+    assert read(both)[1].tolist() == [[False, True, True]]
+
+
+def test_declared_nodata_of_floats_may_be_rounded_too(tmp_path):
+    path = write_geotiff(tmp_path / "r.tif", np.array([[LIMIT, -1, 2]], np.float32))
+    assert read(open_segmentable(path, nodata=(-3.4e38,)))[1].tolist() == [[False, True, True]]
+    with pytest.raises(RasterError, match="--nodata -1e\\+300: no pixel of float32 can have this value"):
+        open_segmentable(path, nodata=(-1e300,))
+
+
 # Where pixels are valid
 
 
@@ -409,7 +519,7 @@ def test_a_stack_keeps_the_dtype_and_nodata_rule_of_its_bands_beside_a_wider_qua
     assert raster.dtype == "uint8"
     values, valid = read(raster)
     np.testing.assert_array_equal(values, pixels)
-    np.testing.assert_array_equal(valid, (pixels != 0).any(axis=0) & (quality < 500))
+    np.testing.assert_array_equal(valid, (pixels != 0).all(axis=0) & (quality < 500))
 
 
 def test_a_name_that_the_condition_lacks_is_refused_with_those_that_there_are(tmp_path):

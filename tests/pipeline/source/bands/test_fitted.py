@@ -10,7 +10,9 @@ import pytest
 import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
 
+import pipeline
 from engine.codebook import Codebook
 from pipeline.commands.plan.plan import plan
 from pipeline.config import RunConfig
@@ -231,6 +233,89 @@ def test_a_batch_whose_rasters_have_their_bands_in_another_order_is_refused(band
     report = run(RunConfig(sources=(first, second), out=str(tmp_path / "q"), segments=3))
     assert report.skipped == ["a"]
     assert "has its bands in the order" in report.failed["b"]
+
+
+RGB, BGR = ("red", "green", "blue"), ("blue", "green", "red")
+
+
+def coloured(path, pixels, colours, names=(), place=0):
+    """A raster of bands that show colours, and have names; gives its path."""
+    where = rasterio.transform.from_origin(500000 + pixels.shape[2] * place, 5000000, 1, 1)
+    write_geotiff(path, pixels, transform=where, photometric="minisblack")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp[c] for c in colours]
+        if names:
+            dataset.descriptions = names
+    return str(path)
+
+
+MIXED = {
+    "colours": ((RGB, ()), (BGR, ()), "red,green,blue"),
+    "colours beside a band without": (
+        ((*RGB, "undefined"), ()),
+        ((*BGR, "undefined"), ()),
+        "red,green,blue,b4",
+    ),
+    "colours beside names": ((RGB, ("B04", "B03", "B02")), (BGR, ()), "red,green,blue"),
+    "names and colours": ((("gray",) * 3, RGB), (BGR, ()), "red,green,blue"),
+    "letters": ((("gray",) * 3, tuple("RGB")), (("gray",) * 3, BGR), None),
+    "some that the other has not": (
+        (RGB, ()),
+        (("green", "red", "undefined"), ("green", "red", "nir")),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_colours_in_another_order_are_refused_in_a_batch_and_a_mosaic(kind, tmp_path):
+    one, other, bands = MIXED[kind]
+    pixels = noise(len(one[0]), 64, 64)
+    files = [coloured(tmp_path / f"{i}.tif", pixels, *of, place=i) for i, of in enumerate((one, other))]
+    options = {"segments": 3, "workers": "1", "sources": tuple(files)}
+    advice = "run them apart" if bands is None else f"choose them by name: --bands {bands}"
+    with pytest.raises(UsageError, match=rf"1\.tif.* in the order .*, not .*; {advice}"):
+        run(RunConfig(out=str(tmp_path / "o"), **options))
+    with pytest.raises(UsageError, match=r"1\.tif does not .* in the order .*, not .*; put them in that"):
+        run(RunConfig(out=str(tmp_path / "o"), mosaic=True, **options))
+    if bands is not None:
+        by_name = RunConfig(out=str(tmp_path / "p"), **options, bands=tuple(bands.split(",")))
+        assert not run(by_name).failed
+
+
+def test_names_that_move_along_are_other_bands_and_no_other_order(tmp_path):
+    grey = ("gray",) * 3
+    names = [("2001", "2002", "2003"), ("2002", "2003", "2004")]
+    files = [coloured(tmp_path / f"{i}.tif", noise(3, 64, 64), grey, of) for i, of in enumerate(names)]
+    assert not run(RunConfig(sources=tuple(files), out=str(tmp_path / "o"), segments=3, workers="1")).failed
+
+
+def test_colours_are_put_into_the_order_of_a_codebook_beside_bands_without(tmp_path):
+    pixels = noise(4, 80, 90)
+    first = coloured(tmp_path / "a.tif", pixels, (*RGB, "undefined"))
+    other = coloured(tmp_path / "b.tif", pixels[[2, 1, 3, 0]], ("blue", "green", "undefined", "red"))
+    wanted = labels(tmp_path / "fit", sources=(first,), segments=4)
+    book = str(tmp_path / "fit" / "codebook.npz")
+    found = labels(tmp_path / "o", sources=(other,), codebook=book)
+    np.testing.assert_array_equal(found, wanted)
+    array = pipeline.open_raster(other)
+    np.testing.assert_array_equal(pipeline.segment(array, Codebook.load(book)).values, wanted)
+    less = coloured(tmp_path / "c.tif", pixels[[2, 1, 0]], BGR)
+    failed = run(RunConfig(sources=(less,), out=str(tmp_path / "p"), codebook=book)).failed["c"]
+    assert "it has blue, green, red, but the codebook was fitted on red, green, blue, b4" in failed
+
+
+def test_an_array_of_rioxarray_whose_bands_were_put_in_another_order_is_labelled_by_its_descriptions(
+    tmp_path,
+):
+    import rioxarray
+
+    path = coloured(tmp_path / "a.tif", noise(3, 80, 90), ("gray",) * 3, ("red", "nir", "swir"))
+    array = rioxarray.open_rasterio(path)
+    book = pipeline.fit(array, segments=4)
+    wanted = pipeline.segment(array, book).values
+    for order in ([2, 0, 1], [1, 0, 2]):
+        np.testing.assert_array_equal(pipeline.segment(array.isel(band=order), book).values, wanted)
 
 
 def test_a_plan_with_a_codebook_that_has_limits_comes_to_an_end(bands, tmp_path):

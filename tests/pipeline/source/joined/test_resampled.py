@@ -163,6 +163,21 @@ def test_nodata_never_gets_into_a_mean(tmp_path, dtype, nodata, hole, method):
     assert valid.sum() == 400 - (8 - 2 * margin) ** 2
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_rounded_nodata_value_never_gets_into_a_mean(tmp_path, dtype):
+    lowest = np.finfo(dtype).min
+    coarse = np.array([[10, lowest], [10, 10]], dtype)
+    files = {
+        "f": write_geotiff(tmp_path / "f.tif", np.full((8, 8), 1, dtype), **place()),
+        "c": write_geotiff(
+            tmp_path / "c.tif", coarse, nodata=float(f"{lowest:.4g}") * 0.999, **place(side=4)
+        ),
+    }
+    pixels, valid = stacked("bilinear", **files).read(Window(0, 0, 8, 8))
+    assert (pixels[1][valid] == 10).all()
+    assert not valid[:2, 6:].any()
+
+
 def test_masked_pixels_have_no_weight(tmp_path):
     fine = write_geotiff(tmp_path / "f.tif", noise(1, 8, 8), **place())
     coarse = write_geotiff(tmp_path / "c.tif", np.array([[10, 200], [10, 10]], np.uint8), **place(side=4))
@@ -181,7 +196,9 @@ def test_masked_pixels_have_no_weight(tmp_path):
         ("int16", 0, [-2, 1], -1),
         ("int16", 5, [4, 6], 6),
         ("float32", 0, [-1, 1], np.nextafter(np.float32(0), np.float32(1))),
-        ("float32", 5, [4, 6], np.nextafter(np.float32(5), np.float32(0))),
+        # far enough not to be taken for a rounded 5
+        ("float32", 5, [4, 6], np.float32(5 - 5 * 2.0**-20)),
+        ("float64", -3, [-4, -2], -3 + 3 * 2.0**-20),
     ],
 )
 def test_a_mean_that_happens_to_be_the_nodata_value_stays_valid(tmp_path, dtype, nodata, values, wanted):

@@ -60,10 +60,32 @@ def test_a_stack_is_the_raster_of_its_bands(three):
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_8_bit_bands_are_nodata_where_all_of_them_are_as_in_one_file(tmp_path):
+def test_nodata_of_any_file_makes_a_pixel_invalid_also_of_8_bits(tmp_path):
     pixels = np.array([[[0, 0, 5]], [[0, 9, 0]]], np.uint8)
     files = [write_geotiff(tmp_path / f"{i}.tif", p, nodata=0, **place()) for i, p in enumerate(pixels)]
-    assert stacked(a=files[0], b=files[1]).read(Window(0, 0, 1, 3))[1].tolist() == [[False, True, True]]
+    stack = stacked(a=files[0], b=files[1])
+    assert not stack.read(Window(0, 0, 1, 3))[1].any()
+    # and one file of both is an image, in which 0 is a colour too
+    whole = open_numbered(str(write_geotiff(tmp_path / "w.tif", pixels, nodata=0, **place())))
+    assert whole.read(whole.bounds)[1].tolist() == [[False, True, True]]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_an_index_of_a_stack_has_no_value_where_a_band_has_none(tmp_path, dtype):
+    red, nir = noise(2, 30, 40, dtype=dtype)
+    red[3:9, 5:20] = nir[20:25] = 0
+    files = {
+        n: str(write_geotiff(tmp_path / f"{n}.tif", p, nodata=0)) for n, p in (("red", red), ("nir", nir))
+    }
+    segmented(
+        tmp_path / "out",
+        stack=f"red={files['red']},nir={files['nir']}",
+        bands="(nir-red)/(nir+red)",
+        workers="1",
+    )
+    with rasterio.open(tmp_path / "out" / "stack.tif") as dataset:
+        labels = dataset.read(1)
+    np.testing.assert_array_equal(labels == 255, (red == 0) | (nir == 0))
 
 
 def test_masks_of_all_files_count(tmp_path):
