@@ -6,12 +6,15 @@ if __name__ == "__main__":
     first_signals.install()  # before whatever takes long to import
     import sys
 
-    from pipeline.process import signals, startup
+    from pipeline.process import foreign, signals, startup
 
     signals.install()
     startup.claim()
     from pipeline.source.gdal.setup import configure
 
+    if names := foreign.ignored():
+        said = "set here, but ignored, for labels would depend on it"
+        print(f"warning: {', '.join(names)}: {said}", file=sys.stderr)
     configure()
     from pipeline.cli import main
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from pipeline.grid.georeference import Georeference
+from pipeline.process import foreign
 from pipeline.process.warning_filters import ignored
 
 SHORT, LONG, LONG8, ASCII = 3, 4, 16, 2
@@ -88,6 +89,7 @@ def geo_tags(georeference: Georeference) -> GeoTags:
             profile["transform"] = Affine(*georeference.transform)
         # without PAM (GDAL's sidecars), what is read back here was stored in the tags
         with rasterio.Env(GDAL_PAM_ENABLED="NO"):
+            foreign.use_own_proj_data()
             with memory.open(**profile, crs=None if georeference.gcps else crs) as dataset:
                 dataset.update_tags(AREA_OR_POINT=georeference.area_or_point)
                 if georeference.gcps:

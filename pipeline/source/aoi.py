@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, one_line
 from pipeline.grid.area import Interest, Ring
+from pipeline.process import foreign
 from pipeline.source.gdal import remote
 
 _LIMIT_BYTES = 256 << 20
@@ -59,7 +60,7 @@ def _vector(path: str) -> Interest:
     if not polygons:
         raise UsageError(f"{path}: holds no polygons; --aoi needs areas, not lines or points")
     crs = meta.get("crs")
-    return Interest(polygons, _wkt(crs) if crs else None, f"--aoi {path}")
+    return Interest(polygons, _wkt(path, crs) if crs else None, f"--aoi {path}")
 
 
 def _options(file: Path) -> dict[str, str]:
@@ -89,7 +90,12 @@ def _polygons(shape: Any) -> Iterable[tuple[Ring, ...]]:
             yield from _polygons(inner)
 
 
-def _wkt(crs: str) -> str:
+def _wkt(path: str, crs: str) -> str:
     from rasterio.crs import CRS
+    from rasterio.errors import CRSError
 
-    return str(CRS.from_user_input(crs).to_wkt())
+    foreign.use_own_proj_data()
+    try:
+        return str(CRS.from_user_input(crs).to_wkt())
+    except CRSError as error:
+        raise UsageError(f"{path}: its CRS cannot be resolved ({one_line(error)}); check --aoi") from None
