@@ -161,3 +161,17 @@ def test_a_crs_that_proj_cannot_resolve_is_an_error_and_names_the_variables(inpu
     assert "its CRS cannot be resolved" in done.stderr
     assert "PROJ_DATA" in done.stderr
     assert not list((tmp_path / "out").glob("*.tif"))
+
+
+# Modules of another Python
+
+
+@pytest.mark.parametrize("name", ["numpy", "psutil"])
+def test_modules_of_another_python_are_one_line(inputs, tmp_path, name):
+    (tmp_path / f"{name}.py").write_text("raise ImportError('built for another Python:\\n\\nread this')")
+    command = ["-m", "pipeline", "inspect", inputs / "scene.tif"]
+    done = python(*command, PYTHONPATH=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: cannot start: built for another Python: read this; unset PYTHONPATH"
+    ]
