@@ -32,7 +32,7 @@ _SIZES = {
     17: 8,
     18: 8,
 }
-_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
 _FORMATS = {SHORT: "H", LONG: "I", LONG8: "Q"}
 
 
@@ -92,6 +92,8 @@ def geo_tags(georeference: Georeference) -> GeoTags:
             foreign.use_own_proj_data()
             with memory.open(**profile, crs=None if georeference.gcps else crs) as dataset:
                 dataset.update_tags(AREA_OR_POINT=georeference.area_or_point)
+                if georeference.rpcs:
+                    dataset.update_tags(ns="RPC", **dict(georeference.rpcs))
                 if georeference.gcps:
                     points = [GroundControlPoint(p.row, p.col, p.x, p.y, p.z) for p in georeference.gcps]
                     dataset.gcps = (points, crs or CRS())

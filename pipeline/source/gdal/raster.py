@@ -19,7 +19,7 @@ from pipeline.source import bad_blocks
 from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, is_exact, nodata_of, scales_of
 from pipeline.source.fingerprint import combined
 from pipeline.source.gdal import dataset_opening, handles, transient
-from pipeline.source.gdal.dataset import files_of, reading_of
+from pipeline.source.gdal.dataset import files_of, reading_of, rpcs_of
 from pipeline.source.gdal.planes import BandPlanes, MaskPlanes
 from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
 from pipeline.source.limits import refuse_block, refuse_claim
@@ -262,6 +262,7 @@ def _georeference(path: str, dataset: Any) -> Georeference:
         transform=transform if placed else None,
         gcps=() if placed else tuple(GroundControlPoint(p.row, p.col, p.x, p.y, p.z or 0.0) for p in gcps),
         area_or_point=dataset.tags().get("AREA_OR_POINT", "Area"),
+        rpcs=rpcs_of(dataset),
     )
 
 
