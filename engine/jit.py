@@ -29,6 +29,8 @@ _Listener: Any = event.Listener
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DIGEST_BYTES = 32
+_unkept: set[str] = set()
+"""Loops whose code no folder keeps."""
 
 
 def compiled(function: F) -> F:
@@ -46,9 +48,11 @@ def compiled(function: F) -> F:
         NUMBA_CACHE_DIR says), and is compiled by each process again where no folder can be written.
     """
     dispatcher: Any = numba.njit(nogil=True)(function)
-    # Numba says by a RuntimeError that it found no folder that can be written
-    with contextlib.suppress(RuntimeError):
+    try:
         dispatcher._cache = _Cache(function)  # noqa: SLF001  (as Numba's own `enable_caching` does)
+    except RuntimeError:
+        # Numba says so that it found no folder that can be written
+        _unkept.add(function.__qualname__)
     return cast(F, dispatcher)
 
 
@@ -57,7 +61,7 @@ class _Clock(_Listener):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.begins: Callable[[], None] | None = None
+        self.begins: Callable[[bool], None] | None = None
         self._depth = 0
         self._start = 0.0
 
@@ -67,7 +71,7 @@ class _Clock(_Listener):  # type: ignore[misc]
             self._start = time.perf_counter()
             begins, self.begins = self.begins, None
             if begins is not None:
-                begins()
+                begins(not _unkept)
 
     def on_end(self, _event: object) -> None:
         self._depth -= 1
@@ -85,8 +89,11 @@ def clock_s() -> float:
 
 
 @contextlib.contextmanager
-def watched(begins: Callable[[], None]) -> Iterator[None]:
-    """Call `begins` when this process compiles for the first time in a block, from the thread that does."""
+def watched(begins: Callable[[bool], None]) -> Iterator[None]:
+    """Call `begins` when this process compiles for the first time in a block, from the thread that does.
+
+    It is called with False if no folder can keep the code, so that the next process compiles again.
+    """
     _clock.begins = begins
     try:
         yield

@@ -1,19 +1,28 @@
 """`python -m pipeline`."""
 
-from pipeline.process import first_signals
+from pipeline.process import first_signals, streams
 
 if __name__ == "__main__":
     first_signals.install()  # before whatever takes long to import
+    streams.open_missing()
+    import os
     import sys
 
-    from pipeline.process import signals, startup
+    try:
+        from pipeline.process import foreign, signals, startup
 
-    signals.install()
-    startup.claim()
-    from pipeline.source.gdal.setup import configure
+        signals.install()
+        startup.claim()
+        from pipeline.source.gdal.setup import configure
 
-    configure()
-    from pipeline.cli import main
+        if names := foreign.ignored():
+            said = "set here, but ignored, for labels would depend on it"
+            print(f"warning: {', '.join(names)}: {said}", file=sys.stderr)
+        configure()
+        from pipeline.cli import main
+    except ImportError as error:
+        hint = "unset PYTHONPATH" if "PYTHONPATH" in os.environ else "install the requirements again"
+        sys.exit(f"error: cannot start: {' '.join(str(error).split())[:200]}; {hint}")
 
     code = main()
     startup.freeze_for_exit()

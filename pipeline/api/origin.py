@@ -62,6 +62,7 @@ class Origin:
                 tuple(place["transform"]) if place["transform"] else None,
                 tuple(GroundControlPoint(**point) for point in place["gcps"]),
                 place["area_or_point"],
+                tuple((name, text) for name, text in place["rpcs"]),
             ),
             values["corner"],
             values["bands"],

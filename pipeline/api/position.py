@@ -163,15 +163,17 @@ def georeference_of(array: xr.DataArray) -> Georeference:
             lie = None if transform is None else _lie(array, transform, anchor)
             corner = None if lie is None else lie.corner(EXACT_PX)
             if corner is not None:
-                return _placed(Georeference(crs, transform, (), area), corner)
+                rpcs = place.rpcs if transform == place.transform else ()
+                return _placed(Georeference(crs, transform, (), area, rpcs), corner)
         from_axes = _transform_of_axes(array, written)
         if from_axes is not None:
             return _placed(Georeference(crs, from_axes, (), area), (0, 0))
     points = _points(array) if written in (None, _UNPLACED) else ()
     now = Georeference(crs, written, points, area)
     # what was written or noted after the raster was opened was meant for this very array
-    changed = now.transform not in (place.transform, _UNPLACED) or points != place.gcps
-    return _placed(now, (0, 0) if changed else _offsets(array) or (0, 0))
+    if now.transform not in (place.transform, _UNPLACED) or points != place.gcps:
+        return _placed(now, (0, 0))
+    return _placed(replace(now, rpcs=place.rpcs), _offsets(array) or (0, 0))
 
 
 def _placed(place: Georeference, corner: tuple[int, int]) -> Georeference:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def fit_to_file(config: RunConfig, path: Path) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
-            jit.watched(partial(display.event, Compiling())),
+            jit.watched(lambda kept: display.event(Compiling(kept))),
             workers.open_pool(workers.parse(config.workers), initializer=configure) as pool,
         ):
             display.event(Working("opening the rasters"))

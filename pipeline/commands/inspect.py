@@ -177,7 +177,8 @@ def _raster(raster: Raster) -> str:
         f"nodata    {', '.join('none' if n is None else f'{n:g}' for n in raster.nodata[:16])}{masks}",
         *([f"scales    value * scale + offset: {_scales(raster.scales)}"] if raster.scales else []),
         f"CRS       {_crs(georeference)}"
-        + (f", {len(georeference.gcps)} ground control points" if georeference.gcps else ""),
+        + (f", {len(georeference.gcps)} ground control points" if georeference.gcps else "")
+        + (", RPCs" if georeference.rpcs else ""),
         f"transform {georeference.transform or 'none'}",
     ]
     if "TILEWRIGHT_CODEBOOK" in tags:

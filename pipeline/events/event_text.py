@@ -11,6 +11,7 @@ DONE_ALREADY = "done already"
 """Why a raster is skipped that an earlier run has done."""
 
 _MOST_LISTED = 20
+_NOT_KEPT = "for no folder can be written that keeps it (name one in NUMBA_CACHE_DIR)"
 
 
 class Lines:
@@ -51,7 +52,8 @@ def text_of(event: kinds.Event) -> str:
         case kinds.FilesOpened():
             text = f"open: {event.done} of {event.total} files"
         case kinds.Compiling():
-            text = "compiling for this processor: some seconds, in the first run only"
+            when = "the first run only" if event.kept else f"each run, {_NOT_KEPT}"
+            text = f"compiling for this processor: some seconds, in {when}"
         case kinds.FitAdvanced():
             text = f"fit: {event.done} of {event.total}"
         case kinds.CodebookChosen():

@@ -71,9 +71,16 @@ class FilesOpened(Event):
 
 @dataclass(frozen=True, slots=True)
 class Compiling(Event):
-    """Loops are compiled for this processor; comes once, in the first run of an installation or version."""
+    """Loops are compiled for this processor; comes once, in the first run of an installation or version.
+
+    Parameters
+    ----------
+    kept
+        False if no folder can be written to keep the code in, so that it comes in each run.
+    """
 
     name: ClassVar[str] = "compile"
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,14 @@ interest, records and Zarr attributes hold these numbers to the bit, and they id
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 Transform = tuple[float, float, float, float, float, float]
 """Affine coefficients (a, b, c, d, e, f): x = a * col + b * row + c, y = d * col + e * row + f."""
+
+RPC_IN_PIXELS = ("LINE_OFF", "SAMP_OFF", "LINE_SCALE", "SAMP_SCALE")
+"""Names of the RPCs that are lengths in pixels."""
 
 
 def on_ground(transform: Sequence[float], col: float, row: float) -> tuple[float, float]:
@@ -52,12 +55,16 @@ class Georeference:
         Ground control points of a raster without a transform.
     area_or_point
         GDAL's AREA_OR_POINT.
+    rpcs
+        Rational polynomial coefficients: names and texts of GDAL's metadata domain RPC, sorted; () for none.
     """
 
     crs_wkt: str | None = None
     transform: Transform | None = None
     gcps: tuple[GroundControlPoint, ...] = ()
     area_or_point: str = "Area"
+    # the digests of rasters without any are made of this text, and stay
+    rpcs: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def shifted(self, row: int, col: int) -> Georeference:
         """The georeference of the part that begins at a pixel offset."""
@@ -69,7 +76,9 @@ class Georeference:
             a, b, _, d, e, _ = transform
             x, y = on_ground(transform, col, row)
             transform = (a, b, x, d, e, y)
-        return Georeference(self.crs_wkt, transform, gcps, self.area_or_point)
+        moved = {"LINE_OFF": row, "SAMP_OFF": col}
+        rpcs = self._changed_rpcs(lambda name, value: value - moved.get(name, 0))
+        return replace(self, transform=transform, gcps=gcps, rpcs=rpcs)
 
     def coarsened(self, step: int) -> Georeference:
         """The georeference of pixels that are `step` times as large and begin at the same corner."""
@@ -78,7 +87,21 @@ class Georeference:
         if transform is not None:
             a, b, c, d, e, f = transform
             transform = (a * step, b * step, c, d * step, e * step, f)
-        return Georeference(self.crs_wkt, transform, gcps, self.area_or_point)
+
+        def coarse(name: str, value: float) -> float:
+            # offsets count from the centre of the first pixel
+            return value / step if name.endswith("_SCALE") else (value + 0.5) / step - 0.5
+
+        return replace(self, transform=transform, gcps=gcps, rpcs=self._changed_rpcs(coarse))
+
+    def _changed_rpcs(self, change: Callable[[str, float], float]) -> tuple[tuple[str, str], ...]:
+        """The RPCs with other offsets and scales of lines and samples; the text of what stays is the same."""
+        return tuple(
+            (name, text if (value := change(name, float(text))) == float(text) else repr(value))
+            if name in RPC_IN_PIXELS
+            else (name, text)
+            for name, text in self.rpcs
+        )
 
     @property
     def axes(self) -> tuple[tuple[float, float], tuple[float, float]] | None:

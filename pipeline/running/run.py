@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def run(config: RunConfig, observer: Observer | None = None, *, retry_bad: bool 
     observer = observer or Silent()
     spending = Spending()
     with contextlib.ExitStack() as staff:
-        staff.enter_context(jit.watched(partial(observer.event, Compiling())))
+        staff.enter_context(jit.watched(lambda kept: observer.event(Compiling(kept))))
         observer.event(Working("starting the workers"))
         pool = staff.enter_context(
             workers.open_pool(

@@ -173,6 +173,8 @@ def grid_mapping(georeference: Georeference) -> Attributes | None:
         attributes["gcps"] = json.dumps(
             {"type": "FeatureCollection", "features": _features(georeference.gcps)}
         )
+    if georeference.rpcs:
+        attributes["rpcs"] = json.dumps(dict(georeference.rpcs))
     return attributes or None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from xml.sax.saxutils import escape, quoteattr
 
 from pipeline.grid.georeference import Georeference
+from pipeline.process import foreign
 from pipeline.process.warning_filters import ignored
 
 SHORT, LONG, LONG8, ASCII = 3, 4, 16, 2
@@ -33,7 +34,7 @@ _SIZES = {
     18: 8,
 }
 _TIE_POINT = 33922
-_GEO_TAGS = (33550, _TIE_POINT, 34264, 34735, 34736, 34737)
+_GEO_TAGS = (33550, _TIE_POINT, 34264, 34735, 34736, 34737, 50844)
 _FORMATS = {SHORT: "H", LONG: "I", LONG8: "Q"}
 
 
@@ -78,7 +79,8 @@ def geo_tags(georeference: Georeference) -> GeoTags:
     """GeoTIFF tags of a georeference, as GDAL writes them."""
     transform = georeference.transform
     upright = transform is not None and transform[1] == transform[3] == 0 and transform[4] < 0
-    if transform is None or not upright or georeference.gcps or georeference.area_or_point != "Area":
+    plain = not (georeference.gcps or georeference.rpcs) and georeference.area_or_point == "Area"
+    if transform is None or not upright or not plain:
         return _of_gdal(georeference)
     # tiles and chips differ in their corners alone, which a tie point of the first pixel holds
     a, _, c, _, e, f = transform
@@ -110,8 +112,11 @@ def _of_gdal(georeference: Georeference) -> GeoTags:
             profile["transform"] = Affine(*georeference.transform)
         # without PAM (GDAL's sidecars), what is read back here was stored in the tags
         with rasterio.Env(GDAL_PAM_ENABLED="NO"):
+            foreign.use_own_proj_data()
             with memory.open(**profile, crs=None if georeference.gcps else crs) as dataset:
                 dataset.update_tags(AREA_OR_POINT=georeference.area_or_point)
+                if georeference.rpcs:
+                    dataset.update_tags(ns="RPC", **dict(georeference.rpcs))
                 if georeference.gcps:
                     points = [GroundControlPoint(p.row, p.col, p.x, p.y, p.z) for p in georeference.gcps]
                     dataset.gcps = (points, crs or CRS())

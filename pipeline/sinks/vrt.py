@@ -106,22 +106,24 @@ def _source(name: str, window: Window) -> str:
     )
 
 
-def _metadata(items: dict[str, str], indent: str) -> str:
+def _metadata(items: dict[str, str], indent: str, domain: str = "") -> str:
     lines = "".join(
         f"{indent}  <MDI key={quoteattr(k)}>{escape(v)}</MDI>\n" for k, v in sorted(items.items())
     )
-    return f"{indent}<Metadata>\n{lines}{indent}</Metadata>\n" if items else ""
+    of_domain = f" domain={quoteattr(domain)}" if domain else ""
+    return f"{indent}<Metadata{of_domain}>\n{lines}{indent}</Metadata>\n" if items else ""
 
 
 def _georeference(georeference: Georeference) -> str:
     wkt = georeference.crs_wkt or ""
+    rpcs = _metadata(dict(georeference.rpcs), "  ", domain="RPC")
     if georeference.gcps:
         points = "".join(
             f'    <GCP Id="{i}" Pixel="{p.col!r}" Line="{p.row!r}" X="{p.x!r}" Y="{p.y!r}" Z="{p.z!r}"/>\n'
             for i, p in enumerate(georeference.gcps, 1)
         )
-        return f"  <GCPList Projection={quoteattr(wkt)}>\n{points}  </GCPList>\n"
+        return f"  <GCPList Projection={quoteattr(wkt)}>\n{points}  </GCPList>\n{rpcs}"
     text = f"  <SRS>{escape(wkt)}</SRS>\n" if wkt else ""
     if (geotransform := georeference.geotransform) is not None:
         text += f"  <GeoTransform>{', '.join(map(repr, geotransform))}</GeoTransform>\n"
-    return text
+    return text + rpcs

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, one_line
 from pipeline.grid.area import Interest, Polygon, reprojected
+from pipeline.process import foreign
 from pipeline.process.warning_filters import ignored
 from pipeline.source.gdal import remote
 
@@ -128,7 +129,7 @@ def _layer(file: Path, name: str | None, options: dict[str, str]) -> _Layer:
     geometries = [] if wkb is None else shapely.from_wkb(wkb)
     crs = meta.get("crs")
     polygons = tuple(p for s in geometries if s is not None for p in _polygons(s))
-    return _Layer(name or "", polygons, _wkt(crs) if crs else None)
+    return _Layer(name or "", polygons, _wkt(str(file), crs) if crs else None)
 
 
 def _options(file: Path) -> dict[str, str]:
@@ -158,7 +159,12 @@ def _polygons(shape: Any) -> Iterable[Polygon]:
             yield from _polygons(inner)
 
 
-def _wkt(crs: str) -> str:
+def _wkt(path: str, crs: str) -> str:
     from rasterio.crs import CRS
+    from rasterio.errors import CRSError
 
-    return str(CRS.from_user_input(crs).to_wkt())
+    foreign.use_own_proj_data()
+    try:
+        return str(CRS.from_user_input(crs).to_wkt())
+    except CRSError as error:
+        raise UsageError(f"{path}: its CRS cannot be resolved ({one_line(error)}); check --aoi") from None

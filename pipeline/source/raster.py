@@ -45,7 +45,7 @@ class Raster(ABC):
     block_shape
         (height, width) of the blocks that are read at once.
     georeference
-        CRS, transform, ground control points.
+        CRS, transform, ground control points, RPCs.
     scales
         Scale and offset that the file declares for each band used; () where it declares none. Pixels are
         read without them.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -32,6 +34,7 @@ T = TypeVar("T")
 
 _START_AGAIN_S = (0.5, 2.0)
 _LOOK_EVERY_S = 1.0
+_DASK_PROCESS = "Dask Worker process"
 _SETTINGS = {
     # a process that starts slowly on a busy machine is not lost; those that are, `look_after` sees
     "distributed.deploy.lost-worker-timeout": "1 day",
@@ -192,7 +195,7 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
     Raises
     ------
     UsageError
-        If they die each time.
+        If they die each time, or the script that asks for them has no guard.
     """
     for delay in (*_START_AGAIN_S, None):
         try:
@@ -200,6 +203,11 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
             with signals.interrupts_held(), ignored(UserWarning):
                 return kind(*arguments, **options)
         except RuntimeError as error:
+            if script := _unguarded_script():
+                raise UsageError(
+                    f"--workers processes: {script} is run again by each process that it starts; put what it "
+                    'does under `if __name__ == "__main__":`, or use threads'
+                ) from None
             if delay is None:
                 raise UsageError(
                     f"--workers processes: none can be started ({one_line(error)}); "
@@ -208,6 +216,25 @@ def _begun(kind: Callable[..., T], *arguments: Any, **options: Any) -> T:
             signals.check()
             time.sleep(delay)
     raise AssertionError("unreachable")
+
+
+def _unguarded_script() -> str:
+    """The script that this process runs, if no line of it asks whether it is the main module; else ""."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        return file if file and "__main__" not in Path(file).read_text("utf-8", errors="replace") else ""
+    except OSError:
+        return ""
+
+
+def _end_if_imported() -> None:
+    """End a worker process that runs the script of its parent, and would start workers of its own.
+
+    It does so before it is a worker, while Python's `multiprocessing` imports the main module into it.
+    """
+    process = multiprocessing.current_process()
+    if getattr(process, "_inheriting", False) and process.name.startswith(_DASK_PROCESS):
+        os._exit(1)  # without a word: the parent has one
 
 
 @contextlib.contextmanager
@@ -227,6 +254,7 @@ def local(
     UsageError
         If no process can be started, or the dashboard cannot be served at its host.
     """
+    _end_if_imported()
     settings = dict(_SETTINGS)
     if dashboard is not None:
         dashboard = to_serve(dashboard)

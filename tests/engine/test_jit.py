@@ -134,23 +134,27 @@ def test_a_full_disk_costs_only_the_file(folder, monkeypatch):
     assert names(folder) == []
 
 
-def test_without_a_folder_to_write_into_loops_are_compiled_all_the_same(monkeypatch):
+def test_without_a_folder_to_write_into_loops_are_compiled_all_the_same_and_it_is_told(monkeypatch):
     monkeypatch.setattr(CompileResultCacheImpl, "_locator_classes", [])
-    assert compiled(summed)(np.arange(4.0)) == 6
+    monkeypatch.setattr(jit, "_unkept", set())
+    told = []
+    with jit.watched(told.append):
+        assert compiled(summed)(np.arange(4.0)) == 6
+    assert told == [False]
 
 
 def test_a_compilation_is_told_and_no_time_of_the_clock(folder, monkeypatch):
     monkeypatch.setattr(jit, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
     told = []
-    with jit.watched(lambda: told.append("begins")):
+    with jit.watched(told.append):
         total, before = compiled(summed), jit.clock_s()
         assert total(np.array([1, 2])) == 3
         # a tick at each end of the compilation, and one for being asked again
         assert jit.clock_s() - before == 2
         assert total(np.array([1.5, 2])) == 3.5
-        assert told == ["begins"]  # once is enough
-    with jit.watched(lambda: told.append("again")):
+        assert told == [True]  # once is enough
+    with jit.watched(told.append):
         before = jit.clock_s()
         assert compiled(summed)(np.array([1, 2])) == 3  # found in a file
         assert jit.clock_s() - before == 1
-    assert told == ["begins"]
+    assert told == [True]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +131,7 @@ def plan(config: RunConfig, observer: Observer | None = None) -> Plan:
         If no source can be opened, or no part of any can be segmented.
     """
     observer = observer or Observer()
-    with jit.watched(partial(observer.event, Compiling())):
+    with jit.watched(lambda kept: observer.event(Compiling(kept))):
         measured = _measure(config, observer)
     jobs, staff, fits, kernel = measured.jobs, measured.staff, measured.fits, measured.kernel
     work = work_of(jobs, measured.pool)

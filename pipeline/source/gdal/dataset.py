@@ -14,7 +14,7 @@ from typing import Any
 
 from rasterio.enums import ColorInterp
 
-from pipeline.grid.georeference import Transform
+from pipeline.grid.georeference import RPC_IN_PIXELS, Transform
 from pipeline.process.warning_filters import ignored
 from pipeline.source.declared import Scales
 
@@ -78,6 +78,7 @@ def reading_of(dataset: Any, scales: Scales = ()) -> Reading:
             *(_wkt(dataset.crs), _wkt(gcp_crs), dataset.tags().get("AREA_OR_POINT")),
             [(p.row, p.col, p.x, p.y, p.z) for p in gcps],
             *([scales] if scales else []),
+            *([("RPC", *rpcs)] if (rpcs := rpcs_of(dataset)) else []),
         ),
     )
 
@@ -87,6 +88,16 @@ def nodata_in(dataset: Any) -> tuple[float | None, ...]:
     with ignored(RuntimeWarning):  # numpy's, where rasterio compares -1.8e308 with the range of float32
         values: tuple[float | None, ...] = dataset.nodatavals
     return values
+
+
+def rpcs_of(dataset: Any) -> tuple[tuple[str, str], ...]:
+    """The RPCs of an open dataset, from its tags or a file beside it; () if it has none that can be used."""
+    rpcs = {name: " ".join(text.split()) for name, text in dataset.tags(ns="RPC").items()}
+    try:
+        in_pixels = {name: repr(float(rpcs[name].partition(" ")[0])) for name in RPC_IN_PIXELS}
+    except (KeyError, ValueError):
+        return ()
+    return tuple(sorted({**rpcs, **in_pixels}.items()))
 
 
 def files_of(named: str, dataset: Any) -> tuple[str, ...]:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.session import DummySession
 
+from pipeline.errors import one_line
+from pipeline.process import foreign
 from pipeline.process.warning_filters import ignored
 from pipeline.source.gdal import setup
 from pipeline.source.gdal.remote import NOWHERE, UNCACHED, gdal_path, is_remote
@@ -35,19 +38,20 @@ def environment(path: str, *, afresh: bool = False) -> Iterator[None]:
         for all of it, a file that it could not reach for one that is not there, and remembers both.
     """
     options = setup.missing_options(rasterio.env.getenv() if rasterio.env.hasenv() else ())
-    listing = "GDAL_DISABLE_READDIR_ON_OPEN"
-    if not is_remote(path):
-        if listing not in os.environ and _is_crowded(os.path.dirname(path)):  # noqa: PTH120  (for each tile)
-            options[listing] = "TRUE"
+    remote = is_remote(path)
+    # whatever else says so: with EMPTY_DIR there would be no masks and world files beside a raster
+    by_name = remote or _is_crowded(os.path.dirname(path))  # noqa: PTH120  (for each tile)
+    options["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE" if by_name else "FALSE"
+    if not remote:
         # what a local file names is not followed to a network
         with rasterio.Env(DummySession(), CPL_VSIL_CURL_ALLOWED_FILENAME=NOWHERE, **options):
+            foreign.use_own_proj_data()
             yield
         return
-    if listing not in os.environ:
-        options[listing] = "TRUE"
     if afresh:
         options["CPL_VSIL_CURL_NON_CACHED"] = UNCACHED
     with rasterio.Env(DummySession(), **options):
+        foreign.use_own_proj_data()
         if afresh:
             # what was remembered goes when a handle that was opened under this setting is closed
             with contextlib.suppress(RasterioError):
@@ -75,6 +79,15 @@ def open_dataset(path: str, **options: Any) -> Any:
         return rasterio.DatasetReader(gdal_path(path), driver=_drivers(), **options)
 
 
+def proj_problem() -> str:
+    """Why PROJ knows no CRS at all in this process, within `environment`; "" where it does."""
+    try:
+        CRS.from_epsg(4326)
+    except CRSError as error:
+        return one_line(error).rpartition(": ")[2]
+    return ""
+
+
 @functools.lru_cache(maxsize=64)
 def _is_crowded(folder: str) -> bool:
     """Whether a folder holds more files than GDAL lists: it would begin to, for each file that it opens."""
@@ -89,5 +102,6 @@ def _drivers() -> list[str] | None:
     """The drivers that may open a file; None for all, where GDAL was started without those of services."""
     with rasterio.Env(DummySession()) as gdal:
         registered = list(gdal.drivers())
+    foreign.use_own_proj_data()
     harmless = [name for name in registered if name not in setup.SERVICES]
     return None if harmless == registered else harmless

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ from pipeline.grid.georeference import Georeference, GroundControlPoint
 from pipeline.source import bad_blocks
 from pipeline.source.declared import AS_IN_FILE, Declared, declared_nodata, is_exact, nodata_of, scales_of
 from pipeline.source.fingerprint import combined
-from pipeline.source.gdal import handles
-from pipeline.source.gdal.dataset import files_of, nodata_in, reading_of
+from pipeline.source.gdal import dataset_opening, handles, transient
+from pipeline.source.gdal.dataset import files_of, nodata_in, reading_of, rpcs_of
 from pipeline.source.gdal.planes import BandPlanes, MaskPlanes
 from pipeline.source.gdal.references import block_pixel_bytes, named_file, refuse_references, refuse_strange
 from pipeline.source.limits import refuse_block, refuse_claim
 from pipeline.source.raster import SingleRaster, Stack
 from pipeline.source.reading import ReadContext
 
+_VRT_HEAD_BYTES = 64 << 10
 _HDF4 = b"\x0e\x03\x13\x01"
 _OWN_MASK = (MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha, MaskFlags.per_dataset)
 
@@ -253,9 +255,35 @@ def _georeference(path: str, dataset: Any) -> Georeference:
     if not np.isfinite([*transform, *(v for p in gcps for v in (p.row, p.col, p.x, p.y))]).all():
         raise RasterError(path, "its place on the ground is not finite; assign one (gdal_edit -a_ullr)")
     crs = gcp_crs if gcps and not placed else dataset.crs
+    wkt = str(crs.to_wkt()) if crs else None
+    _refuse_unresolved_crs(path, dataset, wkt)
     return Georeference(
-        crs_wkt=crs.to_wkt() if crs else None,
+        crs_wkt=wkt,
         transform=transform if placed else None,
         gcps=() if placed else tuple(GroundControlPoint(p.row, p.col, p.x, p.y, p.z or 0.0) for p in gcps),
         area_or_point=dataset.tags().get("AREA_OR_POINT", "Area"),
+        rpcs=rpcs_of(dataset),
     )
+
+
+def _refuse_unresolved_crs(path: str, dataset: Any, wkt: str | None) -> None:
+    """Refuse a CRS that GDAL takes for a local one, or for none, because PROJ does not know it."""
+    if wkt is None and dataset.driver != "VRT":
+        return
+    if problem := dataset_opening.proj_problem():
+        raise RasterError(path, f"its CRS cannot be resolved ({problem}); unset PROJ_DATA and PROJ_LIB")
+    if wkt is None:
+        named = named_file(path)
+        code = _srs_in_vrt(Path(named)) if Path(named).is_file() else ""
+    else:
+        code = transient.unknown_crs() if wkt.startswith("LOCAL_CS") else ""
+    if code:
+        raise RasterError(path, f"its CRS, {code}, is not known here; assign another (gdal_edit -a_srs)")
+
+
+def _srs_in_vrt(file: Path) -> str:
+    """The CRS that a VRT names, of which GDAL says nothing where it is unknown."""
+    with file.open("rb") as opened:
+        head = opened.read(_VRT_HEAD_BYTES)
+    match = re.search(rb"<SRS[^>]*>\s*([^<]+?)\s*</SRS>", head)
+    return match[1].decode(errors="replace")[:60] if match else ""

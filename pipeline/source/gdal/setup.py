@@ -17,6 +17,8 @@ What reaches beyond our own reads there, and why:
 - The vector library has a GDAL of its own, which has settings for the whole process and not for a thread:
   they are put back when a vector file has been read.
 - What is `GDAL_CACHEMAX` for is the caller's in their own process: GDAL keeps up to 5 % of the memory there.
+- PROJ has one folder of data for the whole process, which rasterio takes from `PROJ_DATA` or `PROJ_LIB` each
+  time that an `Env` begins. Where rasterio brings its own, our reads go with that, until the next `Env`.
 - A message of GDAL's that is no UTF-8 shows there as an exception that Python ignored.
 
 It imports nothing that takes long, so that the command line can call it first.
@@ -28,6 +30,8 @@ import os
 import sys
 from collections.abc import Container
 from typing import Any
+
+from pipeline.process import foreign
 
 SERVICES = (
     *("ADBC", "AmigoCloud", "CSW", "Carto", "DAAS", "DERIVED", "EEDA", "EEDAI", "Elasticsearch", "GDALG"),
@@ -71,7 +75,11 @@ def configure() -> None:
     It sets variables of the environment, which worker processes inherit, and so has to be called before
     GDAL starts: GDAL reads `GDAL_SKIP` when it registers its drivers, in the raster library and in the
     vector library. Called again, it changes nothing.
+
+    What the environment says of other installations' data, or of how files are read, is left out (`foreign`);
+    before it is called, `foreign.ignored` names what a user should know of.
     """
+    foreign.leave_out()
     for name, value in {**_OF_PROCESS, **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
     os.environ.update(_FIXED)
@@ -91,7 +99,7 @@ def missing_options(given: Container[str] = ()) -> dict[str, str]:
     """
     options = {n: value for n, value in _DEFAULTS.items() if n not in os.environ and n not in given}
     options |= {name: value for name, value in _FIXED.items() if os.environ.get(name) != value}
-    return options
+    return options | foreign.overriding()
 
 
 class _QuietHook:

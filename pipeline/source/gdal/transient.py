@@ -1,4 +1,4 @@
-"""Which failures of a read are transient and which permanent, and what GDAL's log says of their reasons."""
+"""What GDAL's log says and no exception: which failures are transient or permanent; which CRS is unknown."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ _FAILED_REQUEST = re.compile(
 _PERMANENT = re.compile(r"HTTP (?:error|response) code: (400|401|403|404|405|410|414)\b")
 _NO_ANSWER = "HTTP response code: 0"  # what curl says of it comes with it
 _BROKEN_OFF = re.compile(r"response_code=(0|200|206)\b|got \d+ bytes, expected \d+")
+_UNKNOWN_CRS = re.compile(
+    r"PROJ: .*crs not found: (?P<code>\w+:\w+).*"
+    r"|The definition of \w+ CRS (?P<defined>\w+:\w+) got from GeoTIFF keys is not the same.*"
+)
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """While the block runs, note what GDAL says about failed requests in this thread, for `failure`."""
+    """While the block runs, note what GDAL says in this thread, for `failure` and `unknown_crs`."""
     _EAR.local.lines = []
+    _EAR.local.unknown_crs = ""
     _EAR.attach()
     try:
         yield
@@ -56,6 +61,11 @@ def failure(error: BaseException, *, remote: bool) -> str:
     return worst if own in worst or "previous exception" in own else f"{worst}: {own[:160]}"
 
 
+def unknown_crs() -> str:
+    """The code of a CRS that GDAL made something else of within `listening`, or ""."""
+    return str(getattr(_EAR.local, "unknown_crs", ""))
+
+
 def is_permanent(what: str) -> bool:
     """Whether a `failure` is a refusal by the server, which asking again does not change."""
     return _PERMANENT.search(what) is not None
@@ -78,7 +88,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 class _Ear(logging.Handler):
-    """Remembers for each thread what GDAL said about failed requests: exceptions do not carry it."""
+    """Remembers for each thread what GDAL said that exceptions do not carry."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -111,6 +121,8 @@ class _Ear(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take a message of GDAL's, of the form ``CPLE_AppDefined:text`` or ``CPLE_AppDefined in text``."""
         match = _SAID.fullmatch(" ".join(record.getMessage().split()))
+        if match and (crs := _UNKNOWN_CRS.fullmatch(match[1])):
+            self.local.unknown_crs = crs["code"] or crs["defined"]
         if match and _FAILED_REQUEST.fullmatch(match[1]) and len(self.heard()) < 64:
             # the address is known, and what GDAL does next is not what came of it
             text = re.sub(r"( - \S+)? Retrying again.*", "", match[1])

@@ -76,7 +76,8 @@ def build(tiles: Iterable[SingleRaster], overlap: str, path: str, *, physical: b
         # each tile applies its own nodata when it is read
         nodata=(None,) * len(first.bands),
         block_shape=first.block_shape,
-        georeference=replace(first.georeference, transform=transform),
+        # RPCs are those of one image
+        georeference=replace(first.georeference, transform=transform, rpcs=()),
         scales=first.scales,
         tiles=Tiles(
             rows=rows,

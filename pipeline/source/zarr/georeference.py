@@ -8,16 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference, Transform
+from pipeline.process import foreign
 
 _TOLERANCE = 1e-3  # of a pixel: largest deviation of coordinates from even spacing
 
 
-def georeference(group: Any, array: Any, dims: tuple[str, str] | None, axes: tuple[int, int]) -> Georeference:
+def georeference(
+    path: str, group: Any, array: Any, dims: tuple[str, str] | None, axes: tuple[int, int]
+) -> Georeference:
     """CRS and transform of an array, as far as its store has them.
 
     Parameters
     ----------
+    path
+        The raster, for messages.
     group
         The group that the array is in, or None.
     array
@@ -26,13 +32,18 @@ def georeference(group: Any, array: Any, dims: tuple[str, str] | None, axes: tup
         Names of the dimensions of rows and columns, or None.
     axes
         Indices of the axes of rows and columns.
+
+    Raises
+    ------
+    RasterError
+        If it has a CRS that cannot be resolved.
     """
     attributes = dict(array.attrs)
     mapping = _grid_mapping(group, attributes)
     lengths = (array.shape[axes[0]], array.shape[axes[1]])
     transform = _written(mapping, attributes) or _spaced(group, dims, lengths)
     return Georeference(
-        crs_wkt=_wkt(mapping, attributes),
+        crs_wkt=_wkt(path, mapping, attributes),
         transform=transform,
         area_or_point=str(attributes.get("AREA_OR_POINT", "Area")),
     )
@@ -81,7 +92,7 @@ def _spaced(group: Any, dims: tuple[str, str] | None, lengths: Sequence[int]) ->
     return a, 0.0, c, 0.0, e, f
 
 
-def _wkt(mapping: dict[str, Any], attributes: dict[str, Any]) -> str | None:
+def _wkt(path: str, mapping: dict[str, Any], attributes: dict[str, Any]) -> str | None:
     """WKT of the CRS, from the first of its descriptions that is valid."""
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
@@ -90,11 +101,17 @@ def _wkt(mapping: dict[str, Any], attributes: dict[str, Any]) -> str | None:
     gdal_crs = gdal_crs if isinstance(gdal_crs, dict) else {}
     texts = [mapping.get("crs_wkt"), mapping.get("spatial_ref"), gdal_crs.get("wkt")]
     texts += [attributes.get("proj:wkt2"), attributes.get("proj:code"), attributes.get("crs")]
+    foreign.use_own_proj_data()
+    reason = ""
     for text in texts:
         if text and isinstance(text, str):
-            with contextlib.suppress(CRSError):
+            try:
                 return str(CRS.from_user_input(text).to_wkt())
-    return _from_cf(mapping)
+            except CRSError as error:
+                reason = reason or one_line(error)
+    if (wkt := _from_cf(mapping)) is None and reason:
+        raise RasterError(path, f"its CRS cannot be resolved ({reason}); correct its grid mapping")
+    return wkt
 
 
 def _from_cf(mapping: dict[str, Any]) -> str | None:

@@ -239,7 +239,7 @@ def _header(path: str, store: str, name: str, wanted: Sequence[int] | None, decl
     if declared.nodata is not None:
         nodata = declared_nodata(path, declared.nodata, dtype, positions, count)
     scales = scales_of(*([values[p] for p in positions] for values in scales_and_offsets(array, count)))
-    georef = georeference(group, array, (dims[row], dims[col]) if dims else None, (row, col))
+    georef = georeference(path, group, array, (dims[row], dims[col]) if dims else None, (row, col))
     # the fingerprint of a large store does not cover all its files, so the state covers the metadata too
     state = repr((array.shape, str(array.dtype), in_store, georef, name, axis, row, col))
     if declared.physical and scales:

@@ -7,7 +7,10 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -19,8 +22,10 @@ from pipeline.errors import UsageError, WorkerLostError
 from pipeline.source.gdal.setup import configure
 from pipeline.workers import local_cluster
 from pipeline.workers.pool import Workers, open_pool
+from tests.rasters import noise, write_geotiff
 from tests.waiting import HANG_S, waited_for
 
+ROOT = Path(__file__).resolve().parents[3]
 TWO = Workers("processes", 2)
 
 
@@ -198,3 +203,32 @@ def test_a_dashboard_at_a_host_that_is_not_this_machine_is_refused(host):
         open_pool(Workers("threads", 1), dashboard=f"{host}:8787"),
     ):
         pass
+
+
+# A script that starts itself again in its processes
+
+
+def test_a_script_without_a_guard_is_named_in_one_line(tmp_path):
+    scene = write_geotiff(tmp_path / "scene.tif", noise(1, 30, 40))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, pipeline\n"
+        "print('begins')\n"
+        "config = pipeline.RunConfig(sources=(sys.argv[1],), out=sys.argv[2], workers='processes:2')\n"
+        "try:\n"
+        "    pipeline.run(config)\n"
+        "except pipeline.errors.UsageError as error:\n"
+        "    print(error, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(scene), str(tmp_path / "out")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (said,) = done.stderr.splitlines()
+    assert str(script) in said
+    assert '`if __name__ == "__main__":`' in said
+    assert done.stdout.split().count("begins") <= 3  # it is not tried again
+    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -633,3 +634,37 @@ def test_files_beside_a_raster_count_in_a_folder_of_any_size(tmp_path):
     assert headers[0][1] == ("heat",)
     assert headers[0][0].transform == (2, 0, 499, 0, -2, 901)
     assert False in headers[0][3][0]
+
+
+# A CRS that nobody knows
+
+
+def with_unknown_crs(path):
+    """A GeoTIFF whose CRS has a code that is none of EPSG's."""
+    write_geotiff(path, noise(1, 30, 40), crs="EPSG:25832")
+    known, unknown = (struct.pack("<4H", 3072, 0, 1, code) for code in (25832, 29999))
+    data = path.read_bytes()
+    assert data.count(known) == 1
+    path.write_bytes(data.replace(known, unknown))
+    return path
+
+
+def test_a_code_that_is_unknown_is_refused_and_named(tmp_path):
+    with pytest.raises(RasterError, match="its CRS, EPSG:29999, is not known here"):
+        open_header(with_unknown_crs(tmp_path / "r.tif"))
+
+
+def test_a_code_that_is_unknown_in_a_vrt_is_refused_and_named(tmp_path):
+    write_geotiff(tmp_path / "r.tif", noise(1, 30, 40))
+    path = write_vrt(
+        tmp_path / "r.vrt", (30, 40), ("Byte", from_file("r.tif")), extra="<SRS>EPSG:29999</SRS>"
+    )
+    with pytest.raises(RasterError, match="its CRS, EPSG:29999, is not known here"):
+        open_header(path)
+
+
+def test_a_local_crs_and_none_are_as_good_as_any(tmp_path):
+    local = 'LOCAL_CS["site grid",UNIT["metre",1]]'
+    path = write_geotiff(tmp_path / "local.tif", noise(1, 30, 40), crs=local)
+    assert open_header(path).georeference.crs_wkt.startswith('LOCAL_CS["site grid"')
+    assert open_header(write_geotiff(tmp_path / "none.tif", noise(1, 30, 40), crs=None))

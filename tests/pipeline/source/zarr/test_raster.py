@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.errors import DamageError
+from pipeline.errors import DamageError, RasterError
 from pipeline.source import bad_blocks
 from pipeline.source.zarr.raster import ZarrRaster, open_store
 
@@ -48,3 +48,9 @@ def test_a_store_that_stays_damaged_fails_after_the_last_try(store, monkeypatch)
     with pytest.raises(DamageError, match=r"a\.zarr: cannot read .*the disk stumbles"):
         store.read(store.bounds)
     assert len(calls) == 3
+
+
+def test_a_crs_that_cannot_be_resolved_is_refused(store):
+    zarr.open_array(store.path, mode="r+").attrs["proj:code"] = "EPSG:29999"
+    with pytest.raises(RasterError, match="its CRS cannot be resolved"):
+        store.reopened()
