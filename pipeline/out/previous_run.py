@@ -189,6 +189,15 @@ def take_up(request: Request) -> PreviousRun:
     return PreviousRun(request, run)
 
 
+def made_in(out: Path) -> set[Path]:
+    """What earlier runs made in OUT, or were to make, of each raster; nothing where no run.json says it."""
+    try:
+        run = RunFile.read(out / out_names.RUN)
+        return {file for raster in run.rasters for file in _made(out, raster, run.config["format"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
 def _made(out: Path, raster: RasterState, format_: str) -> Iterable[Path]:
     """Files of a raster that an earlier run made or was to make, the labels in another format too."""
     outputs = Outputs.named(out, raster.name, format_)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Codebook
@@ -15,6 +17,7 @@ from engine.grid import tiles
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
+from pipeline.out.previous_run import made_in
 from pipeline.running.opening_tasks import SourceRaster, open_source, open_tile
 from pipeline.source import scenes, unchanged
 from pipeline.source.aoi import interest
@@ -26,6 +29,7 @@ from pipeline.source.declared import Declared
 from pipeline.source.gdal.remote import refuse
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.limits import refuse_region
+from pipeline.source.naming.searching import EVERYWHERE, Search
 from pipeline.source.opening import open_numbered
 from pipeline.source.raster import SingleRaster
 from pipeline.source.unchanged import Mark
@@ -127,13 +131,14 @@ def open_inputs(
             f"--output-tiles {config.output_tiles}: the cells of this network are {cell_px} px; "
             "give a multiple of that"
         )
+    search = EVERYWHERE if config.out is None else Search(config.out, partial(made_in, Path(config.out)))
     if config.stack:
-        rasters = list(_stacks(scenes.resolve(config.stack), selection, config, pool, advance))
+        rasters = list(_stacks(scenes.resolve(config.stack, search), selection, config, pool, advance))
     elif config.mosaic:
-        sources = resolve(config.sources, recursive=config.recursive)
+        sources = resolve(config.sources, recursive=config.recursive, search=search)
         rasters = [_mosaic(sources, selection, config, pool, advance)]
     else:
-        sources = resolve(config.sources, recursive=config.recursive)
+        sources = resolve(config.sources, recursive=config.recursive, search=search)
         calls = [(source, selection, config.network) for source in sources]
         rasters = [raster for opened in _each(pool, open_source, calls, advance) for raster in opened]
         names = numbered([source.name for source, _, _ in rasters])

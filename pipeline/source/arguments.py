@@ -6,12 +6,14 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import out_names
 from pipeline.errors import UsageError
+from pipeline.source.naming.same_file import each_once
+from pipeline.source.naming.searching import EVERYWHERE, Search
 from pipeline.source.zarr.names import is_store
 
 SUFFIXES = frozenset({
@@ -62,8 +64,10 @@ class Source:
         return tuple(file for _, file in self.stack) or self.parts or (self.path,)
 
 
-def resolve(arguments: Sequence[str], *, recursive: bool = False) -> list[Source]:
-    """The rasters that SOURCE arguments name, in order, without duplicates, with distinct output names.
+def resolve(
+    arguments: Sequence[str], *, recursive: bool = False, search: Search = EVERYWHERE
+) -> list[Source]:
+    """The rasters that SOURCE arguments name, in order, each file once, with distinct output names.
 
     Parameters
     ----------
@@ -71,42 +75,44 @@ def resolve(arguments: Sequence[str], *, recursive: bool = False) -> list[Source
         Files, folders, patterns and lists.
     recursive
         Whether folders are searched with all that they hold.
+    search
+        Finds what folders and patterns stand for.
 
     Raises
     ------
     UsageError
         If an argument names no raster at all, or a list cannot be read.
     """
-    paths = list(dict.fromkeys(p for a in arguments for p in _expand(a, recursive)))
+    paths = each_once(p for a in arguments for p in _expand(a, search, recursive=recursive))
     if not paths:
         raise UsageError("no SOURCE given; name at least one raster, folder, glob or @list.txt")
     return [Source(p, n, _container(p)) for p, n in zip(paths, _names(paths), strict=True)]
 
 
-def _expand(argument: str, recursive: bool) -> Iterable[str]:  # noqa: FBT001
+def _expand(argument: str, search: Search, *, recursive: bool) -> Iterable[str]:
     if not argument:
         raise UsageError("an empty SOURCE; name a raster, a folder, a glob or @list.txt")
     if "\0" in argument:
         raise UsageError(f"{argument[:80]!r}: no file's name has a zero in it; check this SOURCE")
     if argument.startswith("@"):
-        return [p for line in _lines(argument[1:]) for p in _expand(line, recursive)]
+        return [p for line in _lines(argument[1:]) for p in _expand(line, search, recursive=recursive)]
     if "://" in argument or argument.startswith("/vsi"):
         return [argument]
     try:
         if Path(argument).is_dir() and not is_store(argument):
-            return _folder(argument, recursive)
+            return _folder(argument, search, recursive=recursive)
         if not os.path.lexists(argument) and glob.has_magic(argument):
-            return _matching(argument)
+            return _matching(argument, search)
     except (OSError, ValueError):
         # for example a name too long for the file system: it fails later, as one raster
         pass
     return [argument]
 
 
-def _folder(path: str, recursive: bool) -> list[str]:  # noqa: FBT001
+def _folder(path: str, search: Search, *, recursive: bool) -> list[str]:
     """Paths of the rasters in a folder, sorted: files by suffix, and Zarr stores."""
-    seen = {os.path.realpath(path)} if recursive else None
-    paths = sorted(map(str, _rasters_in(Path(path), seen)))
+    found = search.folder(path, recursive=recursive)
+    paths = [p for p in found if Path(p).suffix.lower() in SUFFIXES or Path(p).is_dir()]
     if not paths:
         kinds = " ".join(sorted(SUFFIXES))
         inside = "in this folder and those in it" if recursive else "in this folder"
@@ -115,39 +121,12 @@ def _folder(path: str, recursive: bool) -> list[str]:  # noqa: FBT001
     return paths
 
 
-def _rasters_in(folder: Path, seen: set[str] | None) -> Iterator[Path]:
-    """Rasters of a folder, and of those in it if there is a set for the folders that were seen.
-
-    What is hidden is no raster: macOS leaves `._NAME.tif` beside each file on other file systems. Labels that
-    a run left there are no input, and a link that leads back is not followed.
-    """
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            if is_store(str(path)):
-                yield path
-            elif seen is not None and not _is_out(path) and (real := os.path.realpath(path)) not in seen:
-                seen.add(real)
-                yield from _rasters_in(path, seen)
-        elif path.suffix.lower() in SUFFIXES and path.is_file():
-            yield path
-
-
-def _is_out(folder: Path) -> bool:
-    """Whether a run has a folder for its outputs."""
-    return (folder / out_names.RUN).exists() or (folder / out_names.PARTIAL).exists()
-
-
-def _matching(pattern: str) -> list[str]:
-    paths = sorted(
-        p
-        for p in glob.glob(pattern, recursive=True)  # noqa: PTH207  (a pattern may be absolute)
-        if Path(p).is_file() or is_store(p)
-    )
-    if not paths:
-        raise UsageError(f"{pattern}: no file matches this pattern")
-    return paths
+def _matching(pattern: str, search: Search) -> list[str]:
+    found = search.matching(pattern)
+    if paths := [p for p in found if Path(p).is_file() or is_store(p)]:
+        return paths
+    apart = f" (what lies in the OUT of this run, {search.out}, is no input)" if search.out else ""
+    raise UsageError(f"{pattern}: no file matches this pattern{apart}")
 
 
 def _lines(path: str) -> list[str]:
