@@ -29,6 +29,7 @@ from pipeline.source.declared import Declared
 from pipeline.source.gdal.remote import refuse
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.limits import refuse_region
+from pipeline.source.naming.paths import absolute
 from pipeline.source.naming.searching import EVERYWHERE, Search
 from pipeline.source.opening import open_numbered
 from pipeline.source.raster import SingleRaster
@@ -205,8 +206,9 @@ def _mosaic(
 ) -> SourceRaster:
     """All sources as one raster; it fails with a tile that cannot be opened, for none is left out unseen."""
     paths = tuple(source.path for source in sources)
-    label = f"mosaic of {len(paths)} tiles ({paths[0]}{', ...' if len(paths) > 1 else ''})"
-    source = Source(label, "mosaic", tuple(f for s in sources for f in s.files))
+    tiles = tuple(map(absolute, paths))
+    label = f"mosaic of {len(tiles)} tiles ({tiles[0]}{', ...' if len(tiles) > 1 else ''})"
+    source = Source(label, "mosaic", tiles)
     marks: list[Mark] = []
 
     def opened(numbers: Sequence[int] | None) -> Iterator[SingleRaster]:
@@ -266,7 +268,8 @@ def _stack(
         raster, mark = member
         layers.append((name, raster))
         marks[raster.path] = mark
-    whole = stack.build(layers, source.path, config.resample, config.reference_band)
+    label = scenes.label(tuple((name, absolute(file)) for name, file in source.stack))
+    whole = stack.build(layers, label, config.resample, config.reference_band)
     chosen = choose(selection, lambda: whole)
     used = (whole if selection.nodata is None else whole.declaring(selection.nodata)).only(chosen.numbers)
     return source, chosen.of(used), unchanged.together(marks[member.path] for member in used.members)

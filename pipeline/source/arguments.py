@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline import out_names
 from pipeline.errors import UsageError
+from pipeline.source.naming import paths
 from pipeline.source.naming.same_file import each_once
 from pipeline.source.naming.searching import EVERYWHERE, Search
 from pipeline.source.zarr.names import is_store
@@ -24,6 +25,7 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 """Suffixes that a folder is searched for: GDAL's raster formats, without sidecars and rare ones."""
 
+_QUOTE = '"'
 _LIST_LIMIT_BYTES = 64 << 20
 # A raster called so would have run.json as its record, or its workspace where a file of the run stands.
 _OWN_FILES = frozenset(
@@ -34,7 +36,6 @@ _OWN_FILES = frozenset(
         "owner.json",  # no file of today; outputs that were named around it keep their names
     }
 )
-_CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Source:
     name
         Name of its outputs.
     parts
-        The files that it is made of, if that is not `path`.
+        What it is made of, if that is not `path`: tiles with their paths from the root, or a container.
     stack
         Name and file of each band, if it is a stack.
     """
@@ -61,7 +62,8 @@ class Source:
     @property
     def files(self) -> tuple[str, ...]:
         """Every file that it is read from."""
-        return tuple(file for _, file in self.stack) or self.parts or (self.path,)
+        named = tuple(file for _, file in self.stack) or self.parts or (self.path,)
+        return tuple(paths.parts(path).file or path for path in named)
 
 
 def resolve(
@@ -83,10 +85,10 @@ def resolve(
     UsageError
         If an argument names no raster at all, or a list cannot be read.
     """
-    paths = each_once(p for a in arguments for p in _expand(a, search, recursive=recursive))
-    if not paths:
+    found = each_once(p for a in arguments for p in _expand(a, search, recursive=recursive))
+    if not found:
         raise UsageError("no SOURCE given; name at least one raster, folder, glob or @list.txt")
-    return [Source(p, n, _container(p)) for p, n in zip(paths, _names(paths), strict=True)]
+    return [Source(p, n, _container(p)) for p, n in zip(found, _names(found), strict=True)]
 
 
 def _expand(argument: str, search: Search, *, recursive: bool) -> Iterable[str]:
@@ -98,6 +100,7 @@ def _expand(argument: str, search: Search, *, recursive: bool) -> Iterable[str]:
         return [p for line in _lines(argument[1:]) for p in _expand(line, search, recursive=recursive)]
     if "://" in argument or argument.startswith("/vsi"):
         return [argument]
+    argument = paths.expanded(argument)
     try:
         if Path(argument).is_dir() and not is_store(argument):
             return _folder(argument, search, recursive=recursive)
@@ -131,6 +134,7 @@ def _matching(pattern: str, search: Search) -> list[str]:
 
 def _lines(path: str) -> list[str]:
     try:
+        path = paths.expanded(path)
         if Path(path).stat().st_size > _LIST_LIMIT_BYTES:
             raise UsageError(f"{path}: a list of more than {_LIST_LIMIT_BYTES >> 20} MiB; split it")
         text = Path(path).read_text(encoding="utf-8")
@@ -168,9 +172,10 @@ def part_label(part: str) -> str:
 def _file_and_suffix(path: str) -> tuple[Path, str]:
     """The file that a path names, and a suffix for the raster within it ("" for the whole file)."""
     if "://" in path:
-        path = path.partition("://")[2].partition("?")[0]
-    elif (match := _CONTAINER.fullmatch(path)) and not os.path.lexists(path):
-        return Path(match["file"]), f"_{part_label(match['part'])}"
+        return Path(path.partition("://")[2].partition("?")[0]), ""
+    before, file, part = paths.parts(path)
+    if part and not before.startswith("/vsi"):
+        return Path(file), f"_{part_label(part.removeprefix(_QUOTE).removeprefix(':'))}"
     return Path(path), ""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.source.arguments import Source, clean, numbered
 from pipeline.source.bands.options import Scene
+from pipeline.source.naming.paths import expanded
 from pipeline.source.naming.same_file import FirstNames, each_once
 from pipeline.source.naming.searching import EVERYWHERE, Search
 
@@ -50,6 +51,7 @@ def resolve(stacks: Sequence[Scene], search: Search = EVERYWHERE) -> list[Source
     UsageError
         If a pattern names no scene with all its files, or several files of one band of a scene.
     """
+    stacks = [Scene(s.name, tuple((name, expanded(file)) for name, file in s.bands)) for s in stacks]
     for name, file in (band for stack in stacks for band in stack.bands):
         if (other := _OTHER_PLACE.search(file)) and not os.path.lexists(file):
             raise UsageError(f"--stack {name}={file}: {other[0]} stands for nothing; write {PLACE}")
