@@ -31,6 +31,7 @@ from pipeline.legend.palette import DISTINCT, NATURAL
 from pipeline.source.bands.options import Scene, read_bands, read_nodata, read_stack, read_valid
 from pipeline.source.declared import Nodata
 from pipeline.source.naming.paths import expanded, rooted
+from pipeline.text import decoded
 from pipeline.workers.dashboard import DEFAULT as DASHBOARD
 from pipeline.workers.dashboard import parse as parse_address
 from pipeline.workers.pool import parse as parse_workers
@@ -396,7 +397,7 @@ def load_file(path: str) -> tuple[dict[str, Any], bool]:
         limit = _RECORD_LIMIT_BYTES if path.endswith(".json") else _CONFIG_LIMIT_BYTES
         if Path(path).stat().st_size > limit:
             raise UsageError(f"{path}: a configuration of more than {limit >> 20} MiB is refused")
-        text = Path(path).read_text(encoding="utf-8")
+        text = decoded(Path(path).read_bytes())
         values = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=_PlainLoader)  # noqa: S506  (a SafeLoader)
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not text; a configuration is a YAML file") from None

@@ -16,6 +16,7 @@ from pipeline.source.naming import paths
 from pipeline.source.naming.same_file import each_once
 from pipeline.source.naming.searching import EVERYWHERE, Search
 from pipeline.source.zarr.names import is_store
+from pipeline.text import decoded
 
 SUFFIXES = frozenset({
     ".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".j2k", ".img", ".png", ".jpg", ".jpeg", ".webp", ".gif",
@@ -133,15 +134,41 @@ def _matching(pattern: str, search: Search) -> list[str]:
 
 
 def _lines(path: str) -> list[str]:
+    """What a list names, one a line; empty lines and comments are left out."""
+    path = paths.expanded(path)
     try:
-        path = paths.expanded(path)
         if Path(path).stat().st_size > _LIST_LIMIT_BYTES:
             raise UsageError(f"{path}: a list of more than {_LIST_LIMIT_BYTES >> 20} MiB; split it")
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = Path(path).read_bytes()
+    except OSError as error:
         raise UsageError(f"{path}: cannot read this list of sources ({error}); one path a line") from None
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith(("#", "@"))]
+    try:
+        lines = re.split(r"\r\n|\r|\n", decoded(data))
+    except UnicodeDecodeError:
+        lines = [_of_bytes(path, number, line) for number, line in enumerate(data.splitlines(), 1)]
+    lines = [line.removeprefix("\ufeff").strip() for line in lines]
+    return [_unquoted(line) for line in lines if line and not line.startswith(("#", "@"))]
+
+
+def _of_bytes(path: str, number: int, line: bytes) -> str:
+    """A line of a list in no Unicode: the name of a file as the disk or as Windows has it."""
+    if line.isascii():
+        return line.decode()
+    for text in (os.fsdecode(line), line.decode("cp1252", errors="replace")):
+        if "\0" not in text and os.path.lexists(paths.expanded(_unquoted(text.strip()))):
+            return text
+    raise UsageError(
+        f"{path}: cannot read this list of sources (line {number} is not text in UTF-8, and no file is "
+        "called so); save the list as UTF-8, one path a line"
+    )
+
+
+def _unquoted(line: str) -> str:
+    """A path without the quotes that spreadsheets, file managers and shells put around it."""
+    quote = line[0]
+    if quote not in "\"'" or line[-1] != quote or len(line) < 3 or os.path.lexists(line):
+        return line
+    return line[1:-1].replace(quote * 2, quote)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
