@@ -215,7 +215,7 @@ class Codebook:
 
     def save(self, path: str | Path) -> Path:
         """Write the codebook as an .npz file, which takes its name only when it is whole; returns it."""
-        path = Path(path)
+        path = _in_home(path)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with unfinished.open("wb") as file:
@@ -237,7 +237,7 @@ class Codebook:
             If the file is missing, not a codebook, altered, or of another version.
         """
         try:
-            return cls._parse(_members(Path(path)))
+            return cls._parse(_members(_in_home(path)))
         except CodebookError as error:
             raise CodebookError(f"{path}: {error}") from None
         except IsADirectoryError:
@@ -275,6 +275,11 @@ class Codebook:
             raise CodebookError("its content does not match its hash: the file was altered; fit it again")
         codebook._check()
         return codebook
+
+
+def _in_home(path: str | Path) -> Path:
+    """A path whose `~` is the home folder, as where a shell has read it."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (it leaves an unknown ~NAME as it is)
 
 
 def _members(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -20,6 +20,7 @@ from pipeline.errors import TilewrightError, UsageError, one_line
 from pipeline.parser import CommandParser, Version, add_options, count
 from pipeline.process import signals
 from pipeline.process.first_signals import EXIT_CODE, HINT
+from pipeline.source.naming.paths import expanded
 
 _EPILOG = "exit codes: 0 all done, 1 some rasters failed, 2 usage, 130 interrupted"
 _ABOUT = {
@@ -106,6 +107,7 @@ def _parser() -> CommandParser:
     add_options(sub, tuple(RunConfig.model_fields))
     sub.add_argument(
         "--retry-bad",
+        type=expanded,
         metavar="OUT",
         help="in place of SOURCE: do the bad chunks of a finished run again",
     )
@@ -114,30 +116,38 @@ def _parser() -> CommandParser:
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub = command("fit", _fit)
     add_options(sub, ("sources", *_FIT_OPTIONS, "debug"))
-    sub.add_argument("-o", "--output", required=True, metavar="FILE", help="codebook to write (.npz)")
+    sub.add_argument(
+        "-o", "--output", type=expanded, required=True, metavar="FILE", help="codebook to write (.npz)"
+    )
     sub = command("inspect", _inspect)
     sub.add_argument(
-        "path", metavar="PATH", help="a raster, a label file, a codebook, a record, or the OUT of a run"
+        "path",
+        type=expanded,
+        metavar="PATH",
+        help="a raster, a label file, a codebook, a record, or the OUT of a run",
     )
     add_options(sub, ("debug",))
     sub = command("codebook", _codebook)
-    sub.add_argument("path", metavar="CODEBOOK", help="a codebook (.npz)")
+    sub.add_argument("path", type=expanded, metavar="CODEBOOK", help="a codebook (.npz)")
     sub.add_argument(
         "--names-from",
+        type=expanded,
         metavar="FILE",
         help="take names and colours from a style saved in QGIS (.qml), a .csv of label,#rrggbb,name, or a "
         "colour table",
     )
     add_options(sub, ("palette", "debug"))
-    sub.add_argument("-o", "--output", metavar="FILE", help="codebook to write (default: in its place)")
+    sub.add_argument(
+        "-o", "--output", type=expanded, metavar="FILE", help="codebook to write (default: in its place)"
+    )
     sub = command("status", _status)
-    sub.add_argument("out", metavar="OUT", help="folder of a run's outputs")
+    sub.add_argument("out", type=expanded, metavar="OUT", help="folder of a run's outputs")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub.add_argument("--watch", action="store_true", help="again every 2 s, till the run is over")
     sub.add_argument("--all", action="store_true", help="list every raster, also where there are many")
     add_options(sub, ("debug",))
     sub = command("verify", _verify)
-    sub.add_argument("out", metavar="OUT", help="folder of a run")
+    sub.add_argument("out", type=expanded, metavar="OUT", help="folder of a run")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     sub.add_argument(
         "--sample",
@@ -149,7 +159,13 @@ def _parser() -> CommandParser:
     add_options(sub, ("workers", "progress", "debug"))
     sub = command("demo", _demo)
     add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
-    sub.add_argument("-o", "--out", required=True, metavar="OUT", help="folder for the scene and its labels")
+    sub.add_argument(
+        *("-o", "--out"),
+        type=expanded,
+        required=True,
+        metavar="OUT",
+        help="folder for the scene and its labels",
+    )
     return parser
 
 
@@ -222,7 +238,7 @@ def _codebook(arguments: argparse.Namespace) -> int:
 
     palette = getattr(arguments, "palette", None)
     output = None if arguments.output is None else Path(arguments.output)
-    print(change_style(Path(arguments.path), arguments.names_from, palette, output))
+    print(change_style(Path(arguments.path), arguments.names_from, palette and expanded(palette), output))
     return 0
 
 

@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -27,8 +28,11 @@ from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
 from engine.labels.smoothing import Smoothing
 from engine.resampling import Method
 from pipeline.errors import UsageError
+from pipeline.legend.palette import DISTINCT, NATURAL
 from pipeline.source.bands.options import Scene, read_bands, read_nodata, read_stack, read_valid
 from pipeline.source.declared import Nodata
+from pipeline.source.naming.paths import expanded, rooted
+from pipeline.text import decoded
 from pipeline.workers.dashboard import DEFAULT as DASHBOARD
 from pipeline.workers.dashboard import parse as parse_address
 from pipeline.workers.pool import parse as parse_workers
@@ -36,6 +40,7 @@ from pipeline.workers.pool import parse as parse_workers
 _CONFIG_LIMIT_BYTES = 4 << 20
 _RECORD_LIMIT_BYTES = 256 << 20
 _DEPTH_LIMIT = 16
+_FILES = ("out", "model", "aoi", "codebook", "palette")
 
 
 def _numbers(kind: type[int | float]) -> BeforeValidator:
@@ -45,6 +50,11 @@ def _numbers(kind: type[int | float]) -> BeforeValidator:
         return [kind(v) for v in value.split(",")] if isinstance(value, str) and value != "none" else value
 
     return BeforeValidator(read)
+
+
+def _home(value: object) -> object:
+    """Accept `~` for the home folder: no shell reads a YAML file, or `--out=~/out`."""
+    return expanded(value) if isinstance(value, str) else value
 
 
 def _whole(value: object) -> object:
@@ -268,6 +278,11 @@ class RunConfig(BaseModel):
             raise UsageError("--scale: each limit must be a number")
         return self
 
+    @field_validator(*_FILES, mode="before")
+    @classmethod
+    def _in_home(cls, value: object) -> object:
+        return _home(value)
+
     @property
     def asked(self) -> frozenset[str]:
         """The options that somebody set, and that no run.json brought along."""
@@ -280,7 +295,14 @@ class RunConfig(BaseModel):
         names |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
         names |= {"codebook_bands", "raw_values", "nodata", "valid", "resample", "reference_band"}
         # scenes are sources, of which a folder of outputs may get more; what they have in common are bands
-        return {**self.model_dump(mode="json", include=names), "stack": _stacked_bands(self.stack)}
+        values = self.model_dump(mode="json", include=names)
+        return {**values, **self.files("model", "aoi"), "stack": _stacked_bands(self.stack)}
+
+    def files(self, *names: str) -> dict[str, str | None]:
+        """Options that name files, all or some, by paths from the root: run.json is read anywhere."""
+        values = {name: getattr(self, name) for name in names or _FILES}
+        is_word = {None, NATURAL, DISTINCT}
+        return {name: v if v in is_word else rooted(v) for name, v in values.items()}
 
     @property
     def smoothing(self) -> Smoothing | None:
@@ -308,6 +330,19 @@ def of_former(values: Mapping[str, Any], now: RunConfig) -> dict[str, Any]:
     later = {"nodata": None, "valid": None, "codebook_bands": "match", "raw_values": now.raw_values}
     later |= {"resample": None, "reference_band": None}
     return {**later, **values, "stack": _stacked_bands(values.get("stack"))}
+
+
+def differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
+    """Name and both values of options that a former run had otherwise.
+
+    A file of the same name is taken for the same: in a project that was moved or copied it lies elsewhere,
+    and its content is compared where labels depend on it.
+    """
+    for name, value in now.items():
+        was = former.get(name)
+        same_file = name in _FILES and was and value and Path(str(was)).name == Path(str(value)).name
+        if name not in former or (was != value and not same_file):
+            yield name, was, value
 
 
 def _stacked_bands(stack: object) -> object:
@@ -387,7 +422,7 @@ def load_file(path: str) -> tuple[dict[str, Any], bool]:
         limit = _RECORD_LIMIT_BYTES if path.endswith(".json") else _CONFIG_LIMIT_BYTES
         if Path(path).stat().st_size > limit:
             raise UsageError(f"{path}: a configuration of more than {limit >> 20} MiB is refused")
-        text = Path(path).read_text(encoding="utf-8")
+        text = decoded(Path(path).read_bytes())
         values = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=_PlainLoader)  # noqa: S506  (a SafeLoader)
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not text; a configuration is a YAML file") from None

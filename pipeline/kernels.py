@@ -14,6 +14,7 @@ from engine.kernel import ClassifyingKernel, Kernel
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.process import startup
+from pipeline.source.naming.paths import rooted
 
 if TYPE_CHECKING:
     from engine.networks.kernel import CnnKernel
@@ -57,12 +58,15 @@ def _made(method: object, parameters: Mapping[str, Any], model: object, device: 
         raise UsageError(str(error)) from None
 
 
+_BUILTIN = "builtin:"
+
+
 def _builtin(resolution: int) -> str:
     if resolution not in (4, 8, 16):
         raise UsageError(
             f"resolution {resolution}; cnn has built-in networks of stride 4, 8 and 16, or --model"
         )
-    return f"builtin:filters-{resolution}"
+    return f"{_BUILTIN}filters-{resolution}"
 
 
 def kernel_from_options(
@@ -131,7 +135,10 @@ def _is_network(kernel: Kernel) -> TypeGuard[CnnKernel]:
 
 def model_and_device(kernel: Kernel) -> dict[str, Any]:
     """What a codebook records of its kernel beside the identity: a network's path and device."""
-    return {"model": kernel.model, "device": kernel.device} if _is_network(kernel) else {}
+    if not _is_network(kernel):
+        return {}
+    model = kernel.model if kernel.model.startswith(_BUILTIN) else rooted(kernel.model)
+    return {"model": model, "device": kernel.device}
 
 
 def on_cpu(kernel: Kernel) -> Kernel | None:

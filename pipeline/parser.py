@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from pipeline.config import RunConfig
+from pipeline.source.naming.paths import expanded
 from pipeline.workers.dashboard import ADDRESS
 
 _SHORT = {"out": "-o", "segments": "-k"}
@@ -178,7 +179,7 @@ def add_options(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None
         )
     if "sources" in names and "out" in names:
         parser.add_argument(
-            "--config", metavar="FILE", help="YAML file of these options, or a former run.json"
+            "--config", type=expanded, metavar="FILE", help="YAML file of these options, or a former run.json"
         )
     parser.set_defaults(fields=names)
 

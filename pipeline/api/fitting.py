@@ -13,6 +13,7 @@ from pipeline.fitting import sampling
 from pipeline.fitting.codebook import Scale, fit_codebook
 from pipeline.kernels import kernel_from_options
 from pipeline.legend.palette import Palette
+from pipeline.source.naming.paths import expanded
 from pipeline.workers.pool import Workers, open_pool
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ def fit(
     UsageError
         If rasters differ in bands or dtype, or an option is out of range.
     """
+    model = None if model is None else expanded(model)
     kernel = kernel_from_options(method, resolution, model=model, upsample=upsample, device=device)
-    colours = Palette.of(palette, segments)
+    colours = Palette.of(None if palette is None else expanded(str(palette)), segments)
     pixels = _pixels(rasters, nodata, valid)
     with open_pool(Workers("threads", 1)) as pool:
         return fit_codebook(
@@ -121,6 +123,8 @@ def _pixels(rasters: Raster | Sequence[Raster], nodata: Nodata, valid: Any) -> l
             "array.assign_coords(valid=(('y', 'x'), mask))"
         )
     return [
-        View.whole(open_segmentable(r)) if isinstance(r, (str, Path)) else ArrayPixels(r, nodata, valid)
+        View.whole(open_segmentable(expanded(str(r))))
+        if isinstance(r, (str, Path))
+        else ArrayPixels(r, nodata, valid)
         for r in several
     ]

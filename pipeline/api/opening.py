@@ -21,6 +21,7 @@ from pipeline.source.declared import Declared
 from pipeline.source.gdal.raster import FileRaster
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.joined.mosaic import OVERLAPS
+from pipeline.source.naming.paths import expanded
 from pipeline.source.opening import open_numbered
 from pipeline.source.raster import Raster
 from pipeline.source.view import View, crop
@@ -48,8 +49,9 @@ def open_view(
     elif mosaic:
         raster = _mosaic([path] if isinstance(path, (str, Path)) else path, selection, overlap)
     elif isinstance(path, (str, Path)):
-        chosen = choose(selection, lambda: open_numbered(str(path)))
-        raster = chosen.of(open_numbered(str(path), chosen.numbers, selection.declared))
+        file = expanded(str(path))
+        chosen = choose(selection, lambda: open_numbered(file))
+        raster = chosen.of(open_numbered(file, chosen.numbers, selection.declared))
     else:
         raise UsageError(
             f"{len(path)} paths; say mosaic=True if they are tiles of one raster, give a mapping of names to "
@@ -57,7 +59,7 @@ def open_view(
         )
     if extent is not None and len(extent) != 4:
         raise UsageError(f"extent= of {len(extent)} numbers; give (x0, y0, x1, y1) in the raster's CRS")
-    wanted = interest(extent, None if aoi is None else str(aoi))
+    wanted = interest(extent, None if aoi is None else expanded(str(aoi)))
     return crop(View.whole(raster), wanted, CELL_PX)
 
 

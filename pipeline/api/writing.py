@@ -24,6 +24,7 @@ from pipeline.sinks import parts, style
 from pipeline.sinks.label_info import LabelInfo
 from pipeline.sinks.pyramid import Stage, stages
 from pipeline.sinks.sink import SUFFIXES, Sink, sink_of
+from pipeline.source.naming.paths import expanded
 from pipeline.workers.pool import Workers, open_pool, usable_cores
 
 
@@ -66,7 +67,7 @@ def write(
     StorageError
         If the file cannot be written.
     """
-    path = Path(path)
+    path = Path(expanded(str(path)))
     if not isinstance(labels, xr.DataArray):
         raise UsageError(
             f"a {type(labels).__name__} has no grid to write labels on; give what segment returns"

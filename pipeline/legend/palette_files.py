@@ -15,6 +15,7 @@ from xml.parsers import expat
 from engine.colours import Colour, from_hex
 from engine.kernel import NODATA
 from pipeline.errors import UsageError, printable
+from pipeline.text import decoded
 
 _LIMIT_BYTES = 4 << 20
 _NAME_CHARACTERS = 200
@@ -77,7 +78,7 @@ def read_entries(path: str | Path) -> tuple[Entry, ...]:
         read = _in_qml(path, data)
     else:
         try:
-            text = data.decode("utf-8-sig")
+            text = decoded(data)
         except UnicodeDecodeError as error:
             raise _wrong(path, data[: error.start].count(b"\n") + 1, "not text in UTF-8") from None
         read = _in_csv(path, text) if suffix == ".csv" else _in_table(path, text)

@@ -12,6 +12,7 @@ from pipeline import out_names
 from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RasterState, RunFile
 from pipeline.source.arguments import Source, numbered
+from pipeline.source.naming.paths import absolute, parts
 from pipeline.source.scenes import label
 
 
@@ -54,7 +55,7 @@ def with_kept_names(
     moved = {(_base_names(r.files), mark): r.name for r in rest for mark in _fingerprint(out, r)}
     for source in sources:
         known = (_base_names(_known_by(source)), fingerprint(source))
-        if source not in kept and not source.parts and known in moved:
+        if source not in kept and known in moved:
             kept[source] = moved.pop(known)
     new = [source for source in sources if source not in kept]
     # a scene that lacked a file is another one when it has it: a pattern with * did not know its name
@@ -65,21 +66,17 @@ def with_kept_names(
 
 
 def from_root(raster: RasterState) -> RasterState:
-    """A raster's state with the paths of its files from the root, as `absolute` makes them."""
+    """A raster's state with the paths of its files from the root: a later run may be started elsewhere."""
     if raster.stack:
         stack = tuple((name, absolute(file)) for name, file in raster.stack)
         return raster.model_copy(update={"source": label(stack), "stack": stack})
     return raster.model_copy(update={"source": absolute(raster.source)})
 
 
-def absolute(path: str) -> str:
-    """The path of a file from the root: a later run may be started in another folder."""
-    return os.path.abspath(path) if _is_file(path) else path
-
-
 def is_gone(raster: RasterState) -> bool:
-    """Whether a file of a raster is not there any more; of what is no plain file nobody knows."""
-    return any(_is_file(path) and not os.path.lexists(path) for path in raster.files)
+    """Whether a file of a raster is not there any more; of an address nobody knows."""
+    files = [parts(path).file for path in raster.files]
+    return any(file and not os.path.lexists(file) for file in files)
 
 
 def _is_nothing(raster: RasterState) -> bool:
@@ -97,21 +94,17 @@ def _placed(files: Sequence[str], place: Callable[[str], str]) -> tuple[str, ...
 
 
 def _base_names(files: Sequence[str]) -> tuple[str, ...]:
-    return tuple(Path(file).name for file in files)
+    named = map(parts, files)
+    return tuple(f"{before}{Path(file).name}{after}" for before, file, after in named)
 
 
 def _real(path: str) -> str:
-    return os.path.realpath(path) if _is_file(path) else path
-
-
-def _is_file(path: str) -> bool:
-    """Whether a source is named by its path, and not by an address or as a part of a container."""
-    return "\0" not in path and ":" not in os.path.splitdrive(path)[1]
+    before, file, after = parts(path)
+    return f"{before}{os.path.realpath(file)}{after}" if file else path
 
 
 def _fingerprint(out: Path, raster: RasterState) -> Iterator[str]:
-    """That of the raster when it was begun or done, if it is known."""
+    """That of the raster when it was begun or done; "" for one in an archive, of which names have to do."""
     with contextlib.suppress(OSError, ValueError):
         record = out / f"{raster.name}{out_names.RECORD_SUFFIX}"
-        if mark := raster.fingerprint or RasterRecord.read(record).input.fingerprint:
-            yield mark
+        yield raster.fingerprint or RasterRecord.read(record).input.fingerprint

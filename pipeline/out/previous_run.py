@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import out_names
-from pipeline.config import RunConfig, of_former
+from pipeline.config import RunConfig, differences, of_former
 from pipeline.durable.checksums import checksum
 from pipeline.durable.files import remove
 from pipeline.errors import UsageError
@@ -192,6 +193,15 @@ def take_up(request: Request) -> PreviousRun:
     return PreviousRun(request, run)
 
 
+def made_in(out: Path) -> set[Path]:
+    """What earlier runs made in OUT, or were to make, of each raster; nothing where no run.json says it."""
+    try:
+        run = RunFile.read(out / out_names.RUN)
+        return {file for raster in run.rasters for file in _made(out, raster, run.config["format"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
 def _made(out: Path, raster: RasterState, format_: str) -> Iterable[Path]:
     """Files of a raster that an earlier run made or was to make, the labels in another format too."""
     outputs = Outputs.named(out, raster.name, format_)
@@ -219,22 +229,23 @@ def _refuse_another(request: Request, run: RunFile) -> None:
 def _difference(request: Request, run: RunFile) -> str:
     """How a request is another one than that of a run, in words; "" where it is the same."""
     former = of_former(run.config, request.config)
-    for key, value in request.config.meaning.items():
-        if former.get(key) != value:
-            return f"{key} {former.get(key)}, not {value}"
-    # in a copy of a project it lies elsewhere; its content is compared where labels are of another one
-    codebooks = former.get("codebook"), request.config.codebook
-    if len({codebook and Path(str(codebook)).name for codebook in codebooks}) > 1:
-        return f"codebook {codebooks[0]}, not {codebooks[1]}"
+    wanted = {**request.config.meaning, **request.config.files("codebook")}
+    for key, was, value in differences({"codebook": None, **former}, wanted):
+        return f"{key} {was}, not {value}"
     if not request.config.mosaic:
         return ""  # a folder of rasters grows, and some of them go
-    here = [os.path.abspath(source.path) for source in request.sources]
-    there = [os.path.abspath(raster.source) for raster in run.rasters]
+    here = [_without_folder(source.path) for source in request.sources]
+    there = [_without_folder(raster.source) for raster in run.rasters]
     if new := [path for path in here if path not in there]:
         return f"it lacks the source {new[0]}"
     if gone := [path for path in there if path not in here]:
         return f"it has the source {gone[0]} too"
     return ""
+
+
+def _without_folder(mosaic: str) -> str:
+    """What a mosaic is called, wherever its first tile lies: a fingerprint tells it from another one."""
+    return re.sub(r"\(.*[/\\]", "(", mosaic, count=1)
 
 
 def _refuse_strangers(request: Request, known: Collection[Path] = ()) -> None:

@@ -13,8 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.durable.files import remove, with_retries
 from pipeline.durable.lock import FolderLock
 from pipeline.errors import UsageError
-from pipeline.legend.palette import DISTINCT, NATURAL
-from pipeline.out.kept_names import absolute, from_root, is_gone
+from pipeline.out.kept_names import from_root, is_gone
 from pipeline.out.outputs import Outputs
 from pipeline.out.previous_run import Request, take_up
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
@@ -143,11 +142,10 @@ class RunFolder:
         kept = {n: s for n, s in before.items() if n in here or n in there or s.state == "done"}
         states = [*({**kept, **here}).values()]
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
-        config["out"] = absolute(str(self.path))
-        for name in ("codebook", "palette"):
-            if config[name] not in (None, NATURAL, DISTINCT):
-                config[name] = absolute(config[name])
-        if not self._config.mosaic:
+        config |= self._config.files()
+        if self._config.mosaic:
+            config["sources"] = list(sources[0].parts)
+        else:
             states = [from_root(state) for state in states]
             named = [state for state in states if state.name in here or state.name in there]
             if self._config.stack:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from engine.codebook import Codebook
@@ -16,6 +18,7 @@ from engine.labels.smoothing import Smoothing
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, UsageError
 from pipeline.events.observer import Advance, ignore_progress
+from pipeline.out.previous_run import made_in
 from pipeline.running.opening_tasks import SourceRaster, open_source, open_tile
 from pipeline.source import scenes, unchanged
 from pipeline.source.aoi import interest
@@ -27,6 +30,8 @@ from pipeline.source.declared import Declared
 from pipeline.source.gdal.remote import refuse
 from pipeline.source.joined import mosaic_building, stack
 from pipeline.source.limits import refuse_region
+from pipeline.source.naming.paths import absolute
+from pipeline.source.naming.searching import EVERYWHERE, Search
 from pipeline.source.opening import open_numbered
 from pipeline.source.raster import Raster, SingleRaster
 from pipeline.source.unchanged import Mark
@@ -130,13 +135,14 @@ def open_inputs(
             f"--output-tiles {config.output_tiles}: the cells of this network are {cell_px} px; "
             "give a multiple of that"
         )
+    search = EVERYWHERE if config.out is None else Search(config.out, partial(made_in, Path(config.out)))
     if config.stack:
-        rasters = list(_stacks(scenes.resolve(config.stack), selection, config, pool, advance))
+        rasters = list(_stacks(scenes.resolve(config.stack, search), selection, config, pool, advance))
     elif config.mosaic:
-        sources = resolve(config.sources, recursive=config.recursive)
+        sources = resolve(config.sources, recursive=config.recursive, search=search)
         rasters = [_mosaic(sources, selection, config, pool, advance)]
     else:
-        sources = resolve(config.sources, recursive=config.recursive)
+        sources = resolve(config.sources, recursive=config.recursive, search=search)
         calls = [(source, selection, config.network) for source in sources]
         rasters = [raster for opened in _each(pool, open_source, calls, advance) for raster in opened]
         names = numbered([source.name for source, _, _ in rasters])
@@ -216,8 +222,9 @@ def _mosaic(
 ) -> SourceRaster:
     """All sources as one raster; it fails with a tile that cannot be opened, for none is left out unseen."""
     paths = tuple(source.path for source in sources)
-    label = f"mosaic of {len(paths)} tiles ({paths[0]}{', ...' if len(paths) > 1 else ''})"
-    source = Source(label, "mosaic", tuple(f for s in sources for f in s.files))
+    tiles = tuple(map(absolute, paths))
+    label = f"mosaic of {len(tiles)} tiles ({tiles[0]}{', ...' if len(tiles) > 1 else ''})"
+    source = Source(label, "mosaic", tiles)
     marks: list[Mark] = []
 
     def opened(numbers: Sequence[int] | None) -> Iterator[SingleRaster]:
@@ -277,7 +284,8 @@ def _stack(
         raster, mark = member
         layers.append((name, raster))
         marks[raster.path] = mark
-    whole = stack.build(layers, source.path, config.resample, config.reference_band)
+    label = scenes.label(tuple((name, absolute(file)) for name, file in source.stack))
+    whole = stack.build(layers, label, config.resample, config.reference_band)
     chosen = choose(selection, lambda: whole)
     used = (whole if selection.nodata is None else whole.declaring(selection.nodata)).only(chosen.numbers)
     return source, chosen.of(used), unchanged.together(marks[member.path] for member in used.members)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 
 import numpy as np
 
 from pipeline.config import RunConfig
 from pipeline.out.record import Provenance, RecordedInput
 from pipeline.running.tally import Tally
+from pipeline.source.naming.paths import absolute
 from pipeline.versions import versions
 
 
@@ -16,9 +18,13 @@ def provenance(tally: Tally, config: RunConfig) -> Provenance:
     """What the record of a raster says before its labels are finished."""
     job = tally.job
     raster, region = job.view.raster, job.view.region
+    is_file = [member.path for member in islice(raster.members, 2)] == [raster.path]
+    origin = raster.origin
+    if stack := origin.get("stack"):
+        origin = {**origin, "stack": [{**layer, "path": absolute(layer["path"])} for layer in stack]}
     return Provenance(
         name=job.name,
-        source=raster.path,
+        source=absolute(raster.path) if is_file else raster.path,
         input=RecordedInput(
             fingerprint=job.fingerprint,
             width=raster.width,
@@ -29,7 +35,7 @@ def provenance(tally: Tally, config: RunConfig) -> Provenance:
             nodata=tuple(n if n is None or np.isfinite(n) else str(n) for n in raster.nodata),
             crs_wkt=raster.georeference.crs_wkt,
             transform=raster.georeference.transform,
-            **raster.origin,
+            **origin,
         ),
         region=(region.row, region.col, region.height, region.width),
         parameters={

@@ -6,13 +6,17 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import out_names
 from pipeline.errors import UsageError
+from pipeline.source.naming import paths
+from pipeline.source.naming.same_file import each_once
+from pipeline.source.naming.searching import EVERYWHERE, Search
 from pipeline.source.zarr.names import is_store
+from pipeline.text import decoded
 
 SUFFIXES = frozenset({
     ".tif", ".tiff", ".gtiff", ".vrt", ".jp2", ".j2k", ".img", ".png", ".jpg", ".jpeg", ".webp", ".gif",
@@ -22,6 +26,7 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 """Suffixes that a folder is searched for: GDAL's raster formats, without sidecars and rare ones."""
 
+_QUOTE = '"'
 _LIST_LIMIT_BYTES = 64 << 20
 # A raster called so would have run.json as its record, or its workspace where a file of the run stands.
 _OWN_FILES = frozenset(
@@ -32,7 +37,6 @@ _OWN_FILES = frozenset(
         "owner.json",  # no file of today; outputs that were named around it keep their names
     }
 )
-_CONTAINER = re.compile(r'[A-Za-z][A-Za-z0-9_]+:"?(?P<file>[^"]+?)"?:(?P<part>.+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Source:
     name
         Name of its outputs.
     parts
-        The files that it is made of, if that is not `path`.
+        What it is made of, if that is not `path`: tiles with their paths from the root, or a container.
     stack
         Name and file of each band, if it is a stack.
     """
@@ -59,11 +63,14 @@ class Source:
     @property
     def files(self) -> tuple[str, ...]:
         """Every file that it is read from."""
-        return tuple(file for _, file in self.stack) or self.parts or (self.path,)
+        named = tuple(file for _, file in self.stack) or self.parts or (self.path,)
+        return tuple(paths.parts(path).file or path for path in named)
 
 
-def resolve(arguments: Sequence[str], *, recursive: bool = False) -> list[Source]:
-    """The rasters that SOURCE arguments name, in order, without duplicates, with distinct output names.
+def resolve(
+    arguments: Sequence[str], *, recursive: bool = False, search: Search = EVERYWHERE
+) -> list[Source]:
+    """The rasters that SOURCE arguments name, in order, each file once, with distinct output names.
 
     Parameters
     ----------
@@ -71,42 +78,45 @@ def resolve(arguments: Sequence[str], *, recursive: bool = False) -> list[Source
         Files, folders, patterns and lists.
     recursive
         Whether folders are searched with all that they hold.
+    search
+        Finds what folders and patterns stand for.
 
     Raises
     ------
     UsageError
         If an argument names no raster at all, or a list cannot be read.
     """
-    paths = list(dict.fromkeys(p for a in arguments for p in _expand(a, recursive)))
-    if not paths:
+    found = each_once(p for a in arguments for p in _expand(a, search, recursive=recursive))
+    if not found:
         raise UsageError("no SOURCE given; name at least one raster, folder, glob or @list.txt")
-    return [Source(p, n, _container(p)) for p, n in zip(paths, _names(paths), strict=True)]
+    return [Source(p, n, _container(p)) for p, n in zip(found, _names(found), strict=True)]
 
 
-def _expand(argument: str, recursive: bool) -> Iterable[str]:  # noqa: FBT001
+def _expand(argument: str, search: Search, *, recursive: bool) -> Iterable[str]:
     if not argument:
         raise UsageError("an empty SOURCE; name a raster, a folder, a glob or @list.txt")
     if "\0" in argument:
         raise UsageError(f"{argument[:80]!r}: no file's name has a zero in it; check this SOURCE")
     if argument.startswith("@"):
-        return [p for line in _lines(argument[1:]) for p in _expand(line, recursive)]
+        return [p for line in _lines(argument[1:]) for p in _expand(line, search, recursive=recursive)]
     if "://" in argument or argument.startswith("/vsi"):
         return [argument]
+    argument = paths.expanded(argument)
     try:
         if Path(argument).is_dir() and not is_store(argument):
-            return _folder(argument, recursive)
+            return _folder(argument, search, recursive=recursive)
         if not os.path.lexists(argument) and glob.has_magic(argument):
-            return _matching(argument)
+            return _matching(argument, search)
     except (OSError, ValueError):
         # for example a name too long for the file system: it fails later, as one raster
         pass
     return [argument]
 
 
-def _folder(path: str, recursive: bool) -> list[str]:  # noqa: FBT001
+def _folder(path: str, search: Search, *, recursive: bool) -> list[str]:
     """Paths of the rasters in a folder, sorted: files by suffix, and Zarr stores."""
-    seen = {os.path.realpath(path)} if recursive else None
-    paths = sorted(map(str, _rasters_in(Path(path), seen)))
+    found = search.folder(path, recursive=recursive)
+    paths = [p for p in found if Path(p).suffix.lower() in SUFFIXES or Path(p).is_dir()]
     if not paths:
         kinds = " ".join(sorted(SUFFIXES))
         inside = "in this folder and those in it" if recursive else "in this folder"
@@ -115,50 +125,50 @@ def _folder(path: str, recursive: bool) -> list[str]:  # noqa: FBT001
     return paths
 
 
-def _rasters_in(folder: Path, seen: set[str] | None) -> Iterator[Path]:
-    """Rasters of a folder, and of those in it if there is a set for the folders that were seen.
-
-    What is hidden is no raster: macOS leaves `._NAME.tif` beside each file on other file systems. Labels that
-    a run left there are no input, and a link that leads back is not followed.
-    """
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            if is_store(str(path)):
-                yield path
-            elif seen is not None and not _is_out(path) and (real := os.path.realpath(path)) not in seen:
-                seen.add(real)
-                yield from _rasters_in(path, seen)
-        elif path.suffix.lower() in SUFFIXES and path.is_file():
-            yield path
-
-
-def _is_out(folder: Path) -> bool:
-    """Whether a run has a folder for its outputs."""
-    return (folder / out_names.RUN).exists() or (folder / out_names.PARTIAL).exists()
-
-
-def _matching(pattern: str) -> list[str]:
-    paths = sorted(
-        p
-        for p in glob.glob(pattern, recursive=True)  # noqa: PTH207  (a pattern may be absolute)
-        if Path(p).is_file() or is_store(p)
-    )
-    if not paths:
-        raise UsageError(f"{pattern}: no file matches this pattern")
-    return paths
+def _matching(pattern: str, search: Search) -> list[str]:
+    found = search.matching(pattern)
+    if paths := [p for p in found if Path(p).is_file() or is_store(p)]:
+        return paths
+    apart = f" (what lies in the OUT of this run, {search.out}, is no input)" if search.out else ""
+    raise UsageError(f"{pattern}: no file matches this pattern{apart}")
 
 
 def _lines(path: str) -> list[str]:
+    """What a list names, one a line; empty lines and comments are left out."""
+    path = paths.expanded(path)
     try:
         if Path(path).stat().st_size > _LIST_LIMIT_BYTES:
             raise UsageError(f"{path}: a list of more than {_LIST_LIMIT_BYTES >> 20} MiB; split it")
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = Path(path).read_bytes()
+    except OSError as error:
         raise UsageError(f"{path}: cannot read this list of sources ({error}); one path a line") from None
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith(("#", "@"))]
+    try:
+        lines = re.split(r"\r\n|\r|\n", decoded(data))
+    except UnicodeDecodeError:
+        lines = [_of_bytes(path, number, line) for number, line in enumerate(data.splitlines(), 1)]
+    lines = [line.removeprefix("\ufeff").strip() for line in lines]
+    return [_unquoted(line) for line in lines if line and not line.startswith(("#", "@"))]
+
+
+def _of_bytes(path: str, number: int, line: bytes) -> str:
+    """A line of a list in no Unicode: the name of a file as the disk or as Windows has it."""
+    if line.isascii():
+        return line.decode()
+    for text in (os.fsdecode(line), line.decode("cp1252", errors="replace")):
+        if "\0" not in text and os.path.lexists(paths.expanded(_unquoted(text.strip()))):
+            return text
+    raise UsageError(
+        f"{path}: cannot read this list of sources (line {number} is not text in UTF-8, and no file is "
+        "called so); save the list as UTF-8, one path a line"
+    )
+
+
+def _unquoted(line: str) -> str:
+    """A path without the quotes that spreadsheets, file managers and shells put around it."""
+    quote = line[0]
+    if quote not in "\"'" or line[-1] != quote or len(line) < 3 or os.path.lexists(line):
+        return line
+    return line[1:-1].replace(quote * 2, quote)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -189,9 +199,10 @@ def part_label(part: str) -> str:
 def _file_and_suffix(path: str) -> tuple[Path, str]:
     """The file that a path names, and a suffix for the raster within it ("" for the whole file)."""
     if "://" in path:
-        path = path.partition("://")[2].partition("?")[0]
-    elif (match := _CONTAINER.fullmatch(path)) and not os.path.lexists(path):
-        return Path(match["file"]), f"_{part_label(match['part'])}"
+        return Path(path.partition("://")[2].partition("?")[0]), ""
+    before, file, part = paths.parts(path)
+    if part and not before.startswith("/vsi"):
+        return Path(file), f"_{part_label(part.removeprefix(_QUOTE).removeprefix(':'))}"
     return Path(path), ""
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.source.arguments import Source, clean, numbered
 from pipeline.source.bands.options import Scene
+from pipeline.source.naming.paths import expanded
+from pipeline.source.naming.same_file import FirstNames, each_once
+from pipeline.source.naming.searching import EVERYWHERE, Search
 
 PLACE = "{scene}"
 """Stands for the name of each scene in a pattern."""
@@ -22,7 +25,7 @@ _GLOB = re.compile(r"(\{scene\}|\*\*/|\*+|\?|\[!?\]?[^\]/]*\])")
 _OTHER_PLACE = re.compile(r"\{(?!scene\})\w*\}")
 _MOST_LISTED = 3
 
-Bands = Sequence[tuple[str, str]]
+Bands = tuple[tuple[str, str], ...]
 
 
 def label(bands: Bands) -> str:
@@ -30,8 +33,8 @@ def label(bands: Bands) -> str:
     return f"stack of {', '.join(f'{name}={file}' for name, file in bands)}"
 
 
-def resolve(stacks: Sequence[Scene]) -> list[Source]:
-    """The scenes that ``--stack`` names, in order, without duplicates, with distinct names.
+def resolve(stacks: Sequence[Scene], search: Search = EVERYWHERE) -> list[Source]:
+    """The scenes that ``--stack`` names, in order, those of the same files once, with distinct names.
 
     A scene of a pattern that lacks a file has the name that the file would have: it fails alone when it is
     opened, for the file may be there the next time.
@@ -40,17 +43,23 @@ def resolve(stacks: Sequence[Scene]) -> list[Source]:
     ----------
     stacks
         Stacks, and patterns of stacks.
+    search
+        Finds what patterns stand for.
 
     Raises
     ------
     UsageError
         If a pattern names no scene with all its files, or several files of one band of a scene.
     """
+    stacks = [Scene(s.name, tuple((name, expanded(file)) for name, file in s.bands)) for s in stacks]
     for name, file in (band for stack in stacks for band in stack.bands):
         if (other := _OTHER_PLACE.search(file)) and not os.path.lexists(file):
             raise UsageError(f"--stack {name}={file}: {other[0]} stands for nothing; write {PLACE}")
-    named = [scene for stack in stacks for scene in _scenes(stack)]
-    scenes = list({scene.bands: scene for scene in named}.values())
+    first_names, different = FirstNames(), dict[Bands, Scene]()
+    for scene in (scene for stack in stacks for scene in _scenes(stack, search)):
+        files = tuple((name, first_names.of(file)) for name, file in scene.bands)
+        different.setdefault(files, scene)
+    scenes = list(different.values())
     everywhere = set.intersection(*({file for _, file in scene.bands} for scene in scenes))
     alone = len(scenes) == 1
     names = [clean(s.name or (ALONE if alone else _common_name(s.bands, everywhere))) for s in scenes]
@@ -60,15 +69,15 @@ def resolve(stacks: Sequence[Scene]) -> list[Source]:
     ]
 
 
-def _scenes(stack: Scene) -> Iterator[Scene]:
+def _scenes(stack: Scene, search: Search) -> Iterator[Scene]:
     """The scenes of a pattern, or the one stack that it is, with the files that there are."""
     if not any(PLACE in file for _, file in stack.bands):
-        yield Scene(stack.name, tuple((name, _one(name, file)) for name, file in stack.bands))
+        yield Scene(stack.name, tuple((name, _one(name, file, search)) for name, file in stack.bands))
         return
     if stack.name:
         raise UsageError(f"--stack {stack.name}: {PLACE} names the outputs; leave this name out")
-    found = {name: _matching(name, file) for name, file in stack.bands if PLACE in file}
-    shared = {name: _one(name, file) for name, file in stack.bands if PLACE not in file}
+    found = {name: _matching(name, file, search) for name, file in stack.bands if PLACE in file}
+    shared = {name: _one(name, file, search) for name, file in stack.bands if PLACE not in file}
     scenes = sorted({scene for files in found.values() for scene in files})
     _refuse_without_whole(scenes, found)
     for scene in scenes:
@@ -81,17 +90,17 @@ def _scenes(stack: Scene) -> Iterator[Scene]:
         )
 
 
-def _one(band: str, pattern: str) -> str:
+def _one(band: str, pattern: str, search: Search) -> str:
     """The one file that a name with ``*`` or ``?`` is of; a name of no file stays, and fails when opened."""
     if "://" in pattern or pattern.startswith("/vsi") or os.path.lexists(pattern):
         return pattern
-    matching = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207  (a pattern may be absolute)
+    matching = each_once(search.matching(pattern)) if glob.has_magic(pattern) else []
     if len(matching) > 1:
         raise _several(band, pattern, matching)
     return matching[0] if matching else pattern
 
 
-def _matching(band: str, pattern: str) -> dict[str, str]:
+def _matching(band: str, pattern: str, search: Search) -> dict[str, str]:
     """The files of one band, by the names of their scenes.
 
     Raises
@@ -106,8 +115,11 @@ def _matching(band: str, pattern: str) -> dict[str, str]:
         )
     expression = _expression(pattern)
     files: dict[str, str] = {}
-    for file in sorted(glob.glob(pattern.replace(PLACE, "*"), recursive=True)):  # noqa: PTH207
+    first_names = FirstNames()
+    for file in search.matching(pattern.replace(PLACE, "*")):
         if (match := expression.fullmatch(_slashes(file))) is None:
+            continue
+        if first_names.of(file) == files.get(match[1]):
             continue
         if match[1] in files:
             raise _several(band, pattern.replace(PLACE, match[1]), [files[match[1]], file])

@@ -268,3 +268,12 @@ def test_the_record_of_a_large_batch_can_be_run_again(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"format": "x", "config": config, "rasters": rasters}, indent=1))
     assert len(load_file(str(path))[0]["sources"]) == 20000
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_configuration_is_read_as_whatever_program_wrote_it(tmp_path, encoding):
+    (tmp_path / "c.yaml").write_bytes("sources: größe.tif\r\nsegments: 4\r\n".encode(encoding))
+    (tmp_path / "c.json").write_bytes('{"sources": ["größe.tif"], "segments": 4}'.encode(encoding))
+    for name in ("c.yaml", "c.json"):
+        config = build(load_file(str(tmp_path / name))[0])
+        assert (config.sources, config.segments) == (("größe.tif",), 4)

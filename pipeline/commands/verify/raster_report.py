@@ -30,6 +30,8 @@ class RasterReport:
         Of its labels.
     recomputed
         Windows made anew from the input.
+    unproved
+        True if that was asked for and the input is not there any more, or is another one.
     """
 
     name: str
@@ -38,6 +40,7 @@ class RasterReport:
     notes: list[str] = field(default_factory=list)
     seams: Seams = field(default_factory=Seams)
     recomputed: int = 0
+    unproved: bool = False
 
     @property
     def ok(self) -> bool:
@@ -52,7 +55,8 @@ class RasterReport:
         elif self.state == "skipped":
             said = ["skipped in the run"]
         else:
-            said = ["ok", f"windows recomputed: {self.recomputed}"]
+            said = ["files ok, labels not compared with the input" if self.unproved else "ok"]
+            said += [f"windows recomputed: {self.recomputed}"]
             if self.seams.score is not None and self.seams.error is not None:
                 said.append(f"seam score {self.seams.score:.2f} +- {self.seams.error:.2f}")
         line = f"{self.name}: {'; '.join([*said, *(f'note: {n}' for n in self.notes)])}"
@@ -70,6 +74,7 @@ class RasterReport:
             "seam_score": None if score is None else round(score, 4),
             "seam_error": None if error is None else round(error, 4),
             "recomputed": self.recomputed,
+            "unproved": self.unproved,
         }
 
 
@@ -77,10 +82,17 @@ def summary(out: str, reports: Sequence[RasterReport]) -> dict[str, Any]:
     """All reports as one JSON object, with a line for people."""
     wrong = sum(not report.ok for report in reports)
     skipped = sum(report.state == "skipped" for report in reports)
+    unproved = sum(report.ok and report.unproved for report in reports)
     total = f"{out}: {len(reports) - wrong - skipped} rasters ok, {wrong} wrong, {skipped} skipped in the run"
+    if unproved:
+        total += (
+            f"; of {unproved} that are ok only the files were looked at: their inputs are not there, "
+            "are others now, or cannot be read (see the notes)"
+        )
     return {
         "out": out,
         "ok": not wrong,
+        "unproved": unproved,
         "text": printable(total),
         "rasters": [report.as_json() for report in reports],
     }

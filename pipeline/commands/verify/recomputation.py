@@ -48,10 +48,12 @@ def recompute(
     record = finished.record
     opened = reopened.inputs.get(finished.state.source)
     if opened is None:
+        report.unproved = True
         report.notes.append(
             f"nothing recomputed, for the input is not there ({reopened.missing(finished.state.source)})"
         )
     elif opened.fingerprint != record.input.fingerprint:
+        report.unproved = True
         report.notes.append(f"nothing recomputed, for the input has changed since ({finished.state.source})")
     elif opened.view.region != region:
         report.wrong.append(f"{finished.outputs.json}: its region is not that of {finished.state.source}")
@@ -59,6 +61,7 @@ def recompute(
         try:
             _compare(finished, opened, report, config, sample, pool)
         except TilewrightError as error:
+            report.unproved = True
             report.notes.append(f"nothing recomputed ({one_line(error)})")
 
 

@@ -12,7 +12,7 @@ from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
 from pipeline.check.label_file import Expected
 from pipeline.check.seams import Borders
-from pipeline.config import RunConfig, of_former
+from pipeline.config import RunConfig, differences, of_former
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference
 from pipeline.out.record import RasterRecord
@@ -70,9 +70,8 @@ def problems(
     if record.kernel != codebook.kernel:
         yield f"{path}: its kernel is not that of the codebook"
     parameters = of_former(record.parameters, config)
-    for key, value in {**config.meaning, **config.layout}.items():
-        if key not in parameters or parameters[key] != value:
-            yield f"{path}: {key} {parameters.get(key)}, but {value} in run.json"
+    for key, was, value in differences(parameters, {**config.meaning, **config.layout}):
+        yield f"{path}: {key} {was}, but {value} in run.json"
     if not isinstance(parameters.get("chunk_size"), int) or parameters["chunk_size"] < 1:
         yield f"{path}: says nothing of the chunk size"
     if not record.versions:

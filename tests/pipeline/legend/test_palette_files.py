@@ -130,3 +130,12 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
 def test_long_lines_take_no_long_time(tmp_path):
     with pytest.raises(UsageError, match=r"p\.txt:1: "):
         read_entries(written(tmp_path, "p.txt", "1" + " ,:" * 1_000_000 + "x"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("name", ["p.csv", "p.txt"])
+def test_a_palette_is_read_as_whatever_program_wrote_it(tmp_path, encoding, name):
+    text = "0;#102030;Wälder\r\n" if name == "p.csv" else "0 16 32 48 255 Wälder\r\n"
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    (entry,) = read_entries(tmp_path / name)
+    assert (entry.label, entry.colour, entry.name) == (0, (16, 32, 48), "Wälder")

@@ -113,6 +113,48 @@ def test_a_list_that_cannot_be_read_is_refused(here, data):
     assert "\n" not in str(caught.value)
 
 
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_list_is_read_as_whatever_program_wrote_it(here, encoding, end):
+    lines = [
+        "in/ä 漢.tif",
+        '"in/b, c.tif"',
+        "'in/d e.tif'",
+        '"NETCDF:""in/f.nc"":v"',
+        "",
+        "# no raster",
+        "x.tif",
+    ]
+    # Python writes the mark of UTF-16 in the order of this machine, and Windows in its own
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    Path("list.txt").write_bytes(mark + end.join(lines).encode(encoding))
+    expected = ["in/ä 漢.tif", "in/b, c.tif", "in/d e.tif", 'NETCDF:"in/f.nc":v', "x.tif"]
+    assert paths("@list.txt") == expected
+
+
+def test_lists_that_were_joined_keep_no_mark_between_them(here):
+    Path("list.txt").write_bytes(b"\xef\xbb\xbfa.tif\r\n\xef\xbb\xbfb.tif\r\n")
+    assert paths("@list.txt") == ["a.tif", "b.tif"]
+
+
+def test_quotes_that_are_part_of_a_name_stay(here):
+    touch('"a".tif', '"b"', "'c'", "'")
+    Path("list.txt").write_text("\"a\".tif\n\"b\"\n'c'\n'\n\"\n''\n")
+    assert paths("@list.txt") == ['"a".tif', '"b"', "'c'", "'", '"', "''"]
+
+
+def test_a_list_in_the_code_page_of_windows_or_in_the_bytes_of_the_disk_is_read(here):
+    touch("größe.tif", os.fsdecode(b"caf\xe9.tif"))
+    Path("list.txt").write_bytes(b'a.tif\ngr\xf6\xdfe.tif\n"caf\xe9.tif"\n')
+    assert paths("@list.txt") == ["a.tif", "größe.tif", os.fsdecode(b"caf\xe9.tif")]
+    Path("list.txt").write_bytes(b"a.tif\nnone \xe9.tif\n")
+    with pytest.raises(UsageError, match=r"line 2 is not text in UTF-8.*save the list as UTF-8"):
+        resolve(["@list.txt"])
+
+
 def test_a_list_of_unreasonable_size_is_refused(here, monkeypatch):
     monkeypatch.setattr(module, "_LIST_LIMIT_BYTES", 5)
     Path("list.txt").write_text("abc.tif\n")

@@ -1,0 +1,1 @@
+"""What SOURCE arguments name: files and folders, however they are written."""
