@@ -138,6 +138,7 @@ class Scores:
     def _strata(self, label_of: Counts, adjusted: AreaAdjusted) -> list[dict[str, Any]]:
         class_of = {int(label): c for c, label in zip(self.classes, label_of, strict=True)}
         size, total = self.confusion.sum(axis=0), max(1, int(self.mapped.sum()))
+        commonest, most = metrics.many_to_one(self.confusion), self.confusion.max(axis=0)
         return [
             {
                 "label": label,
@@ -147,6 +148,8 @@ class Scores:
                 "share": int(self.mapped[label]) / total,
                 "pixels": int(size[label]),
                 **_estimate("accuracy", adjusted.strata, label),
+                "commonest": self.classes[commonest[label]] if size[label] else None,
+                "commonest_share": int(most[label]) / int(size[label]) if size[label] else None,
             }
             for label in range(len(self.mapped))
         ]
@@ -160,29 +163,34 @@ class Scores:
         by_area = _with_interval(adjusted, "accuracy")
         lines = [
             f"{self.out}: {count} beside {self.reference}",
-            f"pixels    {found['pixels']} with a label and a class; without a class {left_out['without_class']}, "
-            + f"without a label {left_out['without_label']}",
-            f"accuracy  {found['accuracy']:.3f} with one label for each class, "
-            + f"{found['many_to_one_accuracy']:.3f} with each label called by its commonest class",
+            f"pixels    {found['pixels']} with a label and a class",
+            f"left out  {left_out['without_class']} without a class",
+            f"          {left_out['without_label']} without a label",
+            f"accuracy  {found['accuracy']:.3f} with one label for each class",
+            f"          {found['many_to_one_accuracy']:.3f} with each label called by its commonest class",
             f"by area   {by_area}: of the map, 95 % if the pixels are a random sample",
-            f"mean IoU  {found['mean_iou']:.3f}   ARI {found['ari']:.3f}   "
-            + f"boundary F1 {_shown(found['boundary_f1'])} ({self.tolerance:g} px)",
+            f"mean IoU  {found['mean_iou']:.3f}",
+            f"ARI       {found['ari']:.3f}",
+            f"boundary  F1 {_shown(found['boundary_f1'])} ({self.tolerance:g} px)",
             f"{'class':{width}}  label      pixels    IoU  precision  recall     F1  share of the map",
         ]
         for key, row in list(found["per_class"].items())[:_MOST_SHOWN]:
             label = "none" if row["label"] is None else row["label"]
             iou, precision, recall, f1 = (_shown(row[name]) for name in ("iou", "precision", "recall", "f1"))
             lines.append(
-                f"{printable(row['name']):{width}}  {label:>5}  {row['pixels']:>10}  {iou}      {precision}   "
-                f"{recall}  {f1}  {_with_interval(adjusted['per_class'][key], 'area_share')}"
+                f"{printable(row['name']):{width}}  {label:>5}  {row['pixels']:>10}  {iou}      "
+                f"{precision}   {recall}  {f1}  {_with_interval(adjusted['per_class'][key], 'area_share')}"
             )
         if (more := len(self.classes) - _MOST_SHOWN) > 0:
             lines.append(f"and {more} more classes (--json has all)")
         if self.strata:
-            lines.append("stratum   share of the map      pixels  accuracy")
+            lines.append("label  share of the map      pixels  commonest class   accuracy")
             for row in found["strata"]:
-                shown = _with_interval(row, "accuracy")
-                lines.append(f"{row['label']:>7}   {row['share']:>16.3f}  {row['pixels']:>10}  {shown}")
+                common = f"{row['commonest']} {_shown(row['commonest_share'])}" if row["pixels"] else "-"
+                accuracy = _with_interval(row, "accuracy")
+                lines.append(
+                    f"{row['label']:>5}  {row['share']:>16.3f}  {row['pixels']:>10}  {common:16}  {accuracy}"
+                )
         lines += [f"failed    {name}: {why}" for name, why in self.failed.items()]
         return "\n".join(map(printable, lines))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
@@ -13,10 +14,10 @@ import numpy.typing as npt
 from engine.grid import Window
 from engine.kernel import NODATA
 from pipeline.commands.score.laid import OPTION, Classes, Grid, NoOverlapError, box_of, lattice
-from pipeline.errors import RasterError, UsageError
+from pipeline.errors import RasterError, UnreachableError, UsageError
 from pipeline.grid.georeference import in_pixels, on_ground
 from pipeline.source import bad_blocks
-from pipeline.source.gdal import handles
+from pipeline.source.gdal import handles, remote
 from pipeline.source.raster import described
 
 _PLACELESS = 'LOCAL_CS["no CRS",UNIT["metre",1]]'
@@ -56,11 +57,18 @@ class RasterReference:
         ------
         UsageError
             If it is no raster, or none of classes.
+        RasterError
+            If it lies on a network and cannot be had.
         """
         try:
             return handles.opened(path, lambda dataset: cls._of(path, dataset))
-        except RasterError as error:
-            raise UsageError(f"{error}; a vector file needs --attribute NAME ({OPTION})") from None
+        except UnreachableError:
+            raise
+        except RasterError:
+            if not (remote.is_remote(path) or Path(path).exists()):
+                raise UsageError(f"{path}: no such file; check {OPTION}") from None
+            why = "not a raster that GDAL can open; of a vector file name the class with --attribute NAME"
+            raise UsageError(f"{path}: {why}") from None
 
     @classmethod
     def _of(cls, path: str, dataset: Any) -> RasterReference:
