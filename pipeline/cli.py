@@ -17,7 +17,7 @@ from typing import Any
 from pipeline import out_names
 from pipeline.config import RunConfig, build, load_file
 from pipeline.errors import TilewrightError, UsageError, one_line
-from pipeline.parser import CommandParser, Version, add_options, count
+from pipeline.parser import CommandParser, Version, add_options, count, tolerance
 from pipeline.process import signals
 from pipeline.process.first_signals import EXIT_CODE, HINT
 from pipeline.source.naming.paths import expanded
@@ -31,6 +31,7 @@ _ABOUT = {
     "codebook": "give the classes of a saved codebook other names and colours: labels stay what they are",
     "status": "say where a run stands, while it lives and after: progress, rate, memory, errors",
     "verify": "check all that a run left: files, records, labels, a sample made anew from the inputs, seams",
+    "score": "compare the labels of a run with a reference: confusion matrix, accuracy, IoU, boundaries",
     "demo": "make the built-in scene, segment it, and compare with its known truth",
 }
 _FIT_OPTIONS = (
@@ -156,6 +157,29 @@ def _parser() -> CommandParser:
         metavar="N",
         help="windows of each raster to make anew from its input and compare, 0 for none (default 3)",
     )
+    add_options(sub, ("workers", "progress", "debug"))
+    sub = command("score", _score)
+    sub.add_argument("out", metavar="OUT", help="folder of a run")
+    sub.add_argument(
+        "--reference",
+        required=True,
+        metavar="RASTER|VECTOR",
+        help="what is true: a raster of classes on any grid, or polygons or points with --attribute",
+    )
+    sub.add_argument("--attribute", metavar="NAME", help="attribute of a vector file that is the class")
+    sub.add_argument(
+        "--tolerance",
+        type=tolerance,
+        default=2.0,
+        metavar="PX",
+        help="distance at which a boundary counts as found (default 2)",
+    )
+    sub.add_argument(
+        "--strata",
+        action="store_true",
+        help="show the accuracy of each label too: the strata of the figures that are adjusted by area",
+    )
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
     add_options(sub, ("workers", "progress", "debug"))
     sub = command("demo", _demo)
     add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
@@ -287,6 +311,34 @@ def _verify(arguments: argparse.Namespace) -> int:
     found = summary(arguments.out, reports)
     print(json.dumps(found) if arguments.json else found["text"])
     return 0 if found["ok"] else 1
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from pipeline.commands.score.score import keep, open_reference, score
+    from pipeline.events import progress
+    from pipeline.source.gdal.setup import configure
+    from pipeline.workers import pool as workers
+
+    config, out = _config(arguments), Path(arguments.out)
+    display = progress.chosen(config.progress)
+    try:
+        reference = open_reference(arguments.reference, arguments.attribute)
+        with workers.open_pool(workers.parse(config.workers), initializer=configure) as pool:
+            found = score(
+                out,
+                reference,
+                tolerance=arguments.tolerance,
+                strata=arguments.strata,
+                pool=pool,
+                observer=display,
+            )
+        picture = keep(out, found, display)
+    finally:
+        display.close()
+    print(json.dumps(found.as_json()) if arguments.json else found.text())
+    if picture and not arguments.json:
+        print(f"picture   {picture}")
+    return 1 if found.failed else 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

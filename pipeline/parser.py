@@ -19,6 +19,7 @@ _SHORT = {"out": "-o", "segments": "-k"}
 _ONCE = {"bands", "scale", "extent", "aoi", "valid", "nodata", "palette"}
 """A second value would silently replace the first."""
 _ACTIONS: dict[str, Any] = {"stack": "append"}
+_FARTHEST_PX = 64
 _CHOICE = re.compile(r"argument COMMAND: invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
@@ -195,6 +196,23 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of windows")
     return int(text)
+
+
+def tolerance(text: str) -> float:
+    """A distance in pixels that boundaries are compared at.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is none, or too far to look.
+    """
+    try:
+        px = float(text)
+    except ValueError:
+        px = -1.0
+    if not 0 <= px <= _FARTHEST_PX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a distance of 0 to {_FARTHEST_PX} px")
+    return px
 
 
 def _metavar(name: str, annotation: Any) -> str:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 Transform = tuple[float, float, float, float, float, float]
 """Affine coefficients (a, b, c, d, e, f): x = a * col + b * row + c, y = d * col + e * row + f."""
@@ -16,15 +20,17 @@ Transform = tuple[float, float, float, float, float, float]
 RPC_IN_PIXELS = ("LINE_OFF", "SAMP_OFF", "LINE_SCALE", "SAMP_SCALE")
 """Names of the RPCs that are lengths in pixels."""
 
+Places = TypeVar("Places", float, npt.NDArray[np.float64])
 
-def on_ground(transform: Sequence[float], col: float, row: float) -> tuple[float, float]:
-    """Return (x, y) of a pixel position."""
+
+def on_ground(transform: Sequence[float], col: Places, row: Places) -> tuple[Places, Places]:
+    """Return (x, y) of a pixel position, or of arrays of them."""
     a, b, c, d, e, f = transform
     return a * col + b * row + c, d * col + e * row + f
 
 
-def in_pixels(transform: Sequence[float], x: float, y: float) -> tuple[float, float]:
-    """Return (column, row) of a point on the ground."""
+def in_pixels(transform: Sequence[float], x: Places, y: Places) -> tuple[Places, Places]:
+    """Return (column, row) of a point on the ground, or of arrays of them."""
     a, b, c, d, e, f = transform
     scale = a * e - b * d
     return (e * (x - c) - b * (y - f)) / scale, (a * (y - f) - d * (x - c)) / scale

@@ -8,16 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import UsageError, one_line
+from pipeline.errors import UsageError
 from pipeline.grid.area import Interest, Polygon, reprojected
-from pipeline.process import foreign
-from pipeline.process.warning_filters import ignored
-from pipeline.source.gdal import remote
+from pipeline.source import vectors
 
-_LIMIT_BYTES = 256 << 20
-_REFERS = re.compile(rb"<ogr(vrt|wfs|csw)datasource\b|gdal_streamed_alg", re.IGNORECASE)
 _NO_AREAS = re.compile(r"(2\.5D )?(Multi)?(Point|LineString|Curve)\b")
-_GML, _HEAD_BYTES = b"opengis.net/gml", 16 << 10
 
 
 def interest(extent: Sequence[float] | None, aoi: str | None) -> Interest | None:
@@ -54,22 +49,9 @@ def _file_and_layer(aoi: str) -> tuple[str, str | None]:
 
 def _vector(aoi: str) -> Interest:
     """All polygons of a vector file, or of a layer of it, in any format that OGR reads."""
-    from pyogrio.errors import DataLayerError, DataSourceError
-    from shapely.errors import ShapelyError
-
     path, layer = _file_and_layer(aoi)
-    file = Path(path)
-    if not file.exists():
-        raise UsageError(f"{path}: no such vector file; check --aoi")
-    if file.is_file() and file.stat().st_size > _LIMIT_BYTES:
-        raise UsageError(f"{path}: a vector file of more than {_LIMIT_BYTES >> 20} MiB; simplify it")
-    try:
-        # of what a library only warns, such as layers that are not read, is said here or of no concern
-        with remote.forbidden_in_vectors(), ignored(UserWarning), ignored(RuntimeWarning):
-            layers = _layers(file, layer)
-    except (DataSourceError, DataLayerError, ShapelyError, ValueError, IndexError, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UsageError(f"{path}: not a vector file that OGR can read ({reason})") from None
+    with vectors.readable(path, "--aoi") as options:
+        layers = _layers(path, layer, options)
     layers = [one for one in layers if one.polygons]
     if not layers:
         raise UsageError(f"{aoi}: holds no polygons; --aoi needs areas, not lines or points")
@@ -99,7 +81,7 @@ class _Layer(NamedTuple):
         return tuple(reprojected(polygon, self.crs_wkt, crs_wkt) for polygon in self.polygons)
 
 
-def _layers(file: Path, layer: str | None) -> list[_Layer]:
+def _layers(file: str, layer: str | None, options: dict[str, str]) -> list[_Layer]:
     """The layer that is asked for, or all that may hold polygons.
 
     Raises
@@ -109,7 +91,6 @@ def _layers(file: Path, layer: str | None) -> list[_Layer]:
     """
     import pyogrio
 
-    options = _options(file)
     if options:  # to list layers would write a summary beside the file
         return [_layer(file, layer, options)]
     kinds = {str(name): kind for name, kind in pyogrio.list_layers(file)}
@@ -121,7 +102,7 @@ def _layers(file: Path, layer: str | None) -> list[_Layer]:
     return [_layer(file, name, options) for name in areal]
 
 
-def _layer(file: Path, name: str | None, options: dict[str, str]) -> _Layer:
+def _layer(file: str, name: str | None, options: dict[str, str]) -> _Layer:
     import pyogrio.raw
     import shapely
 
@@ -129,24 +110,7 @@ def _layer(file: Path, name: str | None, options: dict[str, str]) -> _Layer:
     geometries = [] if wkb is None else shapely.from_wkb(wkb)
     crs = meta.get("crs")
     polygons = tuple(p for s in geometries if s is not None for p in _polygons(s))
-    return _Layer(name or "", polygons, _wkt(str(file), crs) if crs else None)
-
-
-def _options(file: Path) -> dict[str, str]:
-    """Open options of OGR: without them it would write a summary beside a GML file.
-
-    Raises
-    ------
-    ValueError
-        If the file is a request to a service, or names what else OGR is to open.
-    """
-    if not file.is_file():
-        return {}
-    with file.open("rb") as opened:
-        head = opened.read(_HEAD_BYTES)
-    if _REFERS.search(head.partition(b"\0")[0]):
-        raise ValueError("it refers to other files or to a service")
-    return {"WRITE_GFS": "NO"} if _GML in head else {}
+    return _Layer(name or "", polygons, vectors.wkt_of(file, crs, "--aoi") if crs else None)
 
 
 def _polygons(shape: Any) -> Iterable[Polygon]:
@@ -157,14 +121,3 @@ def _polygons(shape: Any) -> Iterable[Polygon]:
     elif hasattr(shape, "geoms"):
         for inner in shape.geoms:
             yield from _polygons(inner)
-
-
-def _wkt(path: str, crs: str) -> str:
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    foreign.use_own_proj_data()
-    try:
-        return str(CRS.from_user_input(crs).to_wkt())
-    except CRSError as error:
-        raise UsageError(f"{path}: its CRS cannot be resolved ({one_line(error)}); check --aoi") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import metrics
 from engine.grid import CELL_PX
 from pipeline.commands.demo.scene import CLASS_NAMES, NODATA, PALETTE
 from pipeline.durable.files import write_bytes
@@ -45,7 +46,6 @@ def score_labels(labels: Path, truth: Path) -> Score:
     """
     import rasterio
     from rasterio.windows import Window as FileWindow
-    from scipy.optimize import linear_sum_assignment
 
     counts = np.zeros(256 * 256, np.int64)
     with rasterio.open(labels) as first, rasterio.open(truth) as second:
@@ -58,18 +58,15 @@ def score_labels(labels: Path, truth: Path) -> Score:
     table = counts.reshape(256, 256)[: len(CLASS_NAMES)]
     used = np.flatnonzero(table[:, :NODATA].any(axis=0))
     one_to_one = len(used) <= len(CLASS_NAMES)
-    if one_to_one:
-        classes, picked = linear_sum_assignment(table[:, used], maximize=True)
-    else:
-        classes, picked = table[:, used].argmax(axis=0), np.arange(len(used))
-    predicted = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)), np.int64)  # (true class, class of the label)
-    np.add.at(predicted.T, classes, table[:, used[picked]].T)
-    right, size = np.diag(predicted), table.sum(axis=1)
-    union = size + predicted.sum(axis=0) - right
-    matching = {int(label): int(c) for label, c in sorted(zip(used[picked], classes, strict=True))}
+    class_of = metrics.one_to_one(table[:, used].T) if one_to_one else metrics.many_to_one(table[:, used])
+    predicted = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES) + 1), np.int64)  # the last have no label
+    np.add.at(predicted.T, class_of, table[:, used].T)
+    predicted[:, -1] = table[:, NODATA]
+    itself = np.arange(len(CLASS_NAMES))
+    matching = {int(label): int(c) for label, c in zip(used, class_of, strict=True)}
+    iou = metrics.iou(predicted, itself)[predicted.any(axis=1)]
     rule = "one-to-one" if one_to_one else "many-to-one"
-    iou = float(np.mean(right[size > 0] / union[size > 0]))
-    return Score(float(right.sum() / size.sum()), iou, matching, rule)
+    return Score(metrics.accuracy(predicted, itself), float(iou.mean()), matching, rule)
 
 
 def draw_comparison(image: Path, labels: Path, truth: Path, out: Path, side: int = 700) -> None:

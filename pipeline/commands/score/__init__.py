@@ -1,0 +1,1 @@
+"""`score`: the labels of a run beside a reference."""
