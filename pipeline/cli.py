@@ -37,6 +37,7 @@ _FIT_OPTIONS = (
     "method",
     "segments",
     "resolution",
+    "features",
     "model",
     "upsample",
     "device",
@@ -148,7 +149,10 @@ def _parser() -> CommandParser:
     )
     add_options(sub, ("workers", "progress", "debug"))
     sub = command("demo", _demo)
-    add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
+    add_options(
+        sub,
+        ("method", "resolution", "features", "model", "upsample", "device", "workers", "progress", "debug"),
+    )
     sub.add_argument("-o", "--out", required=True, metavar="OUT", help="folder for the scene and its labels")
     return parser
 
