@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
 
 import pipeline
 from benchmarks.data import Photo
@@ -18,7 +17,6 @@ from benchmarks.quality.scores import confusion, matched, named
 from engine.grid import Window
 from engine.kernel import Patch
 from pipeline.kernels import kernel_from_codebook
-from pipeline.process.warning_filters import ignored
 
 FEATURES = ("bands", "lab", "texture", "lab+texture")
 RESOLUTIONS = (1, 4)
@@ -72,12 +70,11 @@ def _scores(
     scores: tuple[float, ...] = ()
     for segments, score in ((classes, matched), (SEGMENTS, named)):
         counts = np.zeros((segments, classes), np.int64)
-        with ignored(NotGeoreferencedWarning):
-            book = pipeline.fit(paths, segments=segments, resolution=resolution, features=features, seed=seed)
-            for path, truth in zip(paths, truths, strict=True):
-                labels = pipeline.segment(pipeline.open_raster(path), book).values
-                height, width = np.minimum(labels.shape, truth.shape)
-                counts += confusion(labels[:height, :width], truth[:height, :width], segments, classes)
+        book = pipeline.fit(paths, segments=segments, resolution=resolution, features=features, seed=seed)
+        for path, truth in zip(paths, truths, strict=True):
+            labels = pipeline.segment(pipeline.open_raster(path), book).values
+            height, width = np.minimum(labels.shape, truth.shape)
+            counts += confusion(labels[:height, :width], truth[:height, :width], segments, classes)
         scores += score(counts)
     return scores
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
-from rasterio.errors import NotGeoreferencedWarning
 
+import pipeline
 from benchmarks.data import PHOTOS
-from pipeline.process.warning_filters import ignored
 
 UNLABELLED = 255
 
@@ -43,8 +41,8 @@ class LabelledSet:
 
     def truth(self, reference: Path) -> npt.NDArray[np.uint8]:
         """Classes of a reference's pixels, shape (y, x); `UNLABELLED` where it says nothing."""
-        with ignored(NotGeoreferencedWarning), rasterio.open(reference) as dataset:
-            bands = dataset.read().astype(np.int32)
+        # some references are palettes, which this reads as colours
+        bands = pipeline.open_raster(reference).values.astype(np.int32)
         if self.colours is None:
             known = bands[0] < len(self.classes)
             return np.where(known, bands[0], UNLABELLED).astype(np.uint8)

@@ -23,18 +23,18 @@ def matched(counts: Counts) -> tuple[float, float]:
     rows, cols = linear_sum_assignment(-counts)
     merged = np.zeros((counts.shape[1], counts.shape[1]), np.int64)
     merged[cols] = counts[rows]
-    return _scores(merged, counts.sum())
+    return _scores(merged, counts.sum(axis=0))
 
 
 def named(counts: Counts) -> tuple[float, float]:
     """Accuracy and mean IoU where each label is named for the class of most of its pixels (many-to-one)."""
     merged = np.zeros((counts.shape[1], counts.shape[1]), np.int64)
     np.add.at(merged, counts.argmax(axis=1), counts)
-    return _scores(merged, counts.sum())
+    return _scores(merged, counts.sum(axis=0))
 
 
-def _scores(merged: Counts, total: int) -> tuple[float, float]:
-    """Of a matrix of classes by classes; labels that are none of these count in `total` alone."""
-    right, present = merged.diagonal(), merged.sum(axis=0) > 0
-    union = merged.sum(axis=1) + merged.sum(axis=0) - right
-    return float(right.sum() / total), float((right[present] / union[present]).mean())
+def _scores(merged: Counts, pixels: Counts) -> tuple[float, float]:
+    """Of a matrix of classes by classes; `pixels` of each class are also those whose label is no class."""
+    right, present = merged.diagonal(), pixels > 0
+    union = merged.sum(axis=1) + pixels - right
+    return float(right.sum() / pixels.sum()), float((right[present] / union[present]).mean())
