@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: a sitting of races, or one of its events; `parts`; the `coordinator`; the guard.
+"""`python -m benchmarks`: a sitting of races, or an event; `parts`; `coordinator`; `features`; the guard.
 
 Events race whole commands and floors in turns. `check` is the guard: a short sitting whose ratios are
 compared with the recorded ones; `record` measures those anew.
@@ -14,12 +14,13 @@ from collections.abc import Sequence
 
 from benchmarks import data, guard, report
 from benchmarks.parts import coordinator, parts, suite
+from benchmarks.quality import features, labelled
 from benchmarks.races import race
 from benchmarks.races.catalogue import EVENTS
 from benchmarks.report import Result
 
 _EVENTS = {event.name: event for event in EVENTS}
-_OTHERS = ("parts", "coordinator", "check", "record")
+_OTHERS = ("parts", "coordinator", "features", "check", "record")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if what == "coordinator":
         done = coordinator.measure(given.chunks)
         return _finish(report.of_coordination(done, load), given.save, ok=True)
+    if what == "features":
+        scores = list(features.measure(labelled.labelled_sets(), _say))
+        photo = data.photo(given.size[0] if given.size else parts.SIZE_PX)
+        return _finish(report.of_features(scores, features.speeds(photo), photo, load), given.save, ok=True)
     events = [_EVENTS[name] for name in given.what] or list(EVENTS)
     results: list[Result] = []
     heats = [(event, size, *event.at(size)) for event in events for size in given.size or event.sizes]

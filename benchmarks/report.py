@@ -8,7 +8,7 @@ import platform
 import shutil
 import statistics
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from benchmarks import clock
 from benchmarks.data import Photo
 from benchmarks.parts.coordinator import Coordination
 from benchmarks.parts.suite import Timing
+from benchmarks.quality.features import Score
 from benchmarks.races.command import ROOT
 from benchmarks.races.contenders import Pair
 from benchmarks.races.race import Entry, Race
@@ -156,6 +157,47 @@ def of_coordination(done: Coordination, load: float) -> str:
         ),
         "Tasks do nothing; a task is one chunk of 2,048 px, on 2 threads. Memory is the process's resident",
         "one, looked at after every tenth of the chunks. The resumed run finds all of them in the ledger.",
+        *machine(load),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def of_features(
+    scores: Sequence[Score], speeds: Mapping[tuple[int, str], float], photo: Photo, load: float
+) -> str:
+    """A section on the features of K-Means: scores on labelled rasters, and Mpx/s."""
+    lines = [
+        f"## {_today()}: features of K-Means",
+        "",
+        *table(
+            ("set", "R", "features", "accuracy", "mIoU", "many-to-one", "its mIoU", "between seeds"),
+            (
+                (
+                    score.name,
+                    f"{score.resolution}",
+                    score.features,
+                    f"{score.accuracy:.3f}",
+                    f"{score.mean_iou:.3f}",
+                    f"{score.named_accuracy:.3f}",
+                    f"{score.named_iou:.3f}",
+                    f"{score.spread:.3f}",
+                )
+                for score in scores
+            ),
+        ),
+        "Accuracy and mIoU with as many labels as classes, matched one to one once for the whole set;",
+        "many-to-one with 8 labels, each named for the class of most of its pixels. Means of three seeds;",
+        "the last column is the largest difference of accuracies between these.",
+        "",
+        *table(
+            ("R", "features", "Mpx/s", "time beside bands"),
+            (
+                (f"{r}", features, f"{speed:.0f}", f"{speeds[r, 'bands'] / speed:.2f}")
+                for (r, features), speed in speeds.items()
+            ),
+        ),
+        f"The bare kernel on one thread, {photo.size_px:,} x {photo.size_px:,} px, K = 8, in turns, medians.",
+        f"Raster: {_raster(photo)}.",
         *machine(load),
     ]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.colours import Colour, from_hex, to_hex
+from engine.feature_sets.feature_set import FeatureSet
 
 FORMAT = "tilewright-codebook-1"
 _LIMIT_BYTES = 64 << 20
@@ -138,9 +139,16 @@ class Codebook:
         return hashlib.sha256(json.dumps([self.names, self.colours]).encode()).hexdigest()[:16]
 
     @property
+    def feature_set(self) -> FeatureSet | None:
+        """What of pixels was clustered; None if features are not of pixels, but of a kernel's own."""
+        return (
+            None if "features" in self.kernel else FeatureSet.parse(self.kernel.get("feature_set", "bands"))
+        )
+
+    @property
     def centre_values(self) -> npt.NDArray[np.float64] | None:
         """Shape (K, D), float64: the centres as values of the bands; None if features are no bands."""
-        if "features" in self.kernel:
+        if self.feature_set is None or not self.feature_set.is_bands:
             return None
         centres = self.centres.astype(np.float64)
         if self.scaling is None:
@@ -149,7 +157,10 @@ class Codebook:
 
     def _check(self) -> None:
         """Refuse arrays whose shapes do not match: the compiled loops do not check them."""
-        bands, dims = len(self.bands), int(self.kernel.get("features", len(self.bands)))
+        bands, features = len(self.bands), self.feature_set
+        dims = int(self.kernel["features"]) if features is None else len(features.names([""] * bands))
+        if features and (why := features.why_not(bands, self.dtype, scaled=self.scaling is not None)):
+            raise CodebookError(f"{why}; fit it again")
         limits = () if self.scaling is None else (self.scaling.low, self.scaling.high)
         sampled = (bands if dims else 0,)
         shapes: list[tuple[npt.NDArray[Any], tuple[int, ...]]]

@@ -26,10 +26,13 @@ FLOOR = 10.0
 _FEW = 8
 _HUE_WEIGHT = 3.0
 _REACH = 3.0  # in floors: where a free colour is looked for first
-_WHITE = np.array([0.95047, 1.0, 1.08883])  # of D65, the white of sRGB (IEC 61966-2-1)
-_TO_XYZ = np.array(
+WHITE = np.array([0.95047, 1.0, 1.08883])
+"""X, Y and Z of D65, the white of sRGB (IEC 61966-2-1)."""
+
+TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
+"""From linear red, green and blue of sRGB to X, Y and Z."""
 
 
 def to_hex(colour: Iterable[int]) -> str:
@@ -50,12 +53,19 @@ def from_hex(text: str) -> Colour:
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
+def linear(share: F64) -> F64:
+    """Linear light of values of sRGB, both 0 to 1."""
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+
+
+def cube_root(share: F64) -> F64:
+    """CIELAB's function of X, Y and Z as shares of white: the cube root, and a line near 0."""
+    return np.where(share > (6 / 29) ** 3, np.cbrt(share), share / (3 * (6 / 29) ** 2) + 4 / 29)
+
+
 def lab(colours: Rgb) -> F64:
     """CIELAB of sRGB colours, both of shape (n, 3)."""
-    share = colours.astype(np.float64) / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ _TO_XYZ.T / _WHITE
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    f = cube_root(linear(colours.astype(np.float64) / 255) @ TO_XYZ.T / WHITE)
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 

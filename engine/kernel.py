@@ -151,7 +151,8 @@ class Kernel(Protocol):
         """All that its labels depend on beside the codebook's arrays, as JSON values.
 
         Under `name` stands the method that makes it, under `features` the length of its vectors where
-        they are not the bands' values (0 without any). It is part of the codebook and its hash, and the
+        they are none of pixels (0 without any), under `feature_set` which of pixels they are where they
+        are not the bands' values. It is part of the codebook and its hash, and the
         kernel is made again from it.
         """
 

@@ -39,6 +39,7 @@ _FIT_OPTIONS = (
     "method",
     "segments",
     "resolution",
+    "features",
     "model",
     "upsample",
     "device",
@@ -182,7 +183,10 @@ def _parser() -> CommandParser:
     sub.add_argument("--json", action="store_true", help="print one JSON object")
     add_options(sub, ("workers", "progress", "debug"))
     sub = command("demo", _demo)
-    add_options(sub, ("method", "resolution", "model", "upsample", "device", "workers", "progress", "debug"))
+    add_options(
+        sub,
+        ("method", "resolution", "features", "model", "upsample", "device", "workers", "progress", "debug"),
+    )
     sub.add_argument(
         *("-o", "--out"),
         type=expanded,

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from engine.codebook import Band
+from engine.feature_sets import feature_set
 from engine.grid import DEFAULT_CHUNK_PX
 from engine.kernel import MAX_RESOLUTION, MAX_SEGMENTS
 from engine.labels.smoothing import Smoothing
@@ -111,6 +112,12 @@ class RunConfig(BaseModel):
         ge=1,
         le=MAX_RESOLUTION,
         description="kmeans: side of a pixel block, 1 to 32; cnn: stride of the built-in network, 4, 8 or 16",
+    )
+    features: feature_set.Name = Field(
+        "bands",
+        description="kmeans: what of pixels is clustered: bands; lab (perceptual colour, of red, green and "
+        f"blue bytes); texture (mean and deviation in {feature_set.WINDOW_PX} x {feature_set.WINDOW_PX} px); "
+        "or lab+texture",
     )
     model: str | None = Field(
         None, description="cnn: TorchScript file of a network, in place of a built-in one"
@@ -272,6 +279,8 @@ class RunConfig(BaseModel):
             )
         if self.model is not None and self.method != "cnn" and self.codebook is None:
             raise UsageError("--model: only --method cnn takes a network")
+        if self.features != "bands" and self.method != "kmeans":
+            raise UsageError(f"--features {self.features}: only --method kmeans has it; leave it out")
         if isinstance(self.scale, tuple) and (not self.scale or len(self.scale) % 2):
             raise UsageError("--scale: give LOW,HIGH once or for each band, or none")
         if isinstance(self.scale, tuple) and not all(map(math.isfinite, self.scale)):
@@ -291,7 +300,7 @@ class RunConfig(BaseModel):
     @property
     def meaning(self) -> dict[str, Any]:
         """The options that determine the labels: a run with other values is another run."""
-        names = {"method", "segments", "resolution", "model", "upsample", "bands", "scale", "fit"}
+        names = {"method", "segments", "resolution", "features", "model", "upsample", "bands", "scale", "fit"}
         names |= {"codebook_scope", "seed", "extent", "aoi", "mosaic", "overlap", "output_tiles", "stack"}
         names |= {"codebook_bands", "raw_values", "nodata", "valid", "resample", "reference_band"}
         # scenes are sources, of which a folder of outputs may get more; what they have in common are bands
@@ -328,7 +337,7 @@ def of_former(values: Mapping[str, Any], now: RunConfig) -> dict[str, Any]:
     and where one is, fingerprint and codebook are others.
     """
     later = {"nodata": None, "valid": None, "codebook_bands": "match", "raw_values": now.raw_values}
-    later |= {"resample": None, "reference_band": None}
+    later |= {"resample": None, "reference_band": None, "features": "bands"}
     return {**later, **values, "stack": _stacked_bands(values.get("stack"))}
 
 

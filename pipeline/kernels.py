@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, CodebookError
+from engine.feature_sets.feature_set import FeatureSet
 from engine.kernel import ClassifyingKernel, Kernel
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def _kmeans(parameters: Mapping[str, Any], _model: object, _device: str) -> Kernel:
-    return BlockKMeans(int(parameters["resolution"]))
+    features = FeatureSet.parse(parameters.get("feature_set", "bands"))
+    return BlockKMeans(int(parameters["resolution"]), features)
 
 
 def _cnn(parameters: Mapping[str, Any], model: object, device: str) -> Kernel:
@@ -73,6 +75,7 @@ def kernel_from_options(
     method: str,
     resolution: int,
     *,
+    features: str = "bands",
     model: str | None = None,
     upsample: str = "bilinear",
     device: str = "auto",
@@ -86,7 +89,10 @@ def kernel_from_options(
     """
     if method == "cnn" and not model:
         model = _builtin(resolution)
-    return _made(method, {"resolution": resolution, "upsample": upsample}, model, device)
+    if method != "kmeans" and features != "bands":
+        raise UsageError(f"features {features!r}: only kmeans has it; leave it out")
+    parameters = {"resolution": resolution, "feature_set": features, "upsample": upsample}
+    return _made(method, parameters, model, device)
 
 
 def kernel_from_codebook(codebook: Codebook, *, model: str | None = None, device: str = "auto") -> Kernel:
@@ -210,7 +216,12 @@ def kernel_for_run(config: RunConfig, saved: Codebook | None = None) -> Kernel:
         _refuse_contradiction(config, saved)
         return kernel_from_codebook(saved, model=config.model, device=config.device)
     kernel = kernel_from_options(
-        config.method, config.resolution, model=config.model, upsample=config.upsample, device=config.device
+        config.method,
+        config.resolution,
+        features=config.features,
+        model=config.model,
+        upsample=config.upsample,
+        device=config.device,
     )
     if isinstance(kernel, ClassifyingKernel):
         _refuse_fit(config, kernel)
@@ -243,6 +254,7 @@ def _refuse_contradiction(config: RunConfig, codebook: Codebook) -> None:
         "method": {kernel.get("name")},
         "segments": {codebook.segments, fit.get("segments_asked")},
         "resolution": {kernel.get("resolution", config.resolution)},
+        "features": {None if codebook.feature_set is None else str(codebook.feature_set)},
         "upsample": {kernel.get("upsample", config.upsample)},
         "scale": {None},
         "fit": {fit.get("method")},

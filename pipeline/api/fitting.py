@@ -32,6 +32,7 @@ def fit(
     *,
     segments: int = 8,
     resolution: int = 4,
+    features: str = "bands",
     seed: int = 0,
     method: str = "kmeans",
     fit: str = "sample",
@@ -54,6 +55,10 @@ def fit(
         K, 2 to 254; fewer are found where there are fewer distinct values.
     resolution
         kmeans: side of a block in pixels, 1 to 32. cnn: stride of the built-in filters, 4, 8 or 16.
+    features
+        kmeans: what of pixels is clustered. "bands", "lab" (perceptual colour, of red, green and blue
+        bytes), "texture" (of each band the mean in a window, and the deviation there) or "lab+texture"; see
+        `engine.feature_sets.feature_set.FeatureSet`.
     seed
         Seeds the sample and the starts.
     method
@@ -83,12 +88,15 @@ def fit(
     Raises
     ------
     RasterError
-        If a raster cannot be read, or none has a valid pixel (all are nodata or NaN).
+        If a raster cannot be read or has no such features, or none has a valid pixel (all are nodata or
+        NaN).
     UsageError
         If rasters differ in bands or dtype, or an option is out of range.
     """
     model = None if model is None else expanded(model)
-    kernel = kernel_from_options(method, resolution, model=model, upsample=upsample, device=device)
+    kernel = kernel_from_options(
+        method, resolution, features=features, model=model, upsample=upsample, device=device
+    )
     colours = Palette.of(None if palette is None else expanded(str(palette)), segments)
     pixels = _pixels(rasters, nodata, valid)
     with open_pool(Workers("threads", 1)) as pool:

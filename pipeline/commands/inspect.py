@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+
 from engine.codebook import Codebook
 from engine.colours import to_hex
+from engine.feature_sets.feature_set import WINDOW_PX
 from pipeline import out_names
 from pipeline.config import RunConfig
 from pipeline.errors import RasterError, one_line, printable
@@ -126,19 +129,21 @@ def _codebook(codebook: Codebook, *, swatches: bool) -> str:
 
 def _classes(codebook: Codebook, *, swatches: bool) -> Iterator[str]:
     """A table of the classes: share of the fitted sample, colour, name, and centre."""
-    values = codebook.centre_values
+    values, features = codebook.centre_values, codebook.feature_set
     if not codebook.centres.shape[1]:
         heads = []
+    elif features is not None and not features.is_bands:
+        heads = list(features.names([f"mean {head}" for head in _bands(codebook)]))[:_MOST_COLUMNS]
+        values = features.unweighted(codebook.centres.astype(np.float64))
+        scaled = "" if codebook.scaling is None else ", bands scaled to 0 to 255"
+        window = f", means and deviations of {WINDOW_PX} x {WINDOW_PX} px" if features.texture else ""
+        yield f"centres   in {features}{window}{scaled}"
     elif values is None:
         count = codebook.centres.shape[1]
         heads = [f"f{i + 1}" for i in range(min(count, _MOST_COLUMNS))]
         yield f"centres   in features of the network, {len(heads)} of {count}"
     else:
-        names = codebook.band_names or ("",) * len(codebook.bands)
-        heads = [
-            printable(b if isinstance(b, str) else n or f"b{b}")
-            for b, n in zip(codebook.bands[:_MOST_COLUMNS], names, strict=False)
-        ]
+        heads = _bands(codebook)[:_MOST_COLUMNS]
         unit = "value * scale + offset" if codebook.physical else "values as stored"
         yield f"centres   in the bands' units ({unit})"
     style = LabelStyle.of_codebook(codebook)
@@ -156,6 +161,13 @@ def _classes(codebook: Codebook, *, swatches: bool) -> Iterator[str]:
             f"{value:{max(9, len(head))}.4g}" for head, value in zip(heads, centre, strict=False)
         )
         yield f"{label:5}  {percent:>6}  {to_hex(colour)}  {patch}{name:{width}}  {numbers}"
+
+
+def _bands(codebook: Codebook) -> list[str]:
+    """What the bands are called."""
+    names = codebook.band_names or ("",) * len(codebook.bands)
+    called = zip(codebook.bands, names, strict=True)
+    return [printable(band if isinstance(band, str) else name or f"b{band}") for band, name in called]
 
 
 def _raster(raster: Raster) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.arrays import F64
-from engine.block_kmeans import BlockKMeans
 from engine.codebook import Codebook, Scaling
 from engine.colours import Colour
 from engine.kernel import (
@@ -30,6 +29,7 @@ from pipeline.fitting import gathering, sampling
 from pipeline.fitting.certificate import fitted
 from pipeline.fitting.checkpoint import FitMemory
 from pipeline.fitting.collars import Collars
+from pipeline.fitting.feature_sets import of_statistics, refuse_without_features
 from pipeline.fitting.mean_colours import band_means, common_rgb, refuse_natural
 from pipeline.kernels import model_and_device
 from pipeline.legend import palette as palettes
@@ -109,18 +109,21 @@ def fit_codebook(
     check_alike(rasters)
     first = rasters[0]
     check_bands(kernel, first)
+    refuse_without_features(kernel, rasters, scale)
     if isinstance(kernel, ClassifyingKernel):
         return palettes.of_fit(_of_classes(kernel, rasters), palette)
     if not isinstance(kernel, ClusteringKernel):
         raise TypeError(f"{type(kernel).__name__} is neither a ClusteringKernel nor a ClassifyingKernel")
     refuse_natural(palette, rasters)
     if method == "exact" and kernel.needs_statistics:
-        raise UsageError("--fit exact counts colours, which --method kmeans clusters; use --fit sample")
+        raise UsageError(
+            "--fit exact counts colours, which --method kmeans --features bands clusters; use --fit sample"
+        )
     fit = _Fit(rasters, segments, seed, scale, gathering.Resources(pool, advance, memory, collars))
     if method == "exact":
         result = fit.on_every_pixel(kernel)
     else:
-        result = fit.with_network(kernel) if kernel.needs_statistics else fit.on_sample(kernel)
+        result = fit.with_statistics(kernel) if kernel.needs_statistics else fit.on_sample(kernel)
     _refuse_infinite(result, ", ".join(r.path for r in rasters[:3]))
     codebook = Codebook(
         centres=result.clustering.centres,
@@ -169,11 +172,12 @@ class _Result:
     report: dict[str, Any]
     precision: dict[str, Any] = field(default_factory=dict)
     sample: gathering.Sample | None = None
+    pixels: gathering.Sample | None = None
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """The three ways to fit: on every pixel, on a sample of pixels, and with a network."""
+    """The three ways to fit: on every pixel, on a sample, and on one that the bands' statistics make."""
 
     rasters: Sequence[sampling.Pixels]
     segments: int
@@ -189,19 +193,21 @@ class _Fit:
         sample = gathering.sample(self._cells(kernel), kernel, None, self.resources)
         return self._on_pixels(kernel, sample.vectors, None, sample.report)
 
-    def with_network(self, kernel: ClusteringKernel) -> _Result:
+    def with_statistics(self, kernel: ClusteringKernel) -> _Result:
         cells, quiet = self._cells(kernel), replace(self.resources, advance=ignore_progress)
-        # first the pixels of the same cells: the network's input needs the bands' statistics
-        pixels = gathering.sample(cells, BlockKMeans(1), None, quiet)
+        # first the pixels of the same cells, of which collars are collected too
+        pixels = gathering.sample(cells, of_statistics(kernel), None, quiet)
         statistics = self._statistics(pixels.vectors, None)
         result = fitted(
             kernel,
-            lambda other: gathering.sample(cells, other, statistics, self.resources),
+            lambda other: gathering.sample(cells, other, statistics, replace(self.resources, collars=None)),
             lambda sample, other: sample.again(other, statistics, quiet),
             lambda sample: self._clusters(sample.vectors, None),
         )
         sample = result.sample
-        return _Result(result.kernel, statistics, result.clustering, sample.report, result.precision, sample)
+        return _Result(
+            result.kernel, statistics, result.clustering, sample.report, result.precision, sample, pixels
+        )
 
     def mean_colours(self, codebook: Codebook, result: _Result) -> tuple[Colour, ...]:
         """Mean colour of each class; () where no bands are red, green and blue."""
@@ -210,7 +216,9 @@ class _Fit:
             return ()
         if result.sample is None:
             return true_colour.of_centres(codebook, rgb)
-        means = band_means(result.sample, codebook.centres, result.kernel.stride_px, self.resources)
+        means = band_means(
+            result.sample, codebook.centres, result.kernel.stride_px, self.resources, result.pixels
+        )
         return () if means is None else true_colour.displayed(codebook, rgb, means)
 
     def _on_pixels(

@@ -59,10 +59,13 @@ class Sample:
         Where it was taken.
     cells
         The cells that were read, in ascending order of hash, with the sample of each.
+    stride_px
+        Pixels from one feature to the next.
     """
 
     sampled_cells: SampledCells
     cells: list[tuple[sampling.Cell, sampling.CellSample]]
+    stride_px: int
 
     @functools.cached_property
     def vectors(self) -> Vectors:
@@ -70,6 +73,11 @@ class Sample:
         hashes = np.concatenate([s.hashes for _, s in self.cells])
         vectors = np.concatenate([s.vectors for _, s in self.cells])
         return vectors[np.argsort(hashes, kind="stable")]
+
+    @property
+    def places(self) -> list[sampling.Cell]:
+        """The cells that were read."""
+        return [cell for cell, _ in self.cells]
 
     @property
     def report(self) -> dict[str, Any]:
@@ -88,16 +96,15 @@ class Sample:
         They are a random subset, because cells are in order of hash.
         """
         totals = np.cumsum([len(s.hashes) for _, s in self.cells])
-        return Sample(self.sampled_cells, self.cells[: int(np.searchsorted(totals, vectors)) + 1])
+        cells = self.cells[: int(np.searchsorted(totals, vectors)) + 1]
+        return Sample(self.sampled_cells, cells, self.stride_px)
 
     def again(
         self, kernel: ClusteringKernel, statistics: BandStatistics | None, resources: Resources
     ) -> Sample:
         """The same cells with another kernel."""
-        cells = [cell for cell, _ in self.cells]
-        return Sample(
-            self.sampled_cells, list(_samples(self.sampled_cells, cells, kernel, statistics, resources))
-        )
+        samples = list(_samples(self.sampled_cells, self.places, kernel, statistics, resources))
+        return Sample(self.sampled_cells, samples, kernel.stride_px)
 
 
 def sample(
@@ -123,7 +130,7 @@ def sample(
         batch.clear()
         if sampling.enough([s for _, s in samples], sampled_cells.vectors):
             break
-    return Sample(sampled_cells, samples)
+    return Sample(sampled_cells, samples, kernel.stride_px)
 
 
 def _samples(

@@ -10,6 +10,7 @@ from engine.block_loops import block_means
 from engine.codebook import Codebook
 from engine.kernel import ClusteringKernel, Kernel
 from pipeline.errors import RasterError
+from pipeline.fitting.feature_sets import of_statistics
 from pipeline.fitting.sampling import Pixels, cells
 
 MOST = 0.5
@@ -39,9 +40,8 @@ def share_outside(pixels: Pixels, codebook: Codebook, kernel: Kernel) -> float |
     if scaling is None:
         return None
     low, high = (limit[:, None, None] for limit in (scaling.low, scaling.high))
-    # the limits are those of features, which spread less than pixels, or of the pixels that make statistics
-    of_features = isinstance(kernel, ClusteringKernel) and not kernel.needs_statistics
-    side = kernel.stride_px if of_features else 1
+    # the limits are those of the blocks or pixels that made the statistics; blocks spread less
+    side = of_statistics(kernel).stride_px if isinstance(kernel, ClusteringKernel) else 1
     outside = total = 0
     for cell in islice(cells([pixels], codebook.fit.get("seed", 0), kernel.cell_px), _CELLS):
         try:

@@ -49,9 +49,13 @@ def refuse_natural(palette: Palette | None, rasters: Sequence[Pixels], *, each: 
 
 
 def band_means(
-    sample: gathering.Sample, centres: F32, stride_px: int, resources: gathering.Resources
+    sample: gathering.Sample,
+    centres: F32,
+    stride_px: int,
+    resources: gathering.Resources,
+    pixels: gathering.Sample | None = None,
 ) -> F64 | None:
-    """Mean of each band over the blocks of pixels where features of a network were sampled, of each class.
+    """Mean of each band over the blocks of pixels where features were sampled, of each class.
 
     Parameters
     ----------
@@ -63,6 +67,8 @@ def band_means(
         Pixels from one feature to the next: the side of a block.
     resources
         Read the pixels again, of which the sample has none.
+    pixels
+        A sample of the same cells, which may be that of the blocks.
 
     Returns
     -------
@@ -72,14 +78,16 @@ def band_means(
     if stride_px > MAX_RESOLUTION:
         return None
     # blocks lie on the grid of the features, and the same hash picks them
-    quiet = replace(resources, advance=ignore_progress, collars=None)
-    blocks = sample.again(BlockKMeans(stride_px), None, quiet)
+    blocks = pixels
+    if blocks is None or (blocks.stride_px, blocks.places) != (stride_px, sample.places):
+        quiet = replace(resources, advance=ignore_progress, collars=None)
+        blocks = sample.again(BlockKMeans(stride_px), None, quiet)
     labels, values = [], []
-    for (_, features), (_, pixels) in zip(sample.cells, blocks.cells, strict=True):
-        _, here, there = np.intersect1d(features.hashes, pixels.hashes, return_indices=True)
+    for (_, features), (_, block_means) in zip(sample.cells, blocks.cells, strict=True):
+        _, here, there = np.intersect1d(features.hashes, block_means.hashes, return_indices=True)
         vectors = np.ascontiguousarray(features.vectors[here].T)
         labels.append(nearest(vectors, centres, np.ones(len(here), bool)))
-        values.append(np.asarray(pixels.vectors[there], np.float64))
+        values.append(np.asarray(block_means.vectors[there], np.float64))
     label, value = np.concatenate(labels), np.concatenate(values)
     counts = np.bincount(label, minlength=len(centres))
     # in a fixed order, as everything that a codebook holds

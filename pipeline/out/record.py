@@ -61,7 +61,8 @@ class Provenance(BaseModel):
     region
         Row, column, height and width of the part of it that has labels.
     parameters
-        Options that labels and files depend on, the side of a chunk, and the kernel's cell and stride.
+        Options that labels and files depend on, the side of a chunk, the kernel's cell and stride, and the
+        features of pixels that were clustered (`feature_set`; None for a network's).
     codebook_hash, kernel, fit
         Of the codebook: its hash, what it says of its kernel, and how it was fitted.
     style

@@ -46,6 +46,8 @@ def provenance(tally: Tally, config: RunConfig) -> Provenance:
             # of the kernel: where seams may be looked for without it
             "cell_px": job.kernel.cell_px,
             "stride_px": job.kernel.stride_px,
+            # as it was fitted: with a codebook from elsewhere nobody is asked for it
+            "feature_set": None if job.codebook.feature_set is None else str(job.codebook.feature_set),
             # of these labels: a later run may be asked for another, which redoes nothing that is done
             "on_bad_chunk": config.on_bad_chunk,
         },

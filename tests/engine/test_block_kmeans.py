@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.block_kmeans import BlockKMeans
-from engine.codebook import Scaling
+from engine.codebook import Codebook, Scaling
+from engine.feature_sets.feature_set import FeatureSet
 from engine.grid import CELL_PX, Window, tiles
-from engine.kernel import NODATA, Kernel, Patch
+from engine.kernel import NODATA, BandStatistics, Kernel, Patch
 from tests.strategies import codebook, codebooks, patches, windows_in
 
 RESOLUTIONS = st.integers(1, 32)
@@ -223,3 +224,81 @@ def test_a_patch_whose_arrays_do_not_fit_its_window_is_refused(wrong):
     patch = Patch(np.ones((1, 4, 4)), np.ones((4, 4), bool), bounds, bounds, bounds)
     with pytest.raises(ValueError, match=r"patch of \(4, 4\) px"):
         dataclasses.replace(patch, **wrong)
+
+
+@st.composite
+def featured_patches(draw):
+    """A patch, a kernel of other features than bands, and a codebook of such."""
+    patch, r = draw(patches()), draw(RESOLUTIONS)
+    bytes_of_three = patch.pixels.dtype == np.uint8 and len(patch.pixels) == 3
+    scaled = patch.pixels.dtype != np.uint8 or draw(st.booleans())
+    lab = bytes_of_three and not scaled and draw(st.booleans())
+    features = FeatureSet(lab, texture=not lab or draw(st.booleans()))
+    bands = len(patch.pixels)
+    values = np.nan_to_num(patch.pixels.reshape(bands, -1).astype(np.float64))
+    low, high = np.percentile(values, [2, 98], axis=1)
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    dims = len(features.names([""] * bands))
+    return (
+        patch,
+        BlockKMeans(r, features),
+        Codebook(
+            rng.uniform(0, 120, (draw(st.integers(1, 9)), dims)).astype(np.float32),
+            BlockKMeans(r, features).identity,
+            tuple(range(1, bands + 1)),
+            str(patch.pixels.dtype),
+            np.zeros(bands),
+            Scaling(low, high) if scaled else None,
+        ),
+    )
+
+
+@given(featured_patches(), st.integers(0, 20), st.data())
+def test_labels_of_other_features_do_not_depend_on_how_a_patch_is_cut(drawn, more, data):
+    patch, kernel, book = drawn
+    r = kernel.resolution
+    core = data.draw(windows_in(patch.bounds, step=1 if CELL_PX % r else r))
+    labels = kernel.labels(cut(patch, core, kernel.halo_px + more), book)
+    np.testing.assert_array_equal(labels, kernel.labels(patch, book)[core.slices(patch.bounds)])
+    assert ((labels == NODATA) == ~patch.valid[core.slices(patch.bounds)]).all()
+
+
+@given(featured_patches(), st.integers(1, 20))
+def test_vectors_of_other_features_are_those_that_labels_come_from(drawn, side):
+    patch, kernel, book = drawn
+    r = kernel.resolution
+    side *= 1 if CELL_PX % r else r
+    labels, statistics = kernel.labels(patch, book), BandStatistics(book.band_mean, book.scaling)
+    seen = 0
+    for core in tiles(patch.bounds, side):
+        found = kernel.features(cut(patch, core, kernel.halo_px), statistics)
+        assert found.vectors.shape == (len(found.rows), book.centres.shape[1])
+        for vector, row, col in zip(found.vectors, found.rows, found.cols, strict=True):
+            top, left = max(row * r - patch.bounds.row, 0), max(col * r - patch.bounds.col, 0)
+            block = labels[top : (row + 1) * r - patch.bounds.row, left : (col + 1) * r - patch.bounds.col]
+            distances = ((vector.astype(np.float32) - book.centres) ** 2).sum(axis=1)
+            assert set(block[block != NODATA]) <= set(np.flatnonzero(distances <= distances.min() * 1.0001))
+            seen += np.count_nonzero(block != NODATA)
+    assert seen == np.count_nonzero(patch.valid)
+
+
+def test_strips_of_a_high_patch_join_without_a_trace():
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (3, 700, 40)).astype(np.uint8)
+    bounds = Window(3, 5, 700, 40)
+    patch = Patch(pixels, rng.random((700, 40)) < 0.8, bounds, bounds, bounds)
+    for r in (1, 3, 4):
+        kernel = BlockKMeans(r, FeatureSet(lab=True, texture=True))
+        book = dataclasses.replace(codebook(rng.uniform(0, 60, (9, 4)), r), kernel=kernel.identity)
+        labels = kernel.labels(patch, book)
+        strip = Window(250, 5, 12, 40).aligned(r).shared(bounds)  # across the end of the first strip
+        part = kernel.labels(cut(patch, strip, 9), book)
+        np.testing.assert_array_equal(part, labels[strip.slices(bounds)])
+
+
+def test_the_codebooks_of_bands_are_what_they_were():
+    assert BlockKMeans(4).identity == {"name": "kmeans", "resolution": 4, "cell_px": 512}
+    assert BlockKMeans(4, FeatureSet(lab=True)).identity["feature_set"] == "lab"
+    book = codebook([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], 4)
+    # of the version before there were other features
+    assert book.content_hash == "6f24aee87fa48bcd4dd559685f21e31a57dd3b27d8e47a87577d410b2b849310"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
 from engine.codebook import Codebook
+from engine.feature_sets.feature_set import FeatureSet
 from pipeline.api.arrays import open_raster, segment
 from pipeline.config import RunConfig
 from pipeline.running.run import run
@@ -60,6 +61,9 @@ def cases(draw):
     """A raster to write, and the options of a run on it."""
     height, width = draw(SHAPES)
     dtype, bands, scaled = draw(DTYPES), draw(st.integers(1, 5)), draw(st.booleans())
+    options = {**draw(kmeans_options()), **draw(selections(bands, scaled=scaled))}
+    if (dtype, bands, options["bands"]) == ("uint8", 3, None) and draw(st.booleans()):
+        options |= {"features": draw(st.sampled_from(["lab", "lab+texture"])), "scale": None}
     return {
         "shape": (bands, height, width),
         "dtype": dtype,
@@ -70,11 +74,7 @@ def cases(draw):
         "holes": draw(st.integers(0, 3)),
         "tiled": draw(st.booleans()),
         "damaged": draw(st.sampled_from([0, 0, 0, 1, 3])),
-        "options": {
-            **draw(kmeans_options()),
-            **draw(selections(bands, scaled=scaled)),
-            **draw(stages(min(height, width))),
-        },
+        "options": {**options, **draw(stages(min(height, width)))},
     }
 
 
@@ -113,12 +113,15 @@ def stages(draw, side):
 
 @st.composite
 def kmeans_options(draw):
-    """Options of a run with K-Means."""
+    """Options of a run with K-Means on any bands."""
+    features = draw(st.sampled_from(["bands", "texture"]))
     return {
         "segments": draw(st.integers(2, 12)),
         "resolution": draw(st.integers(1, 32)),
+        "features": features,
         "seed": draw(st.integers(0, 99)),
-        "scale": draw(st.sampled_from([None, "none", (10.0, 90.0)])),
+        # texture of wide values is that of scaled ones
+        "scale": draw(st.sampled_from([None, (10.0, 90.0), *(["none"] * (features == "bands"))])),
         "extent": draw(EXTENTS),
         "palette": draw(st.sampled_from([None, None, "distinct"])),
     }
@@ -236,9 +239,13 @@ def test_lazy_labels_equal_the_run_and_slices_lie_on_the_same_grid(tmp_path_fact
     r, (height, width) = case["options"]["resolution"], whole.shape
     top = data.draw(st.integers(0, (height - 1) // r)) * r
     left = data.draw(st.integers(0, (width - 1) // r)) * r
+    first = top, left
     part = segment(array[:, top:, left:], codebook).compute(scheduler="synchronous").values
-    # smoothing alone sees where a slice ends
-    np.testing.assert_array_equal(part, plain[top:, left:])
+    # smoothing and texture alone see where a slice ends
+    reach = FeatureSet.parse(case["options"]["features"]).halo_px
+    top, left = (start and start + -(-reach // r) * r for start in (top, left))
+    below, right = (max(0, after - before) for after, before in ((top, first[0]), (left, first[1])))
+    np.testing.assert_array_equal(part[below:, right:], plain[top:, left:])
 
 
 BANDS = ("a", "b", "c")

@@ -61,7 +61,7 @@ class Fake:
                 vectors[: self.wrong.get(i, 0)] = CENTRES[1]
             hashes = np.arange(self.cells[i], dtype=np.uint64)
             found.append((Cell(0, i, None), CellSample(vectors, hashes, self.cells[i], self.cells[i])))
-        return Sample(None, found)
+        return Sample(None, found, 4)
 
     def fit(self, kernel):
         clusters = Clustering(CENTRES, 0.0, 1, np.ones(3))
