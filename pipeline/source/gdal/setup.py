@@ -29,6 +29,8 @@ import sys
 from collections.abc import Container
 from typing import Any
 
+from pipeline.process import open_files
+
 SERVICES = (
     *("ADBC", "AmigoCloud", "CSW", "Carto", "DAAS", "DERIVED", "EEDA", "EEDAI", "Elasticsearch", "GDALG"),
     *("GTI", "HTTP", "NGW", "OAPIF", "OGCAPI", "OGR_VRT", "PLMOSAIC", "PLSCENES", "STACIT", "STACTA"),
@@ -72,6 +74,10 @@ def configure() -> None:
     GDAL starts: GDAL reads `GDAL_SKIP` when it registers its drivers, in the raster library and in the
     vector library. Called again, it changes nothing.
     """
+    open_files.allow_more()
+    # sources of VRTs that stay open; each thread that reads one needs a place
+    most = max(16, min(100, (open_files.most_open_files() - open_files.OURS) // 4))
+    os.environ.setdefault("GDAL_MAX_DATASET_POOL_SIZE", str(most))
     for name, value in {**_OF_PROCESS, **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
     os.environ.update(_FIXED)
