@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,8 +26,13 @@ READ_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 
 T = TypeVar("T")
 
-# for each thread; where few files may be open, as by macOS' default, the rest of the process needs some too
-_PER_THREAD = max(1, min(16, (open_files.most_open_files() - 32) // 16))
+_PER_THREAD = 16
+# a thread that labels has its outputs open too
+_OUTPUTS = 3
+# where few files may be open, few threads read at a time: a file may lead to others
+_READS = threading.BoundedSemaphore(max(1, (open_files.most_open_files() - 48) // 8))
+_SCARCE_S = (0.1, 0.4, 1.0)
+_SCARCE = re.compile("too many open files|too many threads are running", re.IGNORECASE)
 # what GDAL can read if a file of such a name is whole; of any other a driver may be missing
 _USUAL = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2", ".img", ".nc", ".h5", ".hdf", ".asc")
 
@@ -103,7 +110,7 @@ def _with_retries(path: str, use: Callable[[], T], reason: str, pauses_s: Sequen
     def attempt() -> T:
         nonlocal tries
         tries += 1
-        with dataset_opening.environment(path, afresh=tries > 1):
+        with _turn(), dataset_opening.environment(path, afresh=tries > 1):
             return use()
 
     def is_transient(error: Exception) -> bool:
@@ -112,11 +119,18 @@ def _with_retries(path: str, use: Callable[[], T], reason: str, pauses_s: Sequen
         forget(path)
         return transient.is_transient(error, remote=remote)
 
+    def is_scarce(error: Exception) -> bool:
+        if not (isinstance(error, READ_ERRORS) and _lacks_handles(path, error, remote=remote)):
+            return False
+        _close(len(_handles()))
+        return True
+
     with transient.listening():
         try:
-            return retry(attempt, pauses_s, is_transient)
+            return retry(lambda: retry(attempt, pauses_s, is_transient), _SCARCE_S, is_scarce)
         except READ_ERRORS as error:
-            _refuse_few_handles(path, remote=remote)
+            if is_scarce(error):
+                raise UnreachableError(path, open_files.HINT) from error
             forget(path)
             failure = transient.failure(error, remote=remote)
             if remote and transient.is_permanent(failure):
@@ -127,14 +141,19 @@ def _with_retries(path: str, use: Callable[[], T], reason: str, pauses_s: Sequen
             raise kind(path, _reason(error, failure, reason, tries)) from error
 
 
-def _refuse_few_handles(path: str, *, remote: bool) -> None:
-    """Raise `UnreachableError` if too many files are open: GDAL only says that it cannot open one."""
+def _lacks_handles(path: str, error: BaseException, *, remote: bool) -> bool:
+    """True if too many files are open: GDAL may only say that it cannot open one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if _SCARCE.search(str(cause)) or getattr(cause, "errno", None) in open_files.ERRORS:
+            return True
+        cause = cause.__cause__
     try:
         if not remote:
             Path(path).open("rb").close()
-    except OSError as error:
-        if error.errno in open_files.ERRORS:
-            raise UnreachableError(path, open_files.HINT) from error
+    except OSError as denied:
+        return denied.errno in open_files.ERRORS
+    return False
 
 
 def _no_memory(error: BaseException | None) -> bool:
@@ -159,8 +178,14 @@ def _reason(error: BaseException, failure: str, reason: str, tries: int) -> str:
     )
 
 
+class _Reader:
+    """Stands for a thread that has handles, as long as that lives."""
+
+
 _local = threading.local()
+_readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
 _Key = tuple[str, tuple[Any, ...], int, int]
+_Handles = OrderedDict[_Key, Any]
 
 
 def _key(path: str, options: Mapping[str, Any]) -> _Key:
@@ -173,15 +198,51 @@ def _key(path: str, options: Mapping[str, Any]) -> _Key:
     return path, given, stat.st_mtime_ns, stat.st_size
 
 
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Wait until this thread may read; within a read it may always."""
+    if getattr(_local, "reads", False):
+        yield
+        return
+    with _READS:
+        _local.reads = True
+        try:
+            yield
+        finally:
+            _local.reads = False
+            _close(len(_handles()) - _most_kept())
+
+
+def _handles() -> _Handles:
+    """The handles of this thread, those used last at the end."""
+    handles: _Handles | None = getattr(_local, "handles", None)
+    if handles is None:
+        handles, _local.reader = OrderedDict(), _Reader()
+        _local.handles = handles
+        _readers.add(_local.reader)
+    return handles
+
+
+def _most_kept() -> int:
+    """Handles that a thread may keep: all threads together leave half of the files to what they read."""
+    threads = max(1, len(_readers))
+    left = open_files.most_open_files() - open_files.OURS - _OUTPUTS * threads
+    return max(0, min(_PER_THREAD, left // (2 * threads)))
+
+
+def _close(count: int) -> None:
+    """Close those handles of this thread that were not used for longest."""
+    handles = _handles()
+    for _ in range(count):
+        with contextlib.suppress(Exception):
+            handles.popitem(last=False)[1].close()
+
+
 def _handle(path: str, options: Mapping[str, Any]) -> Any:
     """The handle of a raster in this thread, opened late and kept for the next window."""
-    handles: OrderedDict[_Key, Any] | None = getattr(_local, "handles", None)
-    if handles is None:
-        handles = _local.handles = OrderedDict()
-    key = _key(path, options)
+    handles, key = _handles(), _key(path, options)
     if key not in handles:
-        while len(handles) >= _PER_THREAD:
-            handles.popitem(last=False)[1].close()
+        _close(len(handles) + 1 - max(1, _most_kept()))
         handles[key] = dataset_opening.open_dataset(path, **options)
     handles.move_to_end(key)
     return handles[key]
@@ -189,13 +250,13 @@ def _handle(path: str, options: Mapping[str, Any]) -> Any:
 
 def file_state(path: str, dataset: Any) -> _Key | None:
     """The state of the local file that a handle of this thread was opened in; None if it has none."""
-    handles: OrderedDict[_Key, Any] = getattr(_local, "handles", None) or OrderedDict()
+    handles = _handles()
     return next((k for k, d in handles.items() if d is dataset and k[0] == path and any(k[2:])), None)
 
 
 def forget(path: str) -> None:
     """Close this thread's handles of a raster, so that the next read opens it again."""
-    handles: OrderedDict[_Key, Any] = getattr(_local, "handles", None) or OrderedDict()
+    handles = _handles()
     for key in [k for k in handles if k[0] == path]:
         with contextlib.suppress(Exception):
             handles.pop(key).close()

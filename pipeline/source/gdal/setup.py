@@ -31,7 +31,7 @@ import sys
 from collections.abc import Container
 from typing import Any
 
-from pipeline.process import foreign
+from pipeline.process import foreign, open_files
 
 SERVICES = (
     *("ADBC", "AmigoCloud", "CSW", "Carto", "DAAS", "DERIVED", "EEDA", "EEDAI", "Elasticsearch", "GDALG"),
@@ -80,6 +80,10 @@ def configure() -> None:
     before it is called, `foreign.ignored` names what a user should know of.
     """
     foreign.leave_out()
+    open_files.allow_more()
+    # sources of VRTs that stay open; each thread that reads one needs a place
+    most = max(16, min(100, (open_files.most_open_files() - open_files.OURS) // 4))
+    os.environ.setdefault("GDAL_MAX_DATASET_POOL_SIZE", str(most))
     for name, value in {**_OF_PROCESS, **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
     os.environ.update(_FIXED)

@@ -603,6 +603,59 @@ def test_few_open_files_are_enough_and_are_never_called_damage(tmp_path):
         assert ended.returncode == 0 or (limit == 12 and "oo many open files" in ended.stderr), ended.stderr
 
 
+READ_BY_THREADS = """
+import resource, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+limit, threads = map(int, sys.argv[1:3])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+from pipeline.source.gdal.setup import configure
+configure()
+from pipeline.source.gdal.raster import open_header
+rasters = [open_header(path) for path in sys.argv[3:]]
+together = threading.Barrier(threads)
+
+def read(first):
+    together.wait()
+    order = rasters[first:] + rasters[:first]
+    return sum(int(raster.read(raster.bounds)[0].sum()) for raster in order)
+
+with ThreadPoolExecutor(threads) as pool:
+    print(*set(pool.map(read, [i % len(rasters) for i in range(threads)])))
+    # and some are left for all else
+    assert len([open(sys.argv[3], "rb") for _ in range(8)]) == 8
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "threads", "kind"), [(256, 40, "tif"), (64, 16, "vrt"), (64, 16, "tif"), (40, 4, "vrt")]
+)
+def test_few_open_files_are_enough_for_tiles_that_many_threads_read(tmp_path, limit, threads, kind):
+    # each thread had as many handles as it liked, beside those that VRTs have of their sources
+    pixels = [noise(1, 20, 30, seed=seed) for seed in range(100)]
+    paths = [write_geotiff(tmp_path / f"t{i}.tif", tile) for i, tile in enumerate(pixels)]
+    if kind == "vrt":
+        names = [[path.name for path in paths[i : i + 10]] for i in range(0, 100, 10)]
+        bands = [[("Byte", from_file(name)) for name in ten] for ten in names]
+        paths = [write_vrt(tmp_path / f"v{i}.vrt", (20, 30), *ten) for i, ten in enumerate(bands)]
+    line = [sys.executable, "-c", READ_BY_THREADS, str(limit), str(threads), *map(str, paths)]
+    ended = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.strip()) == (0, str(sum(int(t.sum()) for t in pixels))), (
+        ended.stderr
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+def test_a_process_of_ours_has_as_many_open_files_as_it_may_ask_for():
+    code = (
+        "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))\n"
+        "from pipeline.source.gdal.setup import configure; configure()\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 4096) or hard == -1)"
+    )
+    line = [sys.executable, "-c", code]
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 @pytest.mark.parametrize(
     ("name", "said"), [("a.ecw", "GDAL lacks its driver here: convert it"), ("a.tif", "is it complete?")]
 )
