@@ -91,6 +91,10 @@ class Reference(Protocol):
     def path(self) -> str:
         """Its file."""
 
+    @property
+    def placed(self) -> bool:
+        """Whether it says where it lies."""
+
     def lay(self, grid: Grid) -> Laid:
         """Lay it onto a grid.
 

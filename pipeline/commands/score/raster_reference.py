@@ -82,6 +82,11 @@ class RasterReference:
         unlabelled = dataset.dtypes[0] == "uint8" and not masked
         return cls(path, Grid.of(dataset), _category_names(dataset), unlabelled, bool(dataset.gcps[0]))
 
+    @property
+    def placed(self) -> bool:
+        """Whether it has a transform or ground control points."""
+        return self.grid.place.transform is not None or self.placed_by_points
+
     def class_of(self, value: int) -> int:
         """The value itself."""
         return value
@@ -113,7 +118,7 @@ class RasterReference:
         """
         here, there = self.grid.place, grid.place
         if here.transform is None:
-            if not self.placed_by_points and (self.grid.height, self.grid.width) == (grid.height, grid.width):
+            if not self.placed and (self.grid.height, self.grid.width) == (grid.height, grid.width):
                 return LaidRaster(self.path, grid, self.unlabelled, grid.bounds, (0, 0), None)
             size = f"{self.grid.width} x {self.grid.height} px"
             raise NoOverlapError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,21 @@ class _Labelled:
     codebook_hash: str
     mapped: metrics.Counts
     codebook: Path
+
+
+@dataclass
+class _Compared:
+    """What was counted on rasters, those, and why others were not compared."""
+
+    total: Counted = field(default_factory=Counted)
+    rasters: list[_Labelled] = field(default_factory=list)
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, labelled: _Labelled, counted: Counted) -> None:
+        """Add a raster."""
+        self.total.add(counted)
+        self.rasters.append(labelled)
 
 
 def open_reference(path: str, attribute: str | None) -> Reference:
@@ -91,51 +106,47 @@ def score(
     done = [state.name for state in run.rasters if state.state == "done"]
     if not done:
         raise UsageError(f"{out}: none of its rasters is done; run the same command again")
-    total, compared, failed = Counted(), list[_Labelled](), dict[str, str]()
-    elsewhere = dict[str, str]()
+    if len(done) > 1 and not reference.placed:
+        raise UsageError(
+            f"{reference.path}: has no place on the ground, and {out} has {len(done)} rasters that it may be "
+            "of; give it a transform (gdal_translate -a_ullr)"
+        )
+    found = _Compared()
     start = time.monotonic()
     for index, name in enumerate(done):
         observer.event(Working(f"{name}: comparing its labels with {reference.path}"))
+        advance = _advance(observer, name, index, len(done), start)
         try:
             labelled = _labelled(out, name, config)
-            counted = _count(
-                labelled, reference, tolerance, pool, _advance(observer, name, index, len(done), start)
-            )
+            found.add(labelled, _count(labelled, reference, tolerance, pool, advance))
         except NoOverlapError as error:
-            elsewhere[name] = one_line(error)
+            found.elsewhere[name] = one_line(error)
         except RasterError as error:
             if error.path == reference.path:
                 raise
-            failed[name] = one_line(error)
+            found.failed[name] = one_line(error)
             observer.event(RasterFailed(name, one_line(error)))
-        else:
-            total.add(counted)
-            compared.append(labelled)
-            if len(total.counts) > MOST_CLASSES:
-                raise UsageError(
-                    f"{reference.path}: more than {MOST_CLASSES} values; a reference has classes"
-                )
-    if not total.pixels:
-        if failed and not elsewhere:
+        if len(found.total.counts) > MOST_CLASSES:
+            raise UsageError(f"{reference.path}: more than {MOST_CLASSES} values; a reference has classes")
+    if not found.total.pixels:
+        if found.failed and not found.elsewhere:
             raise RasterError(
                 str(out), "none of its rasters can be read; python -m pipeline verify says more"
             )
-        why = next(iter(elsewhere.values()), "no pixel has a label and a class")
+        why = next(iter(found.elsewhere.values()), "no pixel has a label and a class")
         raise UsageError(f"{reference.path}: does not overlap the labels in {out} ({why})")
-    return _scores(out, reference, total, compared, elsewhere, failed, tolerance, strata=strata)
+    return _scores(out, reference, found, tolerance, strata=strata)
 
 
 def _scores(
     out: Path,
     reference: Reference,
-    total: Counted,
-    compared: list[_Labelled],
-    elsewhere: dict[str, str],
-    failed: dict[str, str],
+    found: _Compared,
     tolerance: float,
     *,
     strata: bool,
 ) -> Scores:
+    total, compared = found.total, found.rasters
     codebooks = {labelled.codebook_hash for labelled in compared}
     if len(codebooks) > 1:
         raise UsageError(
@@ -157,8 +168,8 @@ def _scores(
         out=str(out),
         reference=reference.path,
         rasters=tuple(labelled.name for labelled in compared),
-        elsewhere=tuple(elsewhere),
-        failed=failed,
+        elsewhere=tuple(found.elsewhere),
+        failed=found.failed,
         classes=tuple(map(reference.class_of, values)),
         names=names,
         style=LabelStyle.of_codebook(codebook),

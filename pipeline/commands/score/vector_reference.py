@@ -86,6 +86,11 @@ class VectorReference:
         codes = np.array([number[name] for name in used], np.int32)
         return cls(path, shapes[kept], codes, tuple(classes), layer.crs_wkt)
 
+    @property
+    def placed(self) -> bool:
+        """True: coordinates are always somewhere."""
+        return True
+
     def class_of(self, value: int) -> str:
         """The class of a code."""
         return self.classes[value]
