@@ -17,6 +17,7 @@ from pipeline.out.kept_names import from_root, is_gone
 from pipeline.out.outputs import Outputs
 from pipeline.out.previous_run import Request, take_up
 from pipeline.out.run_file import FORMAT, RasterState, RunFile
+from pipeline.source import arguments
 from pipeline.source.arguments import Source
 
 _SAVE_EVERY_S = 15.0
@@ -41,6 +42,7 @@ class RunFolder:
         self._config = request.config
         self.path = self._request.out
         self._saved = float("-inf")
+        self._tiles = arguments.from_root(self._config.sources) if self._config.mosaic else []
         with self._writable():
             self.path.mkdir(parents=True, exist_ok=True)
             self._request.refuse_inputs()
@@ -144,7 +146,7 @@ class RunFolder:
         config = self._config.model_dump(mode="json", exclude={"overwrite", "resume"})
         config |= self._config.files()
         if self._config.mosaic:
-            config["sources"] = list(sources[0].parts)
+            config["sources"] = self._tiles
         else:
             states = [from_root(state) for state in states]
             named = [state for state in states if state.name in here or state.name in there]

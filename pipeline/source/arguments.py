@@ -92,6 +92,26 @@ def resolve(
     return [Source(p, n, _container(p)) for p, n in zip(found, _names(found), strict=True)]
 
 
+def from_root(arguments: Sequence[str]) -> list[str]:
+    """The same arguments for any folder: those in lists in place of these, whose lines are of this folder.
+
+    Raises
+    ------
+    UsageError
+        If a list cannot be read.
+    """
+    result = []
+    for argument in arguments:
+        if argument.startswith("@"):
+            result += from_root(_lines(argument[1:]))
+        elif glob.has_magic(argument) and not os.path.lexists(argument) and paths.parts(argument).file:
+            here = "" if argument.startswith("~") else glob.escape(os.getcwd())  # noqa: PTH109
+            result.append(os.path.join(here, paths.expanded(argument)))  # noqa: PTH118
+        else:
+            result.append(paths.absolute(paths.expanded(argument)))
+    return result
+
+
 def _expand(argument: str, search: Search, *, recursive: bool) -> Iterable[str]:
     if not argument:
         raise UsageError("an empty SOURCE; name a raster, a folder, a glob or @list.txt")
