@@ -98,7 +98,7 @@ def measure(source: Path, out: Path, kernel: Kernel, codebook: Codebook, workers
         sink = sink_of("labels.tif")
         view = View.whole(raster)
         side = chunk_side(_CHUNK_PX, kernel.cell_px)
-        drive(Job("labels", view, kernel, codebook, side, next(folders), sink, workers), workers)
+        drive(Job("labels", view, kernel, codebook, side, next(folders), sink, threads=workers), workers)
 
     return clock.best(run, raster.bounds.pixels)
 
