@@ -172,13 +172,14 @@ def _boundaries(values: npt.NDArray[Any], known: Mask) -> Mask:
 def _within(mask: Mask, tolerance: float) -> Mask:
     """Where a pixel of a mask lies no farther than the tolerance: the mask grown by a disc, row by row."""
     height, width = mask.shape
-    sums = np.zeros((height, width + 1), np.int32)
-    np.cumsum(mask, axis=1, out=sums[:, 1:])
-    columns = np.arange(width)
+    reach = math.floor(tolerance)
+    sums = np.zeros((height, width + 2 * reach + 1), np.int32)
+    np.cumsum(np.pad(mask, ((0, 0), (reach, reach))), axis=1, out=sums[:, 1:])
     result = np.zeros_like(mask)
-    for rows in range(min(math.floor(tolerance) + 1, height)):
+    for rows in range(min(reach + 1, height)):
         half = math.isqrt(math.floor(tolerance * tolerance - rows * rows))
-        wide = sums[:, np.minimum(columns + half + 1, width)] > sums[:, np.maximum(columns - half, 0)]
+        first, last = reach - half, reach + half + 1
+        wide = sums[:, last : last + width] > sums[:, first : first + width]
         result[rows:] |= wide[: height - rows]
         result[: height - rows] |= wide[rows:]
     return result

@@ -76,7 +76,7 @@ class RasterReference:
         bands = len(colours) - colours.count("alpha")
         if bands != 1:
             raise UsageError(f"{path}: {bands} bands; a reference has one band, of classes")
-        if np.dtype(dataset.dtypes[0]).kind not in "iuf":
+        if not dataset.dtypes[0].startswith(("int", "uint", "float")):
             raise UsageError(f"{path}: {dataset.dtypes[0]} values; classes are whole numbers")
         masked = any(flag.name != "all_valid" for flag in dataset.mask_flag_enums[0])
         unlabelled = dataset.dtypes[0] == "uint8" and not masked

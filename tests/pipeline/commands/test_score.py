@@ -449,7 +449,9 @@ def bad_references(folder):
     )
     measured = noise(1, *SHAPE, low=0, high=60_000, dtype="uint16")
     yield write_geotiff(folder / "measured.tif", measured), None, "more than 1000 values"
-    yield write_geotiff(folder / "complex.tif", classes.astype(np.complex64)), None, "whole numbers"
+    for dtype in ("complex64", "complex_int16"):
+        file = write_geotiff(folder / f"{dtype}.tif", classes.astype(np.complex64), dtype=dtype)
+        yield file, None, "whole numbers"
     yield folder / "absent.tif", None, "no such file"
     yield folder / "absent.gpkg", "kind", "no such vector file"
     (folder / "text.gpkg").write_text("no vector")
