@@ -408,8 +408,8 @@ def build(values: dict[str, Any], origin: str = "", recorded: Collection[str] = 
         prefix = f"{origin}: " if origin else ""
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{prefix}{unknown(option)}") from None
-        shown = repr(first["input"])[:80]
-        raise UsageError(f"{prefix}--{option.replace('_', '-')} {shown}: {first['msg']}") from None
+        shown, said = repr(first["input"])[:80], first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{prefix}--{option.replace('_', '-')} {shown}: {said}") from None
 
 
 def unknown(key: str) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -185,7 +185,6 @@ def _cropped(rasters: Sequence[SourceRaster], config: RunConfig, cell_px: int) -
             view = View(raster, raster.bounds, tolerant=config.on_bad_chunk == "nodata")
             whole = Input(source, crop(view, wanted, cell_px), mark)
             refuse_region(raster.path, whole.view.region, raster.pixel_bytes)
-            _refuse_wide(config.smoothing, raster)
         except RasterError as error:
             opened.failures.append((source, error))
             opened.sources.append(source)
@@ -193,18 +192,26 @@ def _cropped(rasters: Sequence[SourceRaster], config: RunConfig, cell_px: int) -
         inputs = list(_cut(whole, config.output_tiles)) if config.output_tiles else [whole]
         opened.inputs.extend(inputs)
         opened.sources.extend(cut.source for cut in inputs)
+    _refuse_wide(config.smoothing, (one.view.raster for one in opened.inputs))
     return opened
 
 
-def _refuse_wide(smoothing: Smoothing | None, raster: Raster) -> None:
-    """Refuse a window that is wider than a raster."""
-    side = min(raster.height, raster.width)
-    if smoothing is not None and smoothing.window_px > side:
-        raise RasterError(
-            raster.path,
-            f"has {raster.width} x {raster.height} px, less than the window of --smooth {smoothing}; "
-            "give a smaller one",
-        )
+def _refuse_wide(smoothing: Smoothing | None, rasters: Iterable[Raster]) -> None:
+    """Refuse a window that is wider than each of some rasters; beside a larger one there may be small ones.
+
+    Raises
+    ------
+    UsageError
+        If it is.
+    """
+    sides = [(min(raster.height, raster.width), raster) for raster in rasters]
+    if smoothing is None or not sides or smoothing.window_px <= max(side for side, _ in sides):
+        return
+    _, largest = max(sides, key=lambda side: side[0])
+    raise UsageError(
+        f"--smooth {smoothing}: the window is wider than {largest.path}, which has {largest.width} x "
+        f"{largest.height} px; give a smaller one"
+    )
 
 
 def _cut(raster: Input, side: int) -> Iterator[Input]:

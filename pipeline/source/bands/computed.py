@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from engine.codebook import Band
 from engine.grid import Window
-from pipeline.errors import RasterError
+from pipeline.errors import RasterError, UsageError
 from pipeline.source.bands import expression
 from pipeline.source.bands.evaluation import evaluate, holds
 from pipeline.source.bands.expression import Name, Node
@@ -291,8 +291,11 @@ def choose(selection: Selection, header: Callable[[], Raster]) -> Choice:
     numbers = {n: _number_of(n, raster, "--bands") for node in nodes for n in expression.names(node)}
     if condition is None and all(isinstance(n, Name) for n in nodes):
         return Choice(tuple(numbers[n.name] for n in nodes if isinstance(n, Name)), tuple(bands))
-    if not numbers:
-        raise RasterError(raster.path, f"--bands {','.join(map(str, bands))} names no band of it")
+    constant = next((b for b, node in zip(bands, nodes, strict=True) if not expression.names(node)), None)
+    if constant is not None:
+        raise UsageError(
+            f"--bands: {constant} names no band; in an expression the first band is b1, or its name"
+        )
     needed = list(dict.fromkeys(numbers.values()))
     names = tuple((name, needed.index(number)) for name, number in numbers.items())
     asked = []

@@ -218,9 +218,12 @@ def _common(names: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> 
 
 
 def _differ(names: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> bool:
-    """Whether bands have the same names, or colours, at other places."""
+    """Whether bands have the same names at other places, or two colours at one."""
     mine, theirs, common = _known(names), _known(others), _common(names, others)
-    moved = [own & common for own, other in zip(mine, theirs, strict=True) if not own & other]
+    pairs = list(zip(mine, theirs, strict=True))
+    if any(own & _COLOURS and other & _COLOURS and not own & other for own, other in pairs):
+        return True
+    moved = [own & common for own, other in pairs if not own & other]
     same = all(keys & common for keys in (*mine, *theirs) if keys)
     return any(moved) and (same or any(keys & _COLOURS for keys in moved))
 

@@ -117,17 +117,21 @@ def test_chunks_that_smoothing_reaches_are_made_again_with_a_bad_one(source, tmp
     assert beyond == (smooth is not None)
 
 
-def test_a_raster_that_is_smaller_than_the_window_fails_alone(source, tmp_path, capsys):
+def test_a_window_that_is_wider_than_all_rasters_is_refused(source, tmp_path, capsys):
     small = write_geotiff(tmp_path / "small.tif", noise(3, 40, 8))
-    out = tmp_path / "o"
-    report = run(RunConfig(sources=(str(source), str(small)), out=str(out), smooth="9", **OPTIONS))
-    assert report.done == ["scene"]
-    said = f"{small}: has 8 x 40 px, less than the window of --smooth 9; give a smaller one"
-    assert said in str(report.failed)
-    assert (
-        cli.main(["run", str(small), "-o", str(tmp_path / "p"), "--smooth", "9", "--progress", "none"]) != 0
-    )
-    assert said in capsys.readouterr().err
+    arguments = ["-o", str(tmp_path / "p"), "--smooth", "9", "--progress", "none"]
+    for command in ("run", "plan"):
+        assert cli.main([command, str(small), *arguments]) == 2
+        said = f"--smooth 9: the window is wider than {small}, which has 8 x 40 px; give a smaller one"
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+    # beside a larger one it is a strip or a tile at the edge, and smoothed as any
+    plain, smooth = tmp_path / "plain", tmp_path / "smooth"
+    for out, text in ((plain, "none"), (smooth, "9x2")):
+        report = run(RunConfig(sources=(str(source), str(small)), out=str(out), smooth=text, **OPTIONS))
+        assert sorted(report.done) == ["scene", "small"]
+    expected = majority(majority(labels_of(plain, "small"), 9), 9)
+    np.testing.assert_array_equal(labels_of(smooth, "small"), expected)
 
 
 def test_labels_in_polygons_are_those_of_the_whole_raster(source, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -393,7 +394,6 @@ def test_colours_are_names_where_bands_have_no_descriptions(tmp_path):
         (("blue",), "has no band 'blue'; it has red, b2, Near infrared, twice"),
         (("red*2+green",), "has no band 'green'"),
         (("b9/b1",), "has bands 1 to 4, not 9"),
-        (("1+1",), "names no band of it"),
     ],
 )
 def test_a_name_that_is_no_band_is_refused_with_those_that_are(four_bands, bands, said):
@@ -402,6 +402,17 @@ def test_a_name_that_is_no_band_is_refused_with_those_that_are(four_bands, bands
         open_segmentable(path, bands)
     assert str(caught.value).startswith(f"{path}: ")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bands", "constant"),
+    [(("1+1",), "1+1"), (("1+0", "b2"), "1+0"), (("b1", "(1-2)/(1+2)"), "(1-2)/(1+2)")],
+)
+def test_an_expression_of_no_band_is_refused_beside_others_too(four_bands, bands, constant):
+    path, _ = four_bands
+    said = f"--bands: {constant} names no band; in an expression the first band is b1"
+    with pytest.raises(UsageError, match=re.escape(said)):
+        open_segmentable(path, bands)
 
 
 def test_a_name_of_two_bands_is_refused(tmp_path):

@@ -283,6 +283,20 @@ def test_colours_in_another_order_are_refused_in_a_batch_and_a_mosaic(kind, tmp_
         assert not run(by_name).failed
 
 
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_the_same_numbers_of_other_colours_are_refused(mosaic, tmp_path):
+    orders = enumerate((RGB, BGR))
+    files = tuple(
+        coloured(tmp_path / f"{i}.tif", noise(3, 64, 64), colours, place=i) for i, colours in orders
+    )
+    for bands, here in (((1, 2), "blue, green"), ((2, 1), "green, blue"), ((3,), "red")):
+        with pytest.raises(UsageError, match=f"in the order {here}, not "):
+            run(RunConfig(sources=files, out=str(tmp_path / "o"), bands=bands, mosaic=mosaic, segments=3))
+    # green is in the same place
+    options = {"bands": (2,), "mosaic": mosaic, "segments": 3}
+    assert not run(RunConfig(sources=files, out=str(tmp_path / "p"), **options)).failed
+
+
 def test_names_that_move_along_are_other_bands_and_no_other_order(tmp_path):
     grey = ("gray",) * 3
     names = [("2001", "2002", "2003"), ("2002", "2003", "2004")]
