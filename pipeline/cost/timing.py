@@ -79,3 +79,9 @@ class Effort:
     def rounded(self, digits: int) -> dict[str, float]:
         """Rounded seconds by name."""
         return {name: round(seconds, digits) for name, seconds in asdict(self).items()}
+
+
+def effort_of(watch: Watch, encoded_s: float) -> Effort:
+    """What a task's watch says; `encoded_s` are its seconds of encoding and of writing what is encoded."""
+    write_s = watch[WRITE]
+    return Effort(watch[READ], watch[LABEL], encoded_s - write_s, write_s)

@@ -13,7 +13,6 @@ from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
 from pipeline import out_names
 from pipeline.cost import timing
-from pipeline.cost.timing import Effort
 from pipeline.durable.checksums import Beside, FileDigest
 from pipeline.durable.files import MOVES_OPEN_FILES, write_bytes
 from pipeline.durable.ledger import Unit
@@ -56,12 +55,7 @@ def label_window(job: Job, window: Window, recorded: Mapping[Unit, FileDigest]) 
         chunks=len(chunks),
         window=window,
         bad_chunks=bad_chunks,
-        effort=Effort(
-            read_s=watch[timing.READ],
-            label_s=watch[timing.LABEL],
-            encode_s=encode_s - watch[timing.WRITE],
-            write_s=watch[timing.WRITE],
-        ),
+        effort=timing.effort_of(watch, encode_s),
     )
 
 

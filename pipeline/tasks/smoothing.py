@@ -12,7 +12,6 @@ from engine.grid import Window, tiles
 from engine.kernel import NODATA, Labels
 from engine.labels.smoothing import Smoothing
 from pipeline.cost import timing
-from pipeline.cost.timing import Effort
 from pipeline.durable.checksums import FileDigest
 from pipeline.durable.ledger import RAW_STAGE, Unit
 from pipeline.source import bad_blocks
@@ -49,12 +48,7 @@ def label_raw(job: Job, window: Window, recorded: Mapping[Unit, FileDigest]) -> 
         chunks=len(chunks),
         window=window,
         bad_chunks=bad_chunks,
-        effort=Effort(
-            read_s=watch[timing.READ],
-            label_s=watch[timing.LABEL],
-            encode_s=encode_s - watch[timing.WRITE],
-            write_s=watch[timing.WRITE],
-        ),
+        effort=timing.effort_of(watch, encode_s),
     )
 
 
@@ -92,12 +86,7 @@ def smooth_window(job: Job, window: Window, recorded: Mapping[Unit, FileDigest])
                 mine = np.ascontiguousarray(labels[chunk.slices(part)])
                 digests[job.unit(chunk)] = units.write_unit(job, 0, job.unit(chunk), mine, beside)
             encode_s += time.perf_counter() - smoothed
-    effort = Effort(
-        label_s=watch[timing.LABEL],
-        encode_s=encode_s - watch[timing.WRITE],
-        write_s=watch[timing.WRITE],
-    )
-    return UnitsDone(0, digests, window=window, effort=effort)
+    return UnitsDone(0, digests, window=window, effort=timing.effort_of(watch, encode_s))
 
 
 def with_margin(job: Job, window: Window) -> Window:
