@@ -36,6 +36,7 @@ from pipeline.legend.true_colour import red_green_blue
 from pipeline.source.bands.fitted import FittedBands, all_names, given_names
 from pipeline.source.bands.options import read_nodata, read_valid
 from pipeline.source.bands.selection import Selection
+from pipeline.source.naming.paths import expanded
 
 
 def open_raster(
@@ -239,7 +240,7 @@ def labels_like(array: xr.DataArray, labels: da.Array, codebook: Codebook) -> xr
 
 def segment(
     array: xr.DataArray | xr.Dataset | da.Array | npt.NDArray[Any],
-    codebook: Codebook,
+    codebook: Codebook | str | Path,
     *,
     nodata: Nodata = None,
     valid: xr.DataArray | da.Array | npt.NDArray[Any] | None = None,
@@ -257,7 +258,7 @@ def segment(
         x in any order, in names that rioxarray knows, or lat and lon; without bands it is one. A
         `Dataset` of bands; a NumPy or Dask array (band, y, x). Of time, one step.
     codebook
-        From `fit` or `Codebook.load`.
+        From `fit` or `Codebook.load`, or its file.
     nodata
         Value of pixels that hold nothing, or one for each band (default: what the array declares). NaN
         and infinite values are invalid anyway.
@@ -287,6 +288,8 @@ def segment(
         If the array has other bands or another dtype than the codebook, or skips pixels. Floats are
         taken for a codebook of whole numbers, as masking makes them; if they are none, computing fails.
     """
+    if not isinstance(codebook, Codebook):
+        codebook = Codebook.load(expanded(str(codebook)))
     imagery = Imagery.of(array, nodata, valid)
     if codebook_bands not in ("match", "any"):
         raise UsageError(f"codebook_bands={codebook_bands!r}; it is match or any")

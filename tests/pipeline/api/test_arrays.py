@@ -15,7 +15,7 @@ from rasterio import Affine
 from rasterio.windows import Window as FileWindow
 
 import pipeline
-from engine.codebook import Codebook
+from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
 from pipeline.api.arrays import open_raster, segment
 from pipeline.api.fitting import fit
@@ -326,3 +326,12 @@ def test_labels_of_a_single_pixel_are_labels(tmp_path):
     labels = segment(open_raster(path), codebook([[0], [255]], 4))
     assert labels.values.tolist() == [[1]]
     assert level_arrays(write(labels, tmp_path / "l.tif"))[0].tolist() == [[1]]
+
+
+def test_a_codebook_may_be_named_by_its_file(scene, made, tmp_path):
+    codebook, labels = made
+    array = open_raster(scene)
+    for file in (labels.parent / "codebook.npz", str(labels.parent / "codebook.npz")):
+        np.testing.assert_array_equal(segment(array, file).values, segment(array, codebook).values)
+    with pytest.raises(CodebookError, match=r"none\.npz: no such file"):
+        segment(array, tmp_path / "none.npz")
