@@ -45,9 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = coordinator.measure(given.chunks)
         return _finish(report.of_coordination(done, load), given.save, ok=True)
     if what == "features":
-        scores = list(features.measure(labelled.labelled_sets(), _say))
         photo = data.photo(given.size[0] if given.size else parts.SIZE_PX)
-        return _finish(report.of_features(scores, features.speeds(photo), photo, load), given.save, ok=True)
+        speeds = features.speeds(photo)
+        scores: list[features.Score] = []
+        sets = [one for one in labelled.labelled_sets() if one.name in (given.only or [one.name])]
+        try:
+            scores.extend(features.measure(sets, _say))  # what came before an end is kept
+        finally:
+            code = _finish(report.of_features(scores, speeds, photo, load), given.save, ok=bool(scores))
+        return code
     events = [_EVENTS[name] for name in given.what] or list(EVENTS)
     results: list[Result] = []
     heats = [(event, size, *event.at(size)) for event in events for size in given.size or event.sizes]
@@ -97,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     chunks = f"chunks of the simulated raster (coordinator: {coordinator.CHUNKS})"
     parser.add_argument("--chunks", type=int, default=coordinator.CHUNKS, help=chunks)
     parser.add_argument(
-        "--only", action="append", default=[], metavar="NAME", help="run only this contender (again for more)"
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run only this contender, or labelled set (again for more)",
     )
     parser.add_argument(
         "--peers", action="store_true", help="other programs take part too (`make peers-setup` installs them)"
