@@ -131,7 +131,7 @@ def test_lab_is_of_red_green_and_blue_bytes(grain, tmp_path, capsys, features):
 
 def test_a_raster_without_such_features_fails_alone(grain, tmp_path):
     write_as(tmp_path / "a.tif", grain, photometric="RGB")
-    write_as(tmp_path / "b.tif", grain, ("nir", "red", "green"), photometric="MINISBLACK")
+    write_as(tmp_path / "b.tif", grain, ("nir", "swir", "thermal"), photometric="MINISBLACK")
     out = tmp_path / "o"
     assert main(["run", str(tmp_path), "-o", str(out), "--features", "lab", "-q"]) == 1
     assert (out / "a.tif").exists()

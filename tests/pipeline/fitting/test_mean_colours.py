@@ -65,7 +65,7 @@ def test_rasters_whose_bands_show_other_things_have_no_common_colours(quilt, tmp
     nameless = write_geotiff(tmp_path / "nameless.tif", quilt[:, :100], photometric="MINISBLACK")
     infrared = write_geotiff(tmp_path / "cir.tif", quilt[:, :90], photometric="MINISBLACK")
     with rasterio.open(infrared, "r+") as dataset:
-        dataset.descriptions = ("nir", "red", "green")
+        dataset.descriptions = ("nir", "swir", "thermal")
     assert fit([rgb, nameless], segments=3).mean_colours
     assert fit([rgb, infrared], segments=3).mean_colours == ()
 

@@ -61,6 +61,7 @@ class FakeJob:
     ):
         self.name = name
         self.fitted_elsewhere = False
+        self.smoothing = None
         self.complete = complete
         self.stages = [FakeStage(0, windows), *(FakeStage(i, n) for i, n in enumerate(merges, 1))]
         self._windows = windows

@@ -252,7 +252,7 @@ def test_a_chunk_that_kills_its_workers_is_nodata_and_known(sound, tmp_path, mon
     """The one exception to equal labels: tried three times, then given up."""
     out, marker = tmp_path / "out", tmp_path / "deaths"
     marker.mkdir()
-    monkeypatch.setattr(run_module, "kernel_for_run", lambda *_: Deadly(4, str(marker)))
+    monkeypatch.setattr(run_module, "kernel_for_run", lambda *_: Deadly(4, marker=str(marker)))
     report = run(sound, out, on_bad_chunk="nodata", workers="processes:2")
     assert report.exit_code == 0
     (feature,) = json.loads((out / "scene.bad.geojson").read_text())["features"]
