@@ -119,7 +119,7 @@ class FakeWorkspace:
         self.closed = False
         self.made[job.name] = self
 
-    def recorded(self, _):
+    def recorded(self, _, stage=0):
         return {}
 
     def add(self, stage, written):
