@@ -29,8 +29,8 @@ class FeatureSet:
     variance. It is made of bytes as they are; other values are scaled to 0..255 first, with clipping, by the
     limits that the fit finds for bands. Invalid pixels, and what lies beyond the raster, do not count.
 
-    The recipe (means, and twice the deviation, of 9 x 9 pixels) did best of those tried on labelled aerial
-    tiles; `benchmarks/RESULTS.md` has what each set is worth.
+    Window and weight were chosen on labelled aerial tiles, where others are nearly as good; what each set is
+    worth on these and others is in `benchmarks/RESULTS.md`.
 
     Parameters
     ----------
