@@ -1,9 +1,11 @@
 """`python -m pipeline`."""
 
-from pipeline.process import first_signals, streams
+from pipeline.process import first_signals
 
 if __name__ == "__main__":
     first_signals.install()  # before whatever takes long to import
+    from pipeline.process import streams
+
     streams.open_missing()
     import os
     import sys
