@@ -71,14 +71,17 @@ BESIDE = TRANSFORM * Affine.translation(SHAPE[1] + 40, 0)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("scored")
+    """A folder with two rasters side by side, with a gap between."""
+    folder = tmp_path_factory.mktemp("scored")
+    scene(folder / "a.tif", 1)
+    scene(folder / "b.tif", 2, BESIDE)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def out(folder):
-    """Two rasters side by side, with a gap between."""
-    a, b = scene(folder / "a.tif", 1), scene(folder / "b.tif", 2, BESIDE)
-    return make([a, b], folder / "out")
+    """A run on both rasters."""
+    return make([folder / "a.tif", folder / "b.tif"], folder / "out")
 
 
 @pytest.fixture(scope="module")
