@@ -8,11 +8,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, StrictInt
 
+from pipeline import out_names
+from pipeline.config import RunConfig, rebuilt
 from pipeline.durable.bounded_json import read_object
 from pipeline.durable.files import write_json
+from pipeline.errors import RasterError, UsageError, one_line
 from pipeline.out.record import Text
 
 FORMAT = "tilewright-run-1"
+
+DAMAGED = "run again with --overwrite, or fetch it again"
+"""What to do about a file of OUT that is not what was written."""
 
 
 class RasterState(BaseModel):
@@ -129,3 +135,26 @@ def _is_stack(value: object) -> bool:
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
         for pair in value
     )
+
+
+def run_of(out: Path) -> tuple[RunFile, RunConfig]:
+    """The run.json of a folder, and the configuration in it.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    RasterError
+        If it is damaged, or of another version.
+    """
+    path = out / out_names.RUN
+    if not path.is_file():
+        raise UsageError(f"{out}: no run stands there (no run.json); name the OUT of a run")
+    try:
+        run = RunFile.read(path)
+        config = rebuilt(run.config, str(path))
+    except (OSError, ValueError, UsageError) as error:
+        raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
+    if run.format != FORMAT:
+        raise RasterError(str(path), f"not of this version; {DAMAGED}")
+    return run, config

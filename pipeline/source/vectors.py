@@ -31,18 +31,18 @@ class Layer:
     shapes
         Geometries of shapely, or None.
     values
-        The attribute of each; None if none was asked for.
+        The attribute of each.
     crs_wkt
         Their CRS, or None.
     """
 
     shapes: npt.NDArray[Any]
-    values: npt.NDArray[Any] | None
+    values: npt.NDArray[Any]
     crs_wkt: str | None
 
 
-def read_layer(path: str, option: str, attribute: str | None = None) -> Layer:
-    """The first layer of a vector file; with an attribute the one layer that has it.
+def read_layer(path: str, option: str, attribute: str) -> Layer:
+    """The one layer of a vector file that has an attribute.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def read_layer(path: str, option: str, attribute: str | None = None) -> Layer:
     option
         The option that names it, for messages.
     attribute
-        Name of an attribute to read, or None.
+        Name of the attribute.
 
     Raises
     ------
@@ -62,13 +62,13 @@ def read_layer(path: str, option: str, attribute: str | None = None) -> Layer:
     import shapely
 
     with readable(path, option) as options:
-        chosen = {} if attribute is None else {"layer": _layer_with(path, attribute, options)}
-        columns = [] if attribute is None else [attribute]
-        meta, _, wkb, fields = pyogrio.raw.read(path, columns=columns, force_2d=True, **chosen, **options)
+        layer = _layer_with(path, attribute, options)
+        meta, _, wkb, fields = pyogrio.raw.read(
+            path, layer=layer, columns=[attribute], force_2d=True, **options
+        )
         shapes = np.array([] if wkb is None else shapely.from_wkb(wkb), object)
     crs = meta.get("crs")
-    values = None if attribute is None else np.asarray(fields[0])
-    return Layer(shapes, values, wkt_of(path, crs, option) if crs else None)
+    return Layer(shapes, np.asarray(fields[0]), wkt_of(path, crs, option) if crs else None)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from pipeline.commands.score.laid import MOST_CLASSES, Grid, NoOverlapError, Ref
 from pipeline.commands.score.picture import draw
 from pipeline.commands.score.raster_reference import RasterReference
 from pipeline.commands.score.vector_reference import VectorReference
-from pipeline.config import RunConfig, rebuilt
+from pipeline.config import RunConfig
 from pipeline.durable.files import write_bytes, write_json
 from pipeline.errors import RasterError, StorageError, UsageError, one_line
 from pipeline.events.kinds import RasterAdvanced, RasterFailed, Warned, Working
@@ -28,7 +28,7 @@ from pipeline.events.observer import Observer
 from pipeline.legend.label_style import LabelStyle
 from pipeline.out.outputs import Outputs
 from pipeline.out.record import RasterRecord
-from pipeline.out.run_file import FORMAT, RunFile
+from pipeline.out.run_file import run_of
 from pipeline.source.arguments import numbered
 from pipeline.source.gdal import handles
 from pipeline.workers.pool import Pool
@@ -102,7 +102,7 @@ def score(
     RasterError
         If the reference cannot be read.
     """
-    run, config = _run_of(out)
+    run, config = run_of(out)
     done = [state.name for state in run.rasters if state.state == "done"]
     if not done:
         raise UsageError(f"{out}: none of its rasters is done; run the same command again")
@@ -196,20 +196,6 @@ def keep(out: Path, scores: Scores, observer: Observer) -> str:
         observer.event(Warned(f"{picture}: not written ({one_line(error)})"))
         return ""
     return str(picture)
-
-
-def _run_of(out: Path) -> tuple[RunFile, RunConfig]:
-    path = out / out_names.RUN
-    if not path.is_file():
-        raise UsageError(f"{out}: no run stands there (no run.json); name the OUT of a run")
-    try:
-        run = RunFile.read(path)
-        config = rebuilt(run.config, str(path))
-    except (OSError, ValueError, UsageError) as error:
-        raise RasterError(str(path), f"damaged ({one_line(error)}); run again with --overwrite") from None
-    if run.format != FORMAT:
-        raise RasterError(str(path), "not of this version; run again with --overwrite")
-    return run, config
 
 
 def _labelled(out: Path, name: str, config: RunConfig) -> _Labelled:

@@ -65,7 +65,6 @@ class VectorReference:
         import shapely
 
         layer = read_layer(path, OPTION, attribute)
-        assert layer.values is not None
         names = [_class_name(value) for value in layer.values]
         shapes = layer.shapes
         there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))

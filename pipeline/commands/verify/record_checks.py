@@ -16,11 +16,8 @@ from pipeline.config import RunConfig, differences, of_former
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference
 from pipeline.out.record import RasterRecord
-from pipeline.out.run_file import RasterState
+from pipeline.out.run_file import DAMAGED, RasterState
 from pipeline.sinks.label_info import LabelInfo
-
-DAMAGED = "run again with --overwrite, or fetch it again"
-"""What to do about a file of OUT that is not what was written."""
 
 _MOST_PX = 1 << 16
 

@@ -14,21 +14,19 @@ from pipeline.commands.verify.damage import Finished, check_labels, file_problem
 from pipeline.commands.verify.raster_report import RasterReport
 from pipeline.commands.verify.recomputation import recompute
 from pipeline.commands.verify.record_checks import (
-    DAMAGED,
     expected_labels,
     problems,
     read_record,
     recorded_codebook,
 )
 from pipeline.commands.verify.reopened import Reopened, reopen
-from pipeline.config import RunConfig, rebuilt
 from pipeline.durable import lock
-from pipeline.errors import RasterError, TilewrightError, UsageError, one_line
+from pipeline.errors import RasterError, TilewrightError, one_line
 from pipeline.events.kinds import RasterAdvanced, RasterVerified, Working
 from pipeline.events.observer import Observer, Opening
 from pipeline.kernels import kernel_for_run
 from pipeline.out.outputs import Outputs
-from pipeline.out.run_file import FORMAT, RasterState, RunFile
+from pipeline.out.run_file import DAMAGED, RasterState, run_of
 from pipeline.workers.pool import Pool
 
 
@@ -60,7 +58,7 @@ class Verification:
         self._pool = pool
         self._observer = observer
         self._start = time.monotonic()
-        self._run, self._config = _run_of(self._out)
+        self._run, self._config = run_of(self._out)
 
     def reports(self) -> Iterator[RasterReport]:
         """The report on each raster, in order."""
@@ -142,18 +140,3 @@ class Verification:
             )
 
         return advance
-
-
-def _run_of(out: Path) -> tuple[RunFile, RunConfig]:
-    """The run.json of a folder, and the configuration in it."""
-    path = out / out_names.RUN
-    if not path.is_file():
-        raise UsageError(f"{out}: no run stands there (no run.json); name the OUT of a run")
-    try:
-        run = RunFile.read(path)
-        config = rebuilt(run.config, str(path))
-    except (OSError, ValueError, UsageError) as error:
-        raise RasterError(str(path), f"damaged ({one_line(error)}); {DAMAGED}") from None
-    if run.format != FORMAT:
-        raise RasterError(str(path), f"not of this version; {DAMAGED}")
-    return run, config
