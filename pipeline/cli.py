@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import out_names
-from pipeline.config import RunConfig, build, load_file
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.errors import TilewrightError, UsageError, one_line
 from pipeline.parser import CommandParser, Version, add_options, count, tolerance
 from pipeline.process import signals

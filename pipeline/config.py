@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -30,18 +27,22 @@ from engine.labels.smoothing import Smoothing
 from engine.resampling import Method
 from pipeline.errors import UsageError
 from pipeline.legend.palette import DISTINCT, NATURAL
-from pipeline.source.bands.options import Scene, read_bands, read_nodata, read_stack, read_valid
+from pipeline.source.bands.options import (
+    Scene,
+    read_bands,
+    read_nodata,
+    read_stack,
+    read_valid,
+    stacked_bands,
+)
 from pipeline.source.declared import Nodata
 from pipeline.source.naming.paths import expanded, rooted
-from pipeline.text import decoded
 from pipeline.workers.dashboard import DEFAULT as DASHBOARD
 from pipeline.workers.dashboard import parse as parse_address
 from pipeline.workers.pool import parse as parse_workers
 
-_CONFIG_LIMIT_BYTES = 4 << 20
-_RECORD_LIMIT_BYTES = 256 << 20
-_DEPTH_LIMIT = 16
-_FILES = ("out", "model", "aoi", "codebook", "palette")
+FILES = ("out", "model", "aoi", "codebook", "palette")
+"""Options that name a file or a folder."""
 
 
 def _numbers(kind: type[int | float]) -> BeforeValidator:
@@ -287,7 +288,7 @@ class RunConfig(BaseModel):
             raise UsageError("--scale: each limit must be a number")
         return self
 
-    @field_validator(*_FILES, mode="before")
+    @field_validator(*FILES, mode="before")
     @classmethod
     def _in_home(cls, value: object) -> object:
         return _home(value)
@@ -305,11 +306,11 @@ class RunConfig(BaseModel):
         names |= {"codebook_bands", "raw_values", "nodata", "valid", "resample", "reference_band"}
         # scenes are sources, of which a folder of outputs may get more; what they have in common are bands
         values = self.model_dump(mode="json", include=names)
-        return {**values, **self.files("model", "aoi"), "stack": _stacked_bands(self.stack)}
+        return {**values, **self.files("model", "aoi"), "stack": stacked_bands(self.stack)}
 
     def files(self, *names: str) -> dict[str, str | None]:
         """Options that name files, all or some, by paths from the root: run.json is read anywhere."""
-        values = {name: getattr(self, name) for name in names or _FILES}
+        values = {name: getattr(self, name) for name in names or FILES}
         is_word = {None, NATURAL, DISTINCT}
         return {name: v if v in is_word else rooted(v) for name, v in values.items()}
 
@@ -330,41 +331,6 @@ class RunConfig(BaseModel):
         return self.model_dump(mode="json", include=names)
 
 
-def of_former(values: Mapping[str, Any], now: RunConfig) -> dict[str, Any]:
-    """Options of a former run, with those that there were not yet as they have to be for labels like `now`'s.
-
-    Expressions saw stored numbers before there was `raw_values`. Where no scale is declared that is the same,
-    and where one is, fingerprint and codebook are others.
-    """
-    later = {"nodata": None, "valid": None, "codebook_bands": "match", "raw_values": now.raw_values}
-    later |= {"resample": None, "reference_band": None, "features": "bands"}
-    return {**later, **values, "stack": _stacked_bands(values.get("stack"))}
-
-
-def differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, object, object]]:
-    """Name and both values of options that a former run had otherwise.
-
-    A file of the same name is taken for the same: in a project that was moved or copied it lies elsewhere,
-    and its content is compared where labels depend on it.
-    """
-    for name, value in now.items():
-        was = former.get(name)
-        same_file = name in _FILES and was and value and Path(str(was)).name == Path(str(value)).name
-        if name not in former or (was != value and not same_file):
-            yield name, was, value
-
-
-def _stacked_bands(stack: object) -> object:
-    """The names of the bands of stacks, however an option or a record has them."""
-    if isinstance(stack, list) and all(isinstance(name, str) for name in stack):
-        return stack  # a record has no more
-    try:
-        scenes = read_stack(stack)
-    except UsageError:
-        return stack  # a run.json that somebody has changed: it is another run
-    return None if scenes is None else [name for name, _ in scenes[0].bands]
-
-
 def rebuilt(values: Mapping[str, Any], origin: str) -> RunConfig:
     """The configuration of a former run, as its run.json has it.
 
@@ -373,10 +339,10 @@ def rebuilt(values: Mapping[str, Any], origin: str) -> RunConfig:
     UsageError
         On the first invalid value.
     """
-    return build(_with_stored_numbers(values), origin, recorded=values)
+    return build(with_stored_numbers(values), origin, recorded=values)
 
 
-def _with_stored_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+def with_stored_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a former run; before there was `raw_values`, expressions saw stored numbers."""
     return {"raw_values": True, **values}
 
@@ -416,53 +382,3 @@ def unknown(key: str) -> str:
     """The message for an unknown key, with the most similar known one."""
     near = difflib.get_close_matches(key, RunConfig.model_fields, n=1)
     return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "; see `run --help`")
-
-
-def load_file(path: str) -> tuple[dict[str, Any], bool]:
-    """Raw values of a YAML file, or of the `run.json` of an earlier run, and whether they are of the latter.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be read, is no mapping, or is too large or nested too deeply.
-    """
-    try:
-        # the run.json of a large batch names every raster, and JSON is parsed fast
-        limit = _RECORD_LIMIT_BYTES if path.endswith(".json") else _CONFIG_LIMIT_BYTES
-        if Path(path).stat().st_size > limit:
-            raise UsageError(f"{path}: a configuration of more than {limit >> 20} MiB is refused")
-        text = decoded(Path(path).read_bytes())
-        values = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=_PlainLoader)  # noqa: S506  (a SafeLoader)
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not text; a configuration is a YAML file") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read this configuration ({error.strerror})") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: not valid YAML or JSON ({' '.join(str(error).split())[:160]})") from None
-    recorded = isinstance(values, dict) and isinstance(values.get("config"), dict) and "rasters" in values
-    if recorded:
-        values = _with_stored_numbers(values["config"])
-    if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
-        raise UsageError(f"{path}: a configuration is a mapping of option names to values")
-    values = {k.replace("-", "_"): v for k, v in values.items()}
-    for key in values:
-        if key not in RunConfig.model_fields:
-            raise UsageError(f"{path}: {unknown(key)}")
-    return values, recorded
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases (whose expansion is not bounded) and without deep nesting."""
-
-    _depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases are not used in a configuration")
-        self._depth += 1
-        if self._depth > _DEPTH_LIMIT:
-            raise yaml.YAMLError(f"nested deeper than {_DEPTH_LIMIT}")
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1

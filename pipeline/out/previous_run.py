@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import out_names
-from pipeline.config import RunConfig, differences, of_former
+from pipeline.config import RunConfig
 from pipeline.durable.checksums import checksum
 from pipeline.durable.files import remove
 from pipeline.errors import UsageError
+from pipeline.out.former_options import differences, of_former
 from pipeline.out.outputs import Outputs
 from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import RasterState, RunFile

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from pipeline import cli
-from pipeline import config as module
-from pipeline.config import RunConfig, build, load_file
+from pipeline import config_file as module
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.errors import UsageError
 from tests.rasters import noise, write_geotiff
 

@@ -12,9 +12,10 @@ from engine.codebook import Codebook, CodebookError
 from engine.grid import Window
 from pipeline.check.label_file import Expected
 from pipeline.check.seams import Borders
-from pipeline.config import RunConfig, differences, of_former
+from pipeline.config import RunConfig
 from pipeline.errors import RasterError, one_line
 from pipeline.grid.georeference import Georeference
+from pipeline.out.former_options import differences, of_former
 from pipeline.out.record import RasterRecord
 from pipeline.out.run_file import DAMAGED, RasterState
 from pipeline.sinks.label_info import LabelInfo

@@ -211,3 +211,14 @@ def _in_order(pairs: Sequence[tuple[str, str]], order: Sequence[str]) -> tuple[t
             "give each stack bands of the same names"
         )
     return tuple((name, files[name]) for name in order)
+
+
+def stacked_bands(stack: object) -> object:
+    """The names of the bands of stacks, however an option or a record has them."""
+    if isinstance(stack, list) and all(isinstance(name, str) for name in stack):
+        return stack  # a record has no more
+    try:
+        scenes = read_stack(stack)
+    except UsageError:
+        return stack  # a run.json that somebody has changed: it is another run
+    return None if scenes is None else [name for name, _ in scenes[0].bands]

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline import cli
 from pipeline.api.fitting import fit
-from pipeline.config import RunConfig, build, load_file
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.errors import UsageError
 from pipeline.running.run import run
 from tests.rasters import noise, spoil, write_geotiff

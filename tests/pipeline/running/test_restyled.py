@@ -15,7 +15,8 @@ from PIL import Image
 from engine.codebook import Codebook
 from engine.colours import to_hex
 from pipeline.commands.verify.verify import Verification
-from pipeline.config import RunConfig, build, load_file
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.errors import UsageError
 from pipeline.events.progress import Silent
 from pipeline.legend.label_style import LabelStyle

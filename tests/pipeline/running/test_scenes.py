@@ -14,7 +14,8 @@ from rasterio.transform import from_origin
 from engine.codebook import Codebook
 from pipeline import cli
 from pipeline.api.arrays import open_raster, segment
-from pipeline.config import RunConfig, build, load_file
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.running.run import run
 from tests.rasters import noise, write_geotiff
 

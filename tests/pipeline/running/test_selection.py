@@ -14,7 +14,8 @@ from pipeline import cli
 from pipeline.api.arrays import open_raster
 from pipeline.commands.inspect import describe
 from pipeline.commands.plan.plan import plan
-from pipeline.config import RunConfig, build, load_file
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.errors import UsageError
 from pipeline.running.run import run
 from pipeline.source import bad_blocks

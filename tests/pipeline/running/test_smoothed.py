@@ -13,7 +13,8 @@ from engine.labels.majority import majority
 from engine.labels.smoothing import Smoothing
 from pipeline import cli
 from pipeline.api.fitting import fit
-from pipeline.config import RunConfig, build, load_file
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.durable.ledger import RAW_STAGE
 from pipeline.errors import StorageError, UsageError
 from pipeline.kernels import kernel_from_codebook

@@ -20,7 +20,8 @@ from engine.codebook import Codebook
 from engine.grid import Window
 from pipeline.commands.fit import fit_to_file
 from pipeline.commands.plan.plan import plan
-from pipeline.config import RunConfig, build, load_file
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.errors import RasterError, UsageError
 from pipeline.running.inputs import open_inputs
 from pipeline.running.run import run

@@ -10,7 +10,8 @@ import pytest
 import pipeline
 from engine.codebook import Codebook
 from pipeline import cli
-from pipeline.config import RunConfig, build, load_file
+from pipeline.config import RunConfig, build
+from pipeline.config_file import load_file
 from pipeline.source.arguments import resolve
 from pipeline.source.naming.paths import absolute, expanded, parts
 from tests.rasters import noise, write_geotiff
