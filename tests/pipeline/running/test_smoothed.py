@@ -230,6 +230,33 @@ def test_a_chunk_that_kills_its_worker_is_nodata_and_noted(source, tmp_path):
     assert part.histogram[255] == 188 * 188
 
 
+def test_what_a_task_reads_does_not_grow_with_the_raster(tmp_path, monkeypatch):
+    decoded, most = [], []
+    real = raw_units._decoded
+
+    def note(path, data, tile):
+        decoded.append(tile.pixels)
+        return real(path, data, tile)
+
+    monkeypatch.setattr(raw_units, "_decoded", note)
+    for side in (1536, 2560):
+        source = write_geotiff(tmp_path / f"{side}.tif", noise(1, side, side))
+        view = View.whole(open_segmentable(source))
+        codebook = fit(str(source), segments=2)
+        kernel, sink = kernel_from_codebook(codebook), sink_of("scene.tif")
+        job = Job("scene", view, kernel, codebook, 512, tmp_path / f"o{side}", sink, smoothing=Smoothing(9))
+        for window in tiles(view.bounds, 512):
+            smoothing.label_raw(job, window, {})
+        read = []
+        for window in tiles(view.bounds, 512):
+            decoded.clear()
+            smoothing.smooth_window(job, window, {})
+            read.append(sum(decoded))
+        most.append(max(read))
+    # a chunk and the tiles of 256 px around it
+    assert most == [1024 * 1024] * 2
+
+
 @pytest.mark.parametrize("cut", [0, 5, -1])
 def test_a_raw_unit_that_is_not_whole_is_told(tmp_path, cut):
     labels = noise(300, 280)
