@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, StrictFloat, StrictInt, field_validator
 
 from engine.labels.smoothing import Smoothing
 from pipeline import out_names
@@ -47,6 +47,11 @@ class RecordedInput(BaseModel):
     nodata: tuple[Number | Text | None, ...]
     crs_wkt: Text | None
     transform: tuple[Number, Number, Number, Number, Number, Number] | None
+
+
+def _smoothing(parameters: dict[str, Any]) -> Smoothing | None:
+    text = parameters.get("smooth")
+    return None if text is None else Smoothing.parse(str(text))
 
 
 class Provenance(BaseModel):
@@ -97,17 +102,16 @@ class Provenance(BaseModel):
     timings: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, Any]
 
+    @field_validator("parameters")
+    @classmethod
+    def _parameters(cls, value: dict[str, Any]) -> dict[str, Any]:
+        _smoothing(value)  # what is no smoothing is no record
+        return value
+
     @property
     def smoothing(self) -> Smoothing | None:
-        """What was made of the kernel's labels, or None.
-
-        Raises
-        ------
-        ValueError
-            If it says nothing that could be.
-        """
-        text = self.parameters.get("smooth")
-        return None if text is None else Smoothing.parse(str(text))
+        """What was made of the kernel's labels, or None."""
+        return _smoothing(self.parameters)
 
 
 class RasterRecord(Provenance):

@@ -69,6 +69,19 @@ def test_labels_are_the_majority_of_those_without_smoothing(source, tmp_path):
     assert cli.main(["verify", str(tmp_path / "smooth"), "--progress", "none"]) == 0
 
 
+@pytest.mark.parametrize("smooth", [[], "4", "3x", 1e300, {"px": 3}])
+def test_a_record_of_what_is_no_smoothing_is_told_by_verify(source, tmp_path, smooth, capsys):
+    out = tmp_path / "o"
+    done(source, out, smooth="3")
+    record = json.loads((out / "scene.json").read_text())
+    record["parameters"]["smooth"] = smooth
+    (out / "scene.json").write_text(json.dumps(record))
+    assert cli.main(["verify", str(out), "--progress", "none"]) == 1
+    assert f"{out / 'scene.json'}: says nothing of parameters" in capsys.readouterr().err
+    # and the labels are made again
+    assert done(source, out, smooth="3").done == ["scene"]
+
+
 def test_labels_in_an_extent_are_those_of_the_whole_raster(source, tmp_path):
     done(source, tmp_path / "whole", smooth="9")
     with rasterio.open(source) as dataset:
